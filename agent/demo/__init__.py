@@ -1,0 +1,1 @@
+"""An embedded gateway and a throw-away sshd, so that the agent can be tried without a cluster."""

@@ -1,0 +1,1 @@
+"""What a person or a monitoring system sees: logs with redaction, metrics, the status endpoint."""
