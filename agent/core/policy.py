@@ -1,0 +1,92 @@
+"""How long, how often, how many: every timing the decisions use, in one frozen value.
+
+Settings make it; tests shrink it. Nothing else in the core holds a number of seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Times in seconds, counts plain. Defaults are for a gateway whose lease is 300 s (its contract)."""
+
+    # The lease
+    ttl_s: float = 300.0
+    """Life of a registration and of a keepalive at the gateway; its replies say the same as `ttl_seconds`."""
+    keepalive_interval_s: float = 60.0
+    keepalive_timeout_s: float = 10.0
+    keepalive_retry_s: float = 2.0
+    """First pause after a failed call; doubles up to `call_retry_cap_s`, with jitter."""
+    call_retry_cap_s: float = 10.0
+    refused_retry_s: float = 60.0
+    """Longest pause after 401, 403 or 404 once registered; the secret is resolved anew each time."""
+    register_timeout_s: float = 30.0
+    """A gateway without directRedisHost spends 5 s on a registration (its contract)."""
+    http_connect_timeout_s: float = 3.0
+
+    # The tunnel
+    ssh_connect_timeout_s: float = 5.0
+    ssh_alive_interval_s: float = 4.0
+    ssh_alive_count: float = 2
+    """ssh notices a dead peer after interval x (count + 1): 12 s (measured; see ARCHITECTURE.md)."""
+    start_timeout_s: float = 15.0
+    start_probe_s: float = 0.05
+    probe_interval_s: float = 3.0
+    probe_retry_s: float = 0.5
+    probe_timeout_s: float = 2.5
+    probe_failures: float = 3
+    backoff_base_s: float = 1.0
+    backoff_cap_s: float = 30.0
+    outage_s: float = 240.0
+    """While an outage is younger than this, `outage_cap_s` caps the pause between attempts."""
+    outage_cap_s: float = 4.0
+    settled_s: float = 60.0
+    """A link that was up this long starts again from the first pause."""
+    denied_min_s: float = 60.0
+    denied_max_s: float = 300.0
+    """Pause after a refused login or host key: sshd punishes the whole source network for failed logins."""
+    conflict_s: float = 15.0
+    """A local port (or the state directory's lock) held by another process is waited for this long."""
+
+    # The machine's own Kubernetes, and the way back to it
+    kube_interval_s: float = 2.5
+    kube_timeout_s: float = 2.0
+    kube_retry_s: float = 0.5
+    kube_failures: float = 2
+    kube_look_s: float = 10.0
+    """With BETA9_K3S=auto and no k3s so far, look for one this often."""
+    reverse_interval_s: float = 5.0
+    reverse_wait_s: float = 20.0
+    """Registered without a keepalive when the reverse path is not verified this long after the gateway answers."""
+    reverse_settle_s: float = 3.0
+    """Logged in this long and the address still refuses: sshd bound another one (GatewayPorts no)."""
+    path_grace_s: float = 6.0
+    """The reverse path may be unverified this long (a child being replaced) before the offer is withdrawn."""
+    node_grace_s: float = 30.0
+    gpu_wait_s: float = 300.0
+
+    # Facts and going
+    facts_interval_s: float = 15.0
+    drain_timeout_s: float = 90.0
+    farewell_s: float = 3.0
+    """Longest that saying goodbye to the gateway may hold up an exit, when there is nothing to drain."""
+    hand_over_s: float = 4.0
+    once_deadline_s: float = 60.0
+
+
+def timing_problem(policy: Policy) -> str | None:
+    """Say why the keepalive interval does not fit the lease, or None when it does.
+
+    The invariant (after Patroni's loop_wait + 2 x retry_timeout <= ttl): one interval, two attempts that time
+    out and the pauses between them must fit into the lease, so that a single lost keepalive never loses it.
+    """
+    slack_s = 2 * policy.keepalive_timeout_s + 2 * policy.call_retry_cap_s
+    longest_s = policy.ttl_s - slack_s
+    if policy.keepalive_interval_s <= longest_s:
+        return None
+    return (
+        f"{policy.keepalive_interval_s:g} s between keepalives, two time-outs of {policy.keepalive_timeout_s:g} s and "
+        f"the pauses between them do not fit the gateway's lease of {policy.ttl_s:g} s; use at most {longest_s:g} s"
+    )

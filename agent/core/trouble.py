@@ -1,0 +1,43 @@
+"""What can be wrong with a link, as a kind for decisions and a text for a person."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class TroubleKind(str, Enum):
+    """Why a link is not up. The value is the label in metrics and logs."""
+
+    REFUSED = "refused"
+    UNREACHABLE = "unreachable"
+    DNS = "dns"
+    HOST_KEY = "host_key"
+    AUTH = "auth"
+    KEY_FILE = "key_file"
+    BIND = "bind"
+    ADDRESS = "address"
+    """The reverse address reaches another machine's Kubernetes."""
+    GATEWAY_PORTS = "gateway_ports"
+    LOCAL_PORT = "local_port"
+    PERMIT_OPEN = "permit_open"
+    TARGET = "target"
+    """sshd is well; what the forward should reach on its side is not."""
+    SESSION = "session"
+    LOST = "lost"
+    SILENT = "silent"
+    SECRET = "secret"  # noqa: S105 - a label, not a secret
+    NO_SSH = "no_ssh"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong: its kind, and a sentence with what to do next."""
+
+    kind: TroubleKind
+    text: str
+
+
+# A refused credential or identity: asking again quickly only gets the source address banned.
+DENIED = frozenset({TroubleKind.HOST_KEY, TroubleKind.AUTH, TroubleKind.KEY_FILE})
