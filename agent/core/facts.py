@@ -39,3 +39,17 @@ class HostFacts:
     cpu_utilization_pct: float = 0.0
     memory_utilization_pct: float = 0.0
     private_ip: str = ""
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """The machine's Kubernetes node and the gateway's worker pods on it."""
+
+    ready: bool = True
+    schedulable: bool = True
+    pressures: tuple[str, ...] = ()
+    """Conditions that keep work away, for example DiskPressure."""
+    gpus_allocatable: int = 0
+    gpus_requested: int = 0
+    worker_count: int = 0
+    container_count: int = 0

@@ -1,0 +1,132 @@
+"""What can happen to the agent. Threads and signal handlers only make these and put them on the queue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from agent.core.facts import GpuReading, HostFacts, NodeFacts
+from agent.core.trouble import Trouble
+from agent.core.wire import Outcome
+from agent.core.worker import GoingKind, Purpose
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed; something may be due."""
+
+
+@dataclass(frozen=True)
+class FactsRead:
+    """The machine was looked at."""
+
+    host: HostFacts
+    gpus: GpuReading
+
+
+@dataclass(frozen=True)
+class LinkLoggedIn:
+    """An ssh child was let in by the server; its forwards are being set up."""
+
+    purpose: Purpose
+    generation: int
+
+
+@dataclass(frozen=True)
+class LinkSaid:
+    """A living ssh child complained of something that explains why a forward does not answer."""
+
+    purpose: Purpose
+    generation: int
+    trouble: Trouble
+
+
+@dataclass(frozen=True)
+class LinkEnded:
+    """An ssh child exited, or could not be started."""
+
+    purpose: Purpose
+    generation: int
+    trouble: Trouble
+
+
+class Answer(str, Enum):
+    """How a probe ended."""
+
+    ANSWERED = "answered"
+    CLOSED = "closed"
+    """Somebody ended the connection without an answer: the way there is alive, its end is not."""
+    SILENT = "silent"
+    """Nothing came within the time limit."""
+    BEYOND_SILENT = "beyond_silent"
+    """Nothing came from the far end, but the way there does answer."""
+    NOT_LISTENING = "not_listening"
+    """Refused on this machine: nobody listens at the near end."""
+    DENIED = "denied"
+    """It answered and refused the token."""
+    UNWELL = "unwell"
+    """It answered that it is in trouble itself."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe's result; `took_s` in seconds."""
+
+    answer: Answer
+    took_s: float = 0.0
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class ApiProbed:
+    """The gateway's health was asked for through the api link."""
+
+    generation: int
+    probe: Probe
+
+
+@dataclass(frozen=True)
+class ReverseProbed:
+    """The machine's own Kubernetes was asked for through the gateway's side, with the registered token."""
+
+    generation: int
+    probe: Probe
+
+
+@dataclass(frozen=True)
+class KubeProbed:
+    """The machine's own Kubernetes was asked directly. `token_serial` counts renewals of the gateway's token."""
+
+    probe: Probe
+    node: NodeFacts | None = None
+    token_serial: int = 0
+
+
+@dataclass(frozen=True)
+class CallEnded:
+    """The gateway answered a call, or did not."""
+
+    call_id: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class GoAsked:
+    """Somebody asked the agent to leave (a signal, `leave`, a notice)."""
+
+    kind: GoingKind
+    reason: str
+
+
+Event = (
+    Tick
+    | FactsRead
+    | LinkLoggedIn
+    | LinkSaid
+    | LinkEnded
+    | ApiProbed
+    | ReverseProbed
+    | KubeProbed
+    | CallEnded
+    | GoAsked
+)

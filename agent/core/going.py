@@ -1,0 +1,54 @@
+"""How the agent leaves: it offers nothing, says goodbye within a bound, and ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.core import offer
+from agent.core.events import GoAsked
+from agent.core.moment import Moment
+from agent.core.worker import CallKind, Ending, Going, GoingKind, Phase, Worker
+from agent.errors import Exit
+
+
+def on_asked(worker: Worker, event: GoAsked, at: Moment) -> Worker:
+    """Begin to leave. Asked a second time to stop, end at once."""
+    if worker.going is not None:
+        if event.kind is GoingKind.STOP and worker.going.kind is GoingKind.STOP:
+            return replace(worker, ending=Ending(Exit.OK, f"{event.reason}, asked twice"))
+        return replace(worker, going=_begin(event, at)) if event.kind is GoingKind.STOP else worker
+    call = worker.call
+    # A registration in flight is waited for, so that the farewell is the last thing the gateway hears. The
+    # answer to anything else does not matter any more.
+    if call is not None and call.kind is not CallKind.REGISTER:
+        call = None
+    return replace(worker, going=_begin(event, at), call=call, call_retry_at_s=at.now_s)
+
+
+def _begin(event: GoAsked, at: Moment) -> Going:
+    bound_s = at.policy.farewell_s if event.kind is GoingKind.STOP else at.policy.hand_over_s
+    return Going(event.kind, at.now_s, at.now_s + bound_s, event.reason)
+
+
+def manage(worker: Worker, at: Moment) -> Worker:
+    """End when everything is said, or when the bound is reached."""
+    going = worker.going
+    if going is None or worker.ending is not None:
+        return worker
+    if _all_said(worker) or at.now_s >= going.deadline_at_s:
+        return replace(worker, ending=Ending(Exit.OK, going.reason))
+    return worker
+
+
+def _all_said(worker: Worker) -> bool:
+    going = worker.going
+    if going is None or worker.call is not None:
+        return False
+    if worker.registration.times == 0:
+        return True
+    if going.kind is GoingKind.STOP:
+        return going.farewell_done
+    nothing = worker.registration.promise == offer.promise(worker) and not worker.offer.offered
+    # A hand-over leaves the lease fresh: the next agent needs the time to start.
+    kept = worker.lease.last_ok_s is not None and worker.lease.last_ok_s >= going.since_s
+    return nothing and (kept or worker.api.phase is not Phase.UP)

@@ -1,0 +1,92 @@
+"""Whether the machine's own Kubernetes answers, and whether its node can take work.
+
+Probed locally, with the very token that the gateway gets, because the gateway's dial to a k3s that hangs stops
+the whole pool: two probes without an answer and the reverse path is closed (see links.wanted).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.core.commands import Command, ProbeKube
+from agent.core.events import Answer, KubeProbed
+from agent.core.facts import NodeFacts
+from agent.core.moment import Moment
+from agent.core.worker import K3sMode, Kube, Worker
+
+_REASONS = {
+    Answer.NOT_LISTENING: "k3s does not listen",
+    Answer.CLOSED: "k3s ends the connection without an answer",
+    Answer.SILENT: "k3s accepts and does not answer",
+    Answer.BEYOND_SILENT: "k3s accepts and does not answer",
+    Answer.DENIED: "k3s refuses the token that the gateway would use",
+    Answer.UNWELL: "k3s answers that it is not well",
+}
+
+
+def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
+    """Probe when due."""
+    kube = worker.kube
+    asked = worker.setup.k3s is not K3sMode.NONE and worker.ending is None
+    if not asked or kube.probing or at.now_s < kube.probe_at_s:
+        return worker, []
+    return replace(worker, kube=replace(kube, probing=True)), [ProbeKube(at.policy.kube_timeout_s)]
+
+
+def on_probed(worker: Worker, event: KubeProbed, at: Moment) -> Worker:
+    """One local probe ended."""
+    kube = replace(worker.kube, probing=False, looked=True)
+    if event.probe.answer is Answer.ANSWERED:
+        return replace(worker, kube=_well(kube, event, at))
+    failures = kube.failures + 1
+    answering = kube.answering and failures < at.policy.kube_failures
+    expected = kube.expected or _is_there(worker, event.probe.answer)
+    pause_s = at.policy.kube_retry_s if answering else at.policy.kube_interval_s
+    reason = _REASONS[event.probe.answer]
+    kube = replace(
+        kube,
+        expected=expected,
+        answering=answering,
+        failures=failures,
+        probe_s=None,
+        since_s=at.now_s if kube.answering and not answering else kube.since_s,
+        trouble=f"{reason}: {event.probe.text}" if event.probe.text else reason,
+        probe_at_s=at.now_s + (pause_s if expected else at.policy.kube_look_s),
+    )
+    return replace(worker, kube=kube)
+
+
+def _is_there(worker: Worker, answer: Answer) -> bool:
+    """With `auto`, something that listens is a k3s we are meant to use, if there is a token for it."""
+    if worker.setup.k3s is K3sMode.REQUIRED:
+        return True
+    return worker.setup.has_k3s_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
+
+
+def _well(kube: Kube, event: KubeProbed, at: Moment) -> Kube:
+    trouble = node_trouble(event.node) if event.node is not None else None
+    return replace(
+        kube,
+        expected=True,
+        answering=True,
+        failures=0,
+        probe_s=event.probe.took_s,
+        since_s=kube.since_s if kube.answering else at.now_s,
+        trouble=None,
+        probe_at_s=at.now_s + at.policy.kube_interval_s,
+        token_serial=event.token_serial,
+        node=event.node,
+        node_trouble=trouble,
+        node_bad_since_s=(kube.node_bad_since_s or at.now_s) if trouble else None,
+    )
+
+
+def node_trouble(node: NodeFacts) -> str | None:
+    """Why the node cannot take a worker although the API answers, or None."""
+    if not node.ready:
+        return "the Kubernetes node is not Ready"
+    if not node.schedulable:
+        return "the Kubernetes node is cordoned"
+    if node.pressures:
+        return f"the Kubernetes node reports {', '.join(node.pressures)}"
+    return None

@@ -1,0 +1,16 @@
+"""One decision's circumstances: the time, the timings, and one random number, all handed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.policy import Policy
+
+
+@dataclass(frozen=True)
+class Moment:
+    """`now_s` is on the monotonic clock; `jitter` is drawn evenly from [0, 1)."""
+
+    now_s: float
+    policy: Policy
+    jitter: float = 0.5

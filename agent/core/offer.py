@@ -1,0 +1,121 @@
+"""What the gateway may place here: everything, or nothing and why. Also what it is promised.
+
+Offering nothing (no cpu, no memory) keeps the lease and the running workers; it is the only brake the gateway
+has. Order matters: the first reason that holds is the one a person is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.core.moment import Moment
+from agent.core.worker import Capacity, Connection, K3sMode, Offer, Phase, Promise, Worker
+
+Reason = Callable[[Worker, Moment], "str | None"]
+
+
+def decide(worker: Worker, at: Moment) -> Offer:
+    """Everything, unless one of the reasons holds."""
+    for reason in _REASONS:
+        text = reason(worker, at)
+        if text is not None:
+            return Offer(offered=False, reason=text)
+    return Offer(offered=True, reason=None)
+
+
+def path_expected(worker: Worker) -> bool:
+    """Whether work reaches this machine by our own reverse forward to a k3s that is there."""
+    setup = worker.setup
+    return setup.connection is Connection.SSH and setup.k3s is not K3sMode.NONE and worker.kube.expected
+
+
+def _leaving(worker: Worker, _at: Moment) -> str | None:
+    return f"leaving: {worker.going.reason}" if worker.going else None
+
+
+def _once(worker: Worker, _at: Moment) -> str | None:
+    if worker.setup.once and worker.setup.connection is Connection.SSH:
+        return "--once opened the tunnel itself: the path by which work would come ends with it"
+    return None
+
+
+def _unknown(worker: Worker, _at: Moment) -> str | None:
+    return "the machine's capacity is not known yet" if worker.host is None else None
+
+
+def _kubernetes(worker: Worker, _at: Moment) -> str | None:
+    kube = worker.kube
+    if worker.setup.k3s is K3sMode.NONE:
+        return (
+            None
+            if worker.setup.has_k3s_token
+            else "BETA9_K3S=none and no BETA9_K3S_TOKEN: nothing can start here"
+        )
+    if not kube.looked:
+        return "k3s was not looked for yet"
+    if not kube.expected:
+        return (
+            f"no usable k3s on this machine ({kube.trouble}); install it with: docker run --rm --privileged --pid host "
+            "-v /:/host -v /etc/beta9-worker:/etc/beta9-worker IMAGE install"
+        )
+    return None if kube.answering else kube.trouble or "k3s does not answer"
+
+
+def _node(worker: Worker, at: Moment) -> str | None:
+    kube = worker.kube
+    if worker.setup.k3s is K3sMode.NONE or kube.node_bad_since_s is None:
+        return None
+    never_offered = worker.registration.promise is None or not worker.registration.promise.offered
+    held_s = at.now_s - kube.node_bad_since_s
+    return kube.node_trouble if never_offered or held_s >= at.policy.node_grace_s else None
+
+
+def _path(worker: Worker, at: Moment) -> str | None:
+    setup, link = worker.setup, worker.reverse
+    if setup.connection is not Connection.SSH:
+        return (
+            None if setup.hostname else "BETA9_HOSTNAME is not set: the gateway would not know what to dial"
+        )
+    if setup.k3s is K3sMode.NONE or link.phase is Phase.UP:
+        return None
+    offered = worker.registration.promise is not None and worker.registration.promise.offered
+    # A child that is being replaced takes a second; withdrawing for that would register twice for nothing.
+    if offered and link.down_since_s is not None and at.now_s - link.down_since_s < at.policy.path_grace_s:
+        return None
+    return link.trouble.text if link.trouble else "the reverse path is not verified yet"
+
+
+_REASONS: tuple[Reason, ...] = (_leaving, _once, _unknown, _kubernetes, _node, _path)
+
+
+def capacity(worker: Worker) -> Capacity:
+    """What is here to give: cpu and memory less the reserve, GPUs as counted, free ones less the broken."""
+    if worker.host is None:
+        return Capacity()
+    healthy = sum(gpu.healthy for gpu in worker.gpus.gpus)
+    return Capacity(
+        cpu_millicores=max(0, worker.host.cpu_millicores - worker.setup.reserve_cpu_millicores),
+        memory_mib=max(0, worker.host.memory_mib - worker.setup.reserve_memory_mib),
+        gpu_count=max(healthy, worker.gpu_floor),
+        free_gpu_count=healthy,
+    )
+
+
+def promise(worker: Worker) -> Promise:
+    """What a registration made now would say; two that mean the same to the gateway compare equal."""
+    has = capacity(worker)
+    told = Capacity(gpu_count=has.gpu_count)
+    if worker.offer.offered:
+        told = Capacity(has.cpu_millicores, has.memory_mib, has.gpu_count)
+    return Promise(_hostname(worker), told, worker.offer.offered, worker.kube.token_serial)
+
+
+def _hostname(worker: Worker) -> str:
+    if worker.setup.hostname:
+        return worker.setup.hostname
+    before = worker.registration.promise
+    # While nothing is offered nobody dials: a new address is told once it is verified.
+    if before is not None and worker.reverse.phase is not Phase.UP:
+        return before.hostname
+    # Without a reverse path nothing is offered either; the address then only has to be nobody else's.
+    return worker.address or ""

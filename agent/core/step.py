@@ -1,0 +1,105 @@
+"""The core's one door: what happened goes in; the new knowledge and what is to be done come out.
+
+    step(worker, event, now_s, policy, jitter) -> (worker, commands)
+
+Nothing here or below waits, reads a clock, draws a random number or talks to anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from agent.core import calls, fatal, going, kube, life, links, offer
+from agent.core.commands import Command, Finish, ReadFacts
+from agent.core.events import (
+    ApiProbed,
+    CallEnded,
+    Event,
+    FactsRead,
+    GoAsked,
+    KubeProbed,
+    LinkEnded,
+    LinkLoggedIn,
+    LinkSaid,
+    ReverseProbed,
+    Tick,
+)
+from agent.core.moment import Moment
+from agent.core.policy import Policy
+from agent.core.worker import FINAL, Link, Phase, Worker
+
+
+def _on_tick(worker: Worker, _event: Tick, _at: Moment) -> Worker:
+    return worker
+
+
+def _on_facts(worker: Worker, event: FactsRead, at: Moment) -> Worker:
+    return replace(
+        worker,
+        host=event.host,
+        gpus=event.gpus,
+        reading=False,
+        facts_at_s=at.now_s + at.policy.facts_interval_s,
+    )
+
+
+HANDLERS: dict[type, Callable[[Worker, Any, Moment], Worker]] = {
+    Tick: _on_tick,
+    FactsRead: _on_facts,
+    LinkLoggedIn: links.on_logged_in,
+    LinkSaid: links.on_said,
+    LinkEnded: links.on_ended,
+    ApiProbed: links.on_api_probed,
+    ReverseProbed: links.on_reverse_probed,
+    KubeProbed: kube.on_probed,
+    CallEnded: calls.on_ended,
+    GoAsked: going.on_asked,
+}
+
+
+def step(
+    worker: Worker, event: Event, now_s: float, policy: Policy, jitter: float = 0.5
+) -> tuple[Worker, tuple[Command, ...]]:
+    """Take one event in. `now_s` is monotonic, `jitter` is drawn evenly from [0, 1) by the caller.
+
+    STOPPED and FAILED are final: nothing leads out of them, and nothing is done there.
+    """
+    if worker.state in FINAL:
+        return worker, ()
+    at = Moment(now_s, policy, jitter)
+    worker = HANDLERS[type(event)](worker, event, at)
+    return _advance(worker, at)
+
+
+def _advance(worker: Worker, at: Moment) -> tuple[Worker, tuple[Command, ...]]:
+    """Do what is due. The order matters: the offer is decided on what the links are, calls on the offer."""
+    commands: list[Command] = []
+    if not worker.reading and at.now_s >= worker.facts_at_s:
+        worker = replace(worker, reading=True)
+        commands.append(ReadFacts())
+    worker, probes = kube.manage(worker, at)
+    worker, link_commands = links.manage(worker, at)
+    worker = fatal.judge(worker, at)
+    worker = replace(worker, offer=offer.decide(worker, at))
+    worker, calls_due = calls.manage(worker, at)
+    worker = life.follow(going.manage(worker, at), at)
+    commands += [*probes, *link_commands, *calls_due]
+    if worker.state in FINAL:
+        worker, stops = links.manage(worker, at)
+        assert worker.ending is not None  # noqa: S101 - the table enters a final state for no other reason
+        commands = [*commands, *stops, Finish(worker.ending.exit_code, worker.ending.reason)]
+    return worker, tuple(commands)
+
+
+def wake_in_s(worker: Worker, now_s: float, longest_s: float = 1.0) -> float:
+    """Seconds until something is due, at most `longest_s`. Waking too early costs a look, never a mistake."""
+    due = [worker.call_retry_at_s, worker.lease.next_at_s, worker.kube.probe_at_s]
+    due += [_link_due_s(link) for link in (worker.api, worker.reverse, worker.data)]
+    ahead = [moment - now_s for moment in due if moment > now_s]
+    return max(0.005, min([longest_s, *ahead]))
+
+
+def _link_due_s(link: Link) -> float:
+    return link.retry_at_s if link.phase is Phase.DOWN else link.probe_at_s
