@@ -11,12 +11,10 @@ import binascii
 import hashlib
 import re
 
-_KEY = re.compile(
-    r"-----BEGIN (?P<kind>[A-Z0-9 ]*PRIVATE KEY)-----(?P<body>.+?)-----END (?P=kind)-----\s*", re.DOTALL
-)
+_KEY = r"-----BEGIN (?P<kind>[A-Z0-9 ]*PRIVATE KEY)-----(?P<body>(?s:.+?))-----END (?P=kind)-----\s*"
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
 _MARKERS = ("@cert-authority", "@revoked")
-_KEY_TYPE = re.compile(r"(ssh|ecdsa|sk)-[a-z0-9@.-]+")
+_KEY_TYPE = r"(ssh|ecdsa|sk)-[a-z0-9@.-]+"
 
 
 def key_problem(text: str) -> str | None:
@@ -25,7 +23,7 @@ def key_problem(text: str) -> str | None:
     The answer completes a sentence: "is encrypted; …". Line endings and a missing final newline are no
     problem: the private copy has them put right.
     """
-    match = _KEY.search(text)
+    match = re.search(_KEY, text)
     if not match:
         return _not_a_key(text)
     if text[: match.start()].strip() or text[match.end() :].strip():
@@ -96,12 +94,12 @@ def _line_problem(words: list[str]) -> str | None:
         if words[0] not in _MARKERS:
             return f"begins with a marker other than {' or '.join(_MARKERS)}"
         words = words[1:]
-    if words and _KEY_TYPE.fullmatch(words[0]):
+    if words and re.fullmatch(_KEY_TYPE, words[0]):
         return (
             "has no host in front of the key type; write 'HOST ssh-ed25519 AAAA…'"
             " ('[HOST]:PORT …' if not port 22)"
         )
-    if len(words) < 3 or not _KEY_TYPE.fullmatch(words[1]):
+    if len(words) < 3 or not re.fullmatch(_KEY_TYPE, words[1]):
         return "is not 'HOST KEYTYPE KEY'"
     return None if fingerprint(words[2]) else "holds a key that is not base64"
 

@@ -1,0 +1,265 @@
+"""Text to value, one function per kind of setting.
+
+Each raises ValueError with what is wrong and what would be right; the caller puts the setting's name and the
+value's shape in front of it ("BETA9_GATEWAY_PORT: 'abc' is not a port; …").
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+from agent.core.text import shown
+from agent.settings.values import Forward, HostPort
+
+E = TypeVar("E", bound=Enum)
+
+STATE_DIR_CHARACTERS = 85
+"""sockaddr_un.sun_path holds 107 characters and a final null (unix(7)); the rest is for sockets' names."""
+
+# Plain texts: `re` compiles (and keeps) only those that a start really uses.
+_HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
+_USER = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}"
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_CPU = r"(?P<milli>[0-9]{1,9})m|(?P<cores>[0-9]{1,6}(\.[0-9]{1,3})?)"
+_MEMORY = r"(?P<count>[0-9]{1,12})(?P<unit>Ki|Mi|Gi|Ti)|0"
+_MIB = {"Ki": 1 / 1024, "Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
+_FORWARD = (
+    r"((?P<bind>\[[^\]]*\]|[^:\[\]]*):)?(?P<port>[^:\[\]]+)"
+    r":(?P<host>\[[^\]]*\]|[^:\[\]]+):(?P<host_port>[^:\[\]]+)"
+)
+_FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}=?"
+
+
+def text(value: str) -> str:
+    """Take any text as it is."""
+    return value
+
+
+def name(value: str) -> str:
+    """Parse a pool's or provider's name: both become part of a Kubernetes label and of the gateway's keys."""
+    if not re.fullmatch(_NAME, value):
+        raise ValueError(
+            "is not a name that the gateway can use; give 1-63 letters, digits, '-', '_' or '.',"
+            " beginning and ending with a letter or digit"
+        )
+    return value
+
+
+def machine_id(value: str) -> str:
+    """Parse a machine id. One spelling only: the machine's addresses are derived from these characters."""
+    if not re.fullmatch(r"[0-9a-f]{8}", value):
+        raise ValueError(
+            "is not a machine id; give 8 hexadecimal characters in lower case, such as 1165a9b6"
+            " ('beta9 machine create' prints it), or leave it out"
+        )
+    return value
+
+
+def port(value: str) -> int:
+    """Parse a TCP port, 1-65535."""
+    number = port_or_any(value)
+    if number == 0:
+        raise ValueError("is not a port; give a whole number from 1 to 65535")
+    return number
+
+
+def port_or_any(value: str) -> int:
+    """Parse a TCP port to listen on; 0 lets the system choose."""
+    if not (value.isascii() and value.isdigit() and int(value[:6]) <= 65535 and len(value) <= 5):
+        raise ValueError("is not a port; give a whole number from 1 to 65535")
+    return int(value)
+
+
+def host(value: str) -> str:
+    """Parse a host name or IP address; brackets around IPv6 are taken off.
+
+    Nothing that ssh could take for an option or a second argument comes through.
+    """
+    if "://" in value:
+        raise ValueError("is a URL; give the host name alone, without scheme, path or port")
+    if value.startswith("[") and value.endswith("]"):
+        value = value[1:-1]
+    if ":" in value:
+        return _ipv6(value)
+    if "@" in value:
+        raise ValueError("has a user in it; give the host name alone (the user is BETA9_SSH_USER)")
+    if len(value) > 253 or not re.fullmatch(_HOST, value):
+        raise ValueError(
+            "is not a host name or IP address; give one such as gateway.example.com or 192.0.2.7"
+        )
+    return value
+
+
+def _ipv6(value: str) -> str:
+    from ipaddress import IPv6Address  # noqa: PLC0415 - 3 ms, and most hosts have names
+
+    head, _, tail = value.rpartition(":")
+    try:
+        IPv6Address(value)
+    except ValueError as error:
+        if tail.isdigit() and ":" not in head:
+            raise ValueError("has a port in it; give the host name alone") from error
+        raise ValueError("is not a host name or IP address; IPv6 looks like 2001:db8::7") from error
+    if "%" in value and not re.fullmatch(r"[^%]+%[A-Za-z0-9_.-]{1,15}", value):
+        raise ValueError("has an interface name that ssh would not take; give one such as fe80::1%eth0")
+    return value
+
+
+def user(value: str) -> str:
+    """Parse a login name for ssh. OpenSSH itself refuses shell characters in it since 9.6."""
+    if not re.fullmatch(_USER, value):
+        raise ValueError("is not a login name; give letters, digits, '_', '.', '-', not beginning with '-'")
+    return value
+
+
+def bind_address(value: str) -> str:
+    """Parse `auto`, or the address on the gateway's side that `-R` binds."""
+    if value == "auto":
+        return value
+    if value == "*":
+        raise ValueError(
+            "would open the machine's k3s to everything that reaches the gateway's host; use auto"
+        )
+    return host(value)
+
+
+def host_port(value: str) -> HostPort:
+    """Parse `host:port` for something that is dialled."""
+    where, number = _split(value)
+    return HostPort(where, port(number))
+
+
+def listen_address(value: str) -> HostPort:
+    """Parse `host:port` for something that listens here; port 0 lets the system choose."""
+    where, number = _split(value)
+    return HostPort(where, port_or_any(number))
+
+
+def _split(value: str) -> tuple[str, str]:
+    where, colon, number = value.rpartition(":")
+    if not colon or not where or (":" in where and not where.startswith("[")):
+        raise ValueError(
+            "is not host:port; give one such as localhost:31994, or [2001:db8::7]:31994 for IPv6"
+        )
+    return host(where), number
+
+
+def forwards(value: str) -> tuple[Forward, ...]:
+    """Parse comma-separated `[bind:]port:host:port`; bind is 127.0.0.1 where it is left out."""
+    return tuple(_forward(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _forward(part: str) -> Forward:
+    how = "write [bind:]port:host:port, such as 6379:redis:6379, with IPv6 addresses in brackets"
+    match = re.fullmatch(_FORWARD, part)
+    if not match:
+        raise ValueError(f"has the part {shown(part)}, which is no forward; {how}")
+    try:
+        bind = host(match["bind"] or "127.0.0.1")
+        return Forward(bind, port(match["port"]), host(match["host"]), port(match["host_port"]))
+    except ValueError as error:
+        raise ValueError(f"has the part {shown(part)}, of which one piece {error}; {how}") from error
+
+
+def fingerprints(value: str) -> str:
+    """Check comma-separated host key fingerprints; gives them back without blanks and padding."""
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts or not all(re.fullmatch(_FINGERPRINT, part) for part in parts):
+        raise ValueError(
+            "is not a host key's fingerprint; give SHA256: and 43 characters, as printed on the gateway's"
+            " host by 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' (MD5 is not accepted)"
+        )
+    return ",".join(part.rstrip("=") for part in parts)
+
+
+def seconds(value: str) -> float:
+    """Parse a time in seconds, more than 0; an `s` behind it is allowed."""
+    number = _number(value.removesuffix("s"))
+    if not number > 0:
+        raise ValueError("is not a time; give seconds as a number above 0, such as 60")
+    return number
+
+
+def seconds_or_none(value: str) -> float:
+    """Parse a time in seconds, 0 or more."""
+    number = _number(value.removesuffix("s"))
+    if not number >= 0:
+        raise ValueError("is not a time; give seconds as a number, 0 or more, such as 90")
+    return number
+
+
+def _number(value: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return math.nan
+    return float(value)
+
+
+def cpu_millicores(value: str) -> int:
+    """Parse a Kubernetes quantity of cpu: `500m`, or cores (`2`, `0.5`)."""
+    match = re.fullmatch(_CPU, value)
+    if not match:
+        raise ValueError("is not an amount of cpu; give millicores such as 500m, or cores such as 2 or 0.5")
+    return int(match["milli"]) if match["milli"] else round(float(match["cores"]) * 1000)
+
+
+def memory_mib(value: str) -> int:
+    """Parse a Kubernetes quantity of memory with its unit (Ki, Mi, Gi, Ti), rounded up to MiB."""
+    match = re.fullmatch(_MEMORY, value)
+    if not match:
+        raise ValueError(
+            "is not an amount of memory; give a whole number with Mi or Gi, such as 512Mi or 1Gi"
+        )
+    return math.ceil(int(match["count"]) * _MIB[match["unit"]]) if match["unit"] else 0
+
+
+def path(value: str) -> Path:
+    """Parse a file's path, `~` expanded."""
+    if not value.isprintable():
+        raise ValueError("is not the path of a file")
+    return Path(value).expanduser()
+
+
+def state_dir(value: str) -> Path:
+    """Parse the state directory, made absolute; sockets in it have short paths by nature."""
+    directory = path(value).absolute()
+    if len(str(directory)) > STATE_DIR_CHARACTERS:
+        raise ValueError(
+            f"makes a path of {len(str(directory))} characters; for the sockets that are made in it"
+            f" {STATE_DIR_CHARACTERS} is the most: choose a shorter path"
+        )
+    return directory
+
+
+def url(value: str) -> str:
+    """Parse an http(s) base URL; a slash at its end is taken off."""
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value) or not value.isprintable():
+        raise ValueError("is not a base URL; give one such as http://169.254.169.254")
+    return value.rstrip("/")
+
+
+def choice(kind: type[E]) -> Callable[[str], E]:
+    """Make a parser for one of an enumeration's values, in any case."""
+
+    def parse(value: str) -> E:
+        try:
+            return kind(value.lower())
+        except ValueError as error:
+            raise ValueError(f"is not one of {', '.join(str(member.value) for member in kind)}") from error
+
+    return parse
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Make a parser for one of some words, in any case."""
+
+    def parse(value: str) -> str:
+        if value.lower() not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+        return value.lower()
+
+    return parse

@@ -1,0 +1,158 @@
+"""What must hold between settings, and what is only worth a warning.
+
+A rule names the settings it looks at, and is asked only when each of these was read without a problem: a bad
+port is reported once, not again by every rule that looks at the port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.core.policy import timing_problem
+from agent.settings.model import Settings
+from agent.settings.values import Connection, K3sMode
+
+LONGEST_DRAIN_S = 105
+"""The service gives 110 s (`docker stop -t 110`); the rest is for saying goodbye."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`check` returns a sentence when the rule is broken."""
+
+    looks_at: tuple[str, ...]
+    check: Callable[[Settings], str | None]
+
+
+def _ssh_host(s: Settings) -> str | None:
+    if s.connection is Connection.SSH and not s.ssh_host:
+        return "BETA9_SSH_HOST: not set, but BETA9_CONNECTION is ssh; name the host to dial"
+    return None
+
+
+def _ssh_key(s: Settings) -> str | None:
+    if s.connection is Connection.SSH and not s.ssh_key:
+        return (
+            "BETA9_SSH_KEY_FILE: not set, and ssh needs a private key; name its file"
+            " (or put it into /etc/beta9-worker/secrets/ssh_key)"
+        )
+    return None
+
+
+def _ssh_host_key(s: Settings) -> str | None:
+    if s.connection is Connection.SSH and not (s.ssh_known_hosts or s.ssh_host_key_fingerprint):
+        return (
+            "BETA9_SSH_KNOWN_HOSTS: not set, and an unknown host key is never accepted; give the host's"
+            " known_hosts lines by BETA9_SSH_KNOWN_HOSTS(_FILE), or its fingerprint by"
+            " BETA9_SSH_HOST_KEY_FINGERPRINT"
+            " ('ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on that host prints it)"
+        )
+    return None
+
+
+def _timing(s: Settings) -> str | None:
+    problem = timing_problem(s.policy)
+    return f"BETA9_KEEPALIVE_INTERVAL: {problem}" if problem else None
+
+
+def _tailscale_host(s: Settings) -> str | None:
+    if s.connection is Connection.TAILSCALE and "gateway_host" not in s.sources:
+        return (
+            "BETA9_GATEWAY_HOST: not set, but BETA9_CONNECTION is tailscale; give the gateway's tailnet name"
+        )
+    return None
+
+
+def _ports_differ(s: Settings) -> str | None:
+    local = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
+    same = s.status_addr.port == s.gateway_port and s.status_addr.host in local
+    if s.connection is Connection.SSH and same:
+        return (
+            f"BETA9_STATUS_ADDR: {s.status_addr} is the port of the tunnel's local end (BETA9_GATEWAY_PORT);"
+            " choose another"
+        )
+    return None
+
+
+def _forwards_differ(s: Settings) -> str | None:
+    taken = {("127.0.0.1", s.gateway_port): "the tunnel's local end (BETA9_GATEWAY_PORT)"}
+    for forward in s.ssh_forwards:
+        here = ("127.0.0.1" if forward.bind == "localhost" else forward.bind, forward.port)
+        if here in taken:
+            return f"BETA9_SSH_FORWARDS: {forward} listens where {taken[here]} does; choose another port"
+        taken[here] = f"{forward}"
+    return None
+
+
+PROBLEMS: tuple[Rule, ...] = (
+    Rule(("connection", "ssh_host"), _ssh_host),
+    Rule(("connection", "ssh_key"), _ssh_key),
+    Rule(("connection", "ssh_known_hosts", "ssh_host_key_fingerprint"), _ssh_host_key),
+    Rule(("connection", "gateway_host"), _tailscale_host),
+    Rule(("keepalive_interval_s", "tuning"), _timing),
+    Rule(("connection", "status_addr", "gateway_port"), _ports_differ),
+    Rule(("ssh_forwards", "gateway_port"), _forwards_differ),
+)
+
+
+def _ssh_unused(s: Settings) -> str | None:
+    given = [name for name in ("ssh_host", "ssh_forwards", "ssh_host_key_fingerprint") if name in s.sources]
+    if s.connection is not Connection.SSH and given:
+        return f"BETA9_{given[0].upper()} has no effect: BETA9_CONNECTION is {s.connection.value}" + (
+            "" if s.ssh_host else " because BETA9_SSH_HOST is not set"
+        )
+    return None
+
+
+def _both_pins(s: Settings) -> str | None:
+    if s.ssh_known_hosts and s.ssh_host_key_fingerprint:
+        return "BETA9_SSH_HOST_KEY_FINGERPRINT has no effect: BETA9_SSH_KNOWN_HOSTS is given and counts"
+    return None
+
+
+def _no_hostname(s: Settings) -> str | None:
+    if s.connection is Connection.DIRECT and not s.hostname and not s.once:
+        return (
+            "BETA9_HOSTNAME is not set: with a direct connection the gateway cannot know where this machine's"
+            " k3s is, so nothing will be offered"
+        )
+    return None
+
+
+def _no_k3s(s: Settings) -> str | None:
+    if s.k3s is K3sMode.NONE and not s.k3s_token and not s.once:
+        return "BETA9_K3S is none and no BETA9_K3S_TOKEN is given: no work can start here, nothing is offered"
+    return None
+
+
+def _long_drain(s: Settings) -> str | None:
+    if s.drain_timeout_s > LONGEST_DRAIN_S:
+        return (
+            f"BETA9_DRAIN_TIMEOUT is {s.drain_timeout_s:g} s, but the service ends the agent after 110 s;"
+            " raise 'docker stop -t' and TimeoutStopSec with it"
+        )
+    return None
+
+
+def _forward_is_public(s: Settings) -> str | None:
+    for forward in s.ssh_forwards:
+        if not (forward.bind in {"localhost", "::1"} or forward.bind.startswith("127.")):
+            return f"BETA9_SSH_FORWARDS: {forward} can be reached from outside this machine"
+    return None
+
+
+WARNINGS: tuple[Rule, ...] = (
+    Rule(("connection", "ssh_host", "ssh_forwards", "ssh_host_key_fingerprint"), _ssh_unused),
+    Rule(("ssh_known_hosts", "ssh_host_key_fingerprint"), _both_pins),
+    Rule(("connection", "hostname"), _no_hostname),
+    Rule(("k3s", "k3s_token"), _no_k3s),
+    Rule(("drain_timeout_s",), _long_drain),
+    Rule(("ssh_forwards",), _forward_is_public),
+)
+
+
+def broken(rules: tuple[Rule, ...], settings: Settings, failed: set[str]) -> list[str]:
+    """Ask every rule whose settings were read, and return what the broken ones say."""
+    said = (rule.check(settings) for rule in rules if failed.isdisjoint(rule.looks_at))
+    return [sentence for sentence in said if sentence]

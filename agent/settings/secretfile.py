@@ -1,0 +1,52 @@
+"""Reading a small text file that holds a secret, with every way it can be unusable said in one sentence."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from agent.errors import SettingsError
+
+LIMIT_BYTES = 64 * 1024
+"""Far more than any token, key or list of host keys; a wrong path (an image, a disk) must not fill memory."""
+
+
+def read_secret_file(path: Path) -> str:
+    """Return the file's text as it is.
+
+    Raises:
+        SettingsError: it is missing, not a regular file, not readable, empty, too large, or not text.
+            The message begins with the path and never holds contents.
+    """
+    try:
+        status = path.stat()
+        # Asked before opening: opening a named pipe would wait for a writer.
+        if not stat.S_ISREG(status.st_mode):
+            raise SettingsError(
+                f"{path} is not a regular file; name a file that can be read again at any time"
+            )
+        if status.st_size > LIMIT_BYTES:
+            raise SettingsError(
+                f"{path} has {status.st_size} bytes, more than any secret ({LIMIT_BYTES}); wrong file?"
+            )
+        with path.open("rb") as file:
+            content = file.read(LIMIT_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}; check the path and its permissions"
+        ) from error
+    if not content.strip():
+        raise SettingsError(f"{path} is empty; put the secret into it")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} holds bytes that are not text; wrong file?") from error
+
+
+def open_to_others(path: Path) -> str | None:
+    """Return the file's mode, such as "0644", where others on this machine may read it; else None."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return None
+    return f"{mode:04o}" if mode & stat.S_IROTH else None

@@ -1,0 +1,78 @@
+"""The types that settings have once they are read. Nothing here reads or decides anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+
+class Connection(str, Enum):
+    """How the gateway is reached."""
+
+    SSH = "ssh"
+    TAILSCALE = "tailscale"
+    DIRECT = "direct"
+
+
+class K3sMode(str, Enum):
+    """What the agent expects of the machine's own Kubernetes."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+    NONE = "none"
+
+
+class Interruption(str, Enum):
+    """Whose notices of an end of the machine are listened to."""
+
+    AUTO = "auto"
+    AWS = "aws"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class HostPort:
+    """A host name or address, and a TCP port. `str()` puts IPv6 addresses in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.host)}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One `ssh -L`: what listens here, and what it reaches on the gateway's side."""
+
+    bind: str
+    port: int
+    host: str
+    host_port: int
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.bind)}:{self.port}:{bracketed(self.host)}:{self.host_port}"
+
+
+@dataclass(frozen=True)
+class SecretRef:
+    """Where a secret is to be had: exactly one of value, file, reference. `adapters.secrets` resolves it.
+
+    `value` is the secret itself and is left out of `repr` and `str`; file and reference are only names.
+    """
+
+    setting: str
+    value: str | None = field(default=None, repr=False)
+    file: Path | None = None
+    reference: str | None = None
+
+    @property
+    def is_token(self) -> bool:
+        """Whether the text travels in an HTTP header (one line), rather than to ssh (lines)."""
+        return self.setting.endswith("_TOKEN")
+
+
+def bracketed(host: str) -> str:
+    """Put an IPv6 address in brackets, as in URLs and in ssh's forwards; leave all else alone."""
+    return f"[{host}]" if ":" in host else host
