@@ -1,0 +1,166 @@
+"""One node's Kubernetes as plain objects: Jobs get a pod that runs, GPUs are given out, tokens expire.
+
+Stands for k3s's controllers and scheduler, as far as the gateway and the agent look at what they do. Pure: the
+time is handed in, nothing is locked.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+GPU = "nvidia.com/gpu"
+Object = dict[str, Any]
+
+
+class ConflictError(Exception):
+    """An object of that name is there already."""
+
+
+@dataclass
+class Cluster:
+    """The node and what is on it. Jobs and pods are keyed by (namespace, name)."""
+
+    node_name: str = "demo-node"
+    gpus: int = 1
+    ready: bool = True
+    unschedulable: bool = False
+    pressures: frozenset[str] = frozenset()
+    """Of `Memory`, `Disk`, `PID`."""
+    jobs: dict[tuple[str, str], Object] = field(default_factory=dict)
+    pods: dict[tuple[str, str], Object] = field(default_factory=dict)
+    service_accounts: frozenset[tuple[str, str]] = frozenset({("default", "beta9-gateway")})
+    _version: int = 1
+
+    def node(self) -> Object:
+        """The Node object, as the API shows it."""
+        resources = {"cpu": "8", "memory": "32768Mi", "pods": "110"}
+        if self.gpus:
+            resources[GPU] = str(self.gpus)
+        conditions = [
+            _condition(f"{name}Pressure", "True" if name in self.pressures else "False")
+            for name in ("Memory", "Disk", "PID")
+        ]
+        conditions.append(_condition("Ready", "True" if self.ready else "Unknown"))
+        return {
+            "metadata": {"name": self.node_name, "labels": {"kubernetes.io/hostname": self.node_name}},
+            "spec": {"unschedulable": True} if self.unschedulable else {},
+            "status": {"allocatable": resources, "capacity": resources, "conditions": conditions},
+        }
+
+    def create_job(self, namespace: str, body: Object, now_s: float) -> Object:
+        """Take a Job and start its pod. Raises: ConflictError, KeyError for one without a name."""
+        name = body["metadata"]["name"]
+        if (namespace, name) in self.jobs:
+            raise ConflictError(name)
+        job = copy.deepcopy(body)
+        job["metadata"] |= self._born(namespace, now_s)
+        job["status"] = {"active": 1}
+        self.jobs[namespace, name] = job
+        self._give_pod(job, now_s)
+        self.schedule()
+        return job
+
+    def delete_job(self, namespace: str, name: str) -> Object:
+        """Remove a Job and its pods. Raises: KeyError."""
+        job = self.jobs.pop((namespace, name))
+        uid = job["metadata"]["uid"]
+        for key in [key for key, pod in self.pods.items() if _owner(pod) == uid]:
+            del self.pods[key]
+        self.schedule()
+        return job
+
+    def delete_pod(self, namespace: str, name: str, now_s: float) -> Object:
+        """Remove a pod; its Job makes another one. Raises: KeyError."""
+        pod = self.pods.pop((namespace, name))
+        for job in self.jobs.values():
+            if job["metadata"]["uid"] == _owner(pod) and job["status"].get("active"):
+                self._give_pod(job, now_s)
+        self.schedule()
+        return pod
+
+    def finish_job(self, namespace: str, name: str, now_s: float) -> None:
+        """Let a Job's pod succeed; `expire` removes both after the Job's own time. Raises: KeyError."""
+        job = self.jobs[namespace, name]
+        job["status"] = {"succeeded": 1, "completionTime": stamp(now_s), "_finished_at_s": now_s}
+        for pod in self.pods.values():
+            if _owner(pod) == job["metadata"]["uid"]:
+                pod["status"]["phase"] = "Succeeded"
+        self.schedule()
+
+    def expire(self, now_s: float) -> None:
+        """Remove what `ttlSecondsAfterFinished` says."""
+        for (namespace, name), job in list(self.jobs.items()):
+            finished_at_s = job["status"].get("_finished_at_s")
+            ttl_s = job["spec"].get("ttlSecondsAfterFinished")
+            if finished_at_s is not None and ttl_s is not None and now_s >= finished_at_s + ttl_s:
+                self.delete_job(namespace, name)
+
+    def schedule(self) -> None:
+        """Let pending pods run that fit, in the order in which they came."""
+        held = sum(_gpus(pod) for pod in self.pods.values() if pod["status"]["phase"] == "Running")
+        for pod in self.pods.values():
+            fits = self.ready and not self.unschedulable and held + _gpus(pod) <= self.gpus
+            if pod["status"]["phase"] == "Pending" and (fits or not (_gpus(pod) or self.unschedulable)):
+                pod["spec"]["nodeName"] = self.node_name
+                pod["status"] = {"phase": "Running", "conditions": [_condition("Ready", "True")]}
+                held += _gpus(pod)
+
+    def _give_pod(self, job: Object, now_s: float) -> None:
+        namespace, job_name = job["metadata"]["namespace"], job["metadata"]["name"]
+        name = f"{job_name}-{secrets.token_hex(3)[:5]}"
+        template = copy.deepcopy(job["spec"]["template"])
+        labels = template.get("metadata", {}).get("labels", {})
+        self.pods[namespace, name] = {
+            "metadata": {
+                **self._born(namespace, now_s),
+                "name": name,
+                "labels": labels | {"job-name": job_name, "batch.kubernetes.io/job-name": job_name},
+                "ownerReferences": [{"kind": "Job", "name": job_name, "uid": job["metadata"]["uid"]}],
+            },
+            "spec": template["spec"],
+            "status": {"phase": "Pending", "conditions": [_condition("PodScheduled", "False")]},
+        }
+
+    def _born(self, namespace: str, now_s: float) -> Object:
+        self._version += 1
+        return {
+            "namespace": namespace,
+            "uid": secrets.token_hex(16),
+            "resourceVersion": str(self._version),
+            "creationTimestamp": stamp(now_s),
+        }
+
+
+def stamp(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def selected(
+    objects: Mapping[tuple[str, str], Object], namespace: str | None, selector: str
+) -> Iterator[Object]:
+    """The objects in a namespace (None: in all) whose labels are as an equality selector (`a=b,c=d`) says."""
+    wanted = dict(part.replace("==", "=").split("=", 1) for part in selector.split(",") if "=" in part)
+    for (of, _), item in objects.items():
+        labels = item["metadata"].get("labels", {})
+        if namespace in {None, of} and all(labels.get(name) == value for name, value in wanted.items()):
+            yield item
+
+
+def _owner(pod: Object) -> str | None:
+    return next((str(owner["uid"]) for owner in pod["metadata"].get("ownerReferences", [])), None)
+
+
+def _gpus(pod: Object) -> int:
+    return sum(
+        int(container.get("resources", {}).get("limits", {}).get(GPU, 0))
+        for container in pod["spec"]["containers"]
+    )
+
+
+def _condition(kind: str, status: str) -> Object:
+    return {"type": kind, "status": status, "reason": "Demo"}
