@@ -18,9 +18,6 @@ from agent.settings.values import Forward, HostPort
 
 E = TypeVar("E", bound=Enum)
 
-STATE_DIR_CHARACTERS = 85
-"""sockaddr_un.sun_path holds 107 characters and a final null (unix(7)); the rest is for sockets' names."""
-
 # Plain texts: `re` compiles (and keeps) only those that a start really uses.
 _HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}"
@@ -225,13 +222,10 @@ def path(value: str) -> Path:
 
 
 def state_dir(value: str) -> Path:
-    """Parse the state directory, made absolute; sockets in it have short paths by nature."""
+    """Parse the state directory, made absolute. Its files are named in ssh's options, which expand some signs."""
     directory = path(value).absolute()
-    if len(str(directory)) > STATE_DIR_CHARACTERS:
-        raise ValueError(
-            f"makes a path of {len(str(directory))} characters; for the sockets that are made in it"
-            f" {STATE_DIR_CHARACTERS} is the most: choose a shorter path"
-        )
+    if re.search(r'[%":\\]', str(directory)):
+        raise ValueError('has a sign in it that ssh would take for something else (one of % : " \\)')
     return directory
 
 
