@@ -1,0 +1,100 @@
+"""`beta9-worker authorize`: print the authorized_keys line for a machine's, or a whole pool's, public key.
+
+Nothing is read but the key, and nothing is written: the line goes to stdout, for the gateway's host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from agent.core.authorized import DEFAULT_TARGET, Grant, key_line
+from agent.core.text import shown
+from agent.errors import Exit, SettingsError
+from agent.settings import parsers
+from agent.settings.values import bracketed
+
+KEY_LIMIT_BYTES = 65536
+"""Far beyond any public key; keeps a wrong file name (/dev/zero) from filling memory."""
+
+_EPILOG = """\
+on the machine:            ssh-keygen -t ed25519 -N "" -f /etc/beta9-worker/secrets/ssh_key
+here, or anywhere:         beta9-worker authorize --machine-id 1165a9b6 ssh_key.pub
+on the gateway's host:     append the line to the tunnel user's authorized_keys file, or give it to
+                           bootstrap/gateway/setup.sh --key-line
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """Add the subcommand."""
+    parser = subparsers.add_parser(
+        "authorize",
+        help="print the authorized_keys line that lets a key open this machine's tunnel and nothing else",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whose = parser.add_mutually_exclusive_group(required=True)
+    whose.add_argument(
+        "--machine-id",
+        metavar="ID",
+        action="append",
+        help="the machine the key is for: its own addresses only (several times: one key for several machines)",
+    )
+    whose.add_argument(
+        "--pool-key",
+        action="store_true",
+        help="for machines not known beforehand: any address of 127.64.0.0/10, and port 6443 of any host",
+    )
+    parser.add_argument(
+        "--target",
+        metavar="HOST:PORT",
+        default=DEFAULT_TARGET,
+        help="BETA9_SSH_TARGET of the machine, in the same words (default %(default)s)",
+    )
+    parser.add_argument(
+        "--forward",
+        metavar="[BIND:]PORT:HOST:PORT",
+        action="append",
+        default=[],
+        help="BETA9_SSH_FORWARDS of the machine; several times, or separated by commas",
+    )
+    parser.add_argument(
+        "--cert-authority",
+        action="store_true",
+        help="the key signs user certificates: the line holds for those",
+    )
+    parser.add_argument(
+        "public_key", metavar="PUBLIC_KEY_FILE", help="the .pub file, or - for standard input"
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the line. Raises: SettingsError naming the argument that cannot be used."""
+    grant = Grant(tuple(args.machine_id or ()), (args.target, *_forward_targets(args.forward)))
+    print(key_line(_read(args.public_key), grant, cert_authority=args.cert_authority))
+    return int(Exit.OK)
+
+
+def _forward_targets(forwards: list[str]) -> list[str]:
+    targets: list[str] = []
+    for text in forwards:
+        try:
+            parsed = parsers.forwards(text)
+        except ValueError as error:
+            raise SettingsError(f"--forward: {error}") from error
+        targets += [f"{bracketed(forward.host)}:{forward.host_port}" for forward in parsed]
+    return list(dict.fromkeys(targets))
+
+
+def _read(name: str) -> str:
+    try:
+        if name == "-":
+            return sys.stdin.read(KEY_LIMIT_BYTES)
+        with Path(name).open(encoding="utf-8", errors="replace") as file:
+            return file.read(KEY_LIMIT_BYTES)
+    except OSError as error:
+        raise SettingsError(
+            f"public key file {shown(name)}: {error.strerror}; give the .pub file that ssh-keygen wrote"
+        ) from error
