@@ -16,6 +16,8 @@ LINE_LIMIT_BYTES = 4096
 """A longer line is cut: what ssh, or a server's banner through it, says is for people and for
 classification.
 """
+ANSWER_LIMIT_BYTES = 1 << 20
+"""The same for stdout, which is for programs of our own."""
 TAIL_LINES = 50
 STUCK = -int(signal.SIGKILL)
 """The code given for a child that is killed, but not collected yet because it is stuck in the kernel."""
@@ -65,9 +67,9 @@ class Child:
         self._reaping = threading.Lock()
         self._outputs: dict[IO[bytes], Lines] = {}
         if process.stderr is not None:
-            self._outputs[process.stderr] = Lines(lambda line: self._said(line, on_line))
+            self._outputs[process.stderr] = Lines(lambda line: self._said(line, on_line), LINE_LIMIT_BYTES)
         if process.stdout is not None and on_stdout is not None:
-            self._outputs[process.stdout] = Lines(on_stdout)
+            self._outputs[process.stdout] = Lines(on_stdout, ANSWER_LIMIT_BYTES)
         if process.stdin is not None:
             os.set_blocking(process.stdin.fileno(), False)
         threading.Thread(target=self._watch, name=f"child-{name}", daemon=True).start()
@@ -137,10 +139,11 @@ class Child:
 
 
 class Lines:
-    """Cuts a stream of bytes into lines of at most LINE_LIMIT_BYTES; the rest of a longer one is dropped."""
+    """Cuts a stream of bytes into lines of at most `limit_bytes`; the rest of a longer one is dropped."""
 
-    def __init__(self, on_line: OnLine) -> None:
+    def __init__(self, on_line: OnLine, limit_bytes: int) -> None:
         self._on_line = on_line
+        self._limit_bytes = limit_bytes
         self._kept = bytearray()
 
     def feed(self, data: bytes) -> None:
@@ -157,7 +160,7 @@ class Lines:
             self._emit()
 
     def _keep(self, piece: bytes) -> None:
-        self._kept.extend(piece[: max(0, LINE_LIMIT_BYTES - len(self._kept))])
+        self._kept.extend(piece[: max(0, self._limit_bytes - len(self._kept))])
 
     def _emit(self) -> None:
         line = self._kept.decode(errors="replace").rstrip("\r")
