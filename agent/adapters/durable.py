@@ -82,11 +82,14 @@ def sync_directory(path: Path) -> None:
 def _read(path: Path) -> tuple[str | None, dict[str, Any] | None]:
     """(what is wrong with it, None) or (None, what it holds). Raises: OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as file:
+    try:
         problem = _distrust(os.fstat(fd))
         if problem is not None:
             return problem, None
-        content = file.read(FILE_LIMIT_BYTES + 1)
+        with open(fd, "rb", closefd=False) as file:
+            content = file.read(FILE_LIMIT_BYTES + 1)
+    finally:
+        os.close(fd)
     if not content.strip():
         return "is empty", None
     if len(content) > FILE_LIMIT_BYTES:

@@ -60,6 +60,7 @@ class StateDir:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock_fd: int | None = None
+        self._identity: Identity | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> StateDir:
@@ -85,7 +86,9 @@ class StateDir:
                 f"BETA9_STATE_DIR {path} cannot be used ({error.strerror}): run as root, or name another one"
             ) from error
         except OSError as error:
-            raise TransientError(f"state directory {path}: {error.strerror}; free space there") from error
+            raise TransientError(
+                f"state directory {path}: {error.strerror}; free space there, or name another"
+            ) from error
         return cls(path)
 
     def try_lock(self) -> int | None:
@@ -129,16 +132,24 @@ class StateDir:
 
     def machine_id(self, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:
         """The 8 hexadecimal characters made once on this machine and kept. Never raises."""
+        if self._identity is None:  # once: where it cannot be kept, it must at least not change while we live
+            self._identity = self._find_identity(random_bytes)
+        return self._identity
+
+    def _find_identity(self, random_bytes: Callable[[int], bytes]) -> Identity:
         stored = self.read_json(IDENTITY_NAME)
-        kept = (stored.value or {}).get("machine_id")
-        if isinstance(kept, str) and _MACHINE_ID.fullmatch(kept):
-            return Identity(kept, stored.note)
+        note = stored.note
+        if stored.value is not None:
+            kept = stored.value.get("machine_id")
+            if isinstance(kept, str) and _MACHINE_ID.fullmatch(kept):
+                return Identity(kept)
+            note = f"{self.path / IDENTITY_NAME} holds no machine id"
         made = random_bytes(4).hex()
         try:
             self.write_json(IDENTITY_NAME, {"machine_id": made})
         except TransientError as error:
             return Identity(made, f"machine id {made} will not survive a restart: {error}")
-        return Identity(made, stored.note and f"{stored.note}; new machine id {made}")
+        return Identity(made, f"{note}; new machine id {made}" if note else None)
 
     def write_stop(self, reason: str, instance_id: str, wall_s: float) -> None:
         """Tell every later start not to come back. Raises: TransientError."""
