@@ -166,6 +166,13 @@ FIELDS: tuple[Field, ...] = (
         file_variant=True,
     ),
     Field(
+        "k3s_api",
+        "BETA9_K3S_API",
+        "where this machine's k3s API answers",
+        parsers.host_port,
+        default="127.0.0.1:6443",
+    ),
+    Field(
         "keepalive_interval_s",
         "BETA9_KEEPALIVE_INTERVAL",
         "seconds between keepalives; must fit the gateway's lease of 300 s",

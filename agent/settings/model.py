@@ -36,6 +36,8 @@ class Settings:
     k3s: K3sMode
     kubeconfig: Path | None
     k3s_token: SecretRef | None
+    k3s_api: HostPort
+    """Where this machine's own k3s API answers; the reverse forward points there."""
     reserve_cpu_millicores: int
     reserve_memory_mib: int
     interruption: Interruption

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.core.policy import timing_problem
+from agent.core.text import shown
 from agent.settings.model import Settings
 from agent.settings.values import Connection, K3sMode
 
@@ -64,6 +65,19 @@ def _tailscale_host(s: Settings) -> str | None:
     return None
 
 
+def _local_end(s: Settings) -> str | None:
+    if s.connection is Connection.SSH and not _is_loopback(s.gateway_host):
+        return (
+            f"BETA9_GATEWAY_HOST: {shown(s.gateway_host)} is not this machine, but with ssh it is the tunnel's local"
+            " end; leave it out, and give the gateway's address as the SSH host sees it by BETA9_SSH_TARGET"
+        )
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
 def _ports_differ(s: Settings) -> str | None:
     local = {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}  # noqa: S104 - compared with, not bound
     same = s.status_addr.port == s.gateway_port and s.status_addr.host in local
@@ -90,6 +104,7 @@ PROBLEMS: tuple[Rule, ...] = (
     Rule(("connection", "ssh_key"), _ssh_key),
     Rule(("connection", "ssh_known_hosts", "ssh_host_key_fingerprint"), _ssh_host_key),
     Rule(("connection", "gateway_host"), _tailscale_host),
+    Rule(("connection", "gateway_host"), _local_end),
     Rule(("keepalive_interval_s", "tuning"), _timing),
     Rule(("connection", "status_addr", "gateway_port"), _ports_differ),
     Rule(("ssh_forwards", "gateway_port"), _forwards_differ),
@@ -137,7 +152,7 @@ def _long_drain(s: Settings) -> str | None:
 
 def _forward_is_public(s: Settings) -> str | None:
     for forward in s.ssh_forwards:
-        if not (forward.bind in {"localhost", "::1"} or forward.bind.startswith("127.")):
+        if not _is_loopback(forward.bind):
             return f"BETA9_SSH_FORWARDS: {forward} can be reached from outside this machine"
     return None
 
