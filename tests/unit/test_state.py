@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.adapters.state import SUN_PATH_BYTES, StateDir, StopMarker
-from agent.errors import SettingsError, TransientError
+from agent.errors import SettingsError
 
 AS_ROOT = os.geteuid() == 0
 
@@ -174,7 +174,7 @@ def test_fault_43_a_real_disk_without_space(tmp_path: Path) -> None:
         "state.write_json('a.json', {'n': 'new'}); print(state.read_json('a.json').value)\n"
     )
     script = 'mount -t tmpfs -o size=32k none "$0" && exec "$1" -c "$2" "$0"'
-    command = ["unshare", "--mount", "sh", "-c", script, tmp_path, sys.executable, code]
+    command = ["unshare", "--mount", "sh", "-c", script, str(tmp_path), sys.executable, code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
