@@ -7,6 +7,7 @@ thread, too. The demo's gateway, its admin interface and the stand-in Kubernetes
 from __future__ import annotations
 
 import contextlib
+import selectors
 import socket
 import ssl
 import sys
@@ -18,7 +19,6 @@ from typing import Any
 from agent.demo.api import Reply, Request
 
 MAX_BODY_BYTES = 1 << 20
-POLL_S = 0.1  # how long stop() may wait for the accepting thread
 
 Gate = Callable[[], object]
 """Called in a connection's thread before its TLS handshake; may wait (a frozen server)."""
@@ -85,6 +85,7 @@ class JsonHandler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+    timeout = 1.0  # a connection that vanished before it was accepted must not hold up the accepting thread
 
     def __init__(
         self,
@@ -96,7 +97,24 @@ class _Server(ThreadingHTTPServer):
         self._tls, self._gate = tls, gate
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._stop_asked, self._ask_stop = socket.socketpair()
         super().__init__(address, handler)
+
+    def accept_until_asked(self) -> None:
+        """Accept connections; unlike serve_forever, this neither polls nor lets stop() wait for a poll."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self, selectors.EVENT_READ)
+            selector.register(self._stop_asked, selectors.EVENT_READ)
+            while all(key.fileobj is self for key, _ in selector.select()):
+                self.handle_request()
+
+    def ask_to_stop(self) -> None:
+        self._ask_stop.send(b".")
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._stop_asked.close()
+        self._ask_stop.close()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         if self._tls is not None:
@@ -151,7 +169,7 @@ class HttpService:
         self.port = server.server_address[1]
         self._server = server
         self._thread = threading.Thread(
-            target=server.serve_forever, args=(POLL_S,), name=f"http-{self.port}", daemon=True
+            target=server.accept_until_asked, name=f"http-{self.port}", daemon=True
         )
         self._thread.start()
 
@@ -160,7 +178,7 @@ class HttpService:
         server, thread, self._server, self._thread = self._server, self._thread, None, None
         if server is None or thread is None:
             return
-        server.shutdown()
+        server.ask_to_stop()
         thread.join()
         server.server_close()
         server.end_connections()

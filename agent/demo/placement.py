@@ -42,6 +42,8 @@ class PoolCounters:
     """`dialling` is the machine that a dial is under way to, since `dialling_since_s`."""
 
     wanted: int = 0
+    rounds: int = 0
+    """Rounds of placement that were gone through to their end."""
     dialling: str | None = None
     dialling_since_s: float = 0.0
     machines: dict[str, MachineCounters] = field(default_factory=dict)
@@ -127,23 +129,28 @@ class Placement:
 
     def report(self) -> dict[str, Any]:
         """For each pool: what is wanted, the dial under way with its age, and counters for each machine."""
-        report = {}
-        for name, counters in self._pools.items():
-            age_s = self._state.clock() - counters.dialling_since_s if counters.dialling else 0.0
-            report[name] = {**asdict(counters), "dialling_for_s": age_s}
-        return report
+        now_s = self._state.clock()
+        with self._state.lock:
+            return {
+                name: {
+                    **asdict(counters),
+                    "dialling_for_s": now_s - counters.dialling_since_s if counters.dialling else 0.0,
+                }
+                for name, counters in self._pools.items()
+            }
 
     def place(self, pool: Pool, dialler: Dialler) -> None:
         """One round: at most one new worker on each machine."""
-        wanted = self._pools[pool.name].wanted
-        for machine in self._pool_machines(pool) if wanted else ():
-            if len(self.workers(pool.name)) >= wanted or self._stopped.is_set():
-                return
+        counters = self._pools[pool.name]
+        for machine in self._pool_machines(pool):
+            if len(self.workers(pool.name)) >= counters.wanted or self._stopped.is_set():
+                break
             with self._state.lock:
                 held = tuple(w for w in self._workers.values() if w.machine_id == machine.machine_id)
             worker = worker_that_fits(machine, pool, held)
             if worker is not None:
                 self._start_worker(pool, machine, worker, dialler)
+        counters.rounds += 1
 
     def look_after(self, pool: Pool, dialler: Dialler) -> None:
         """One round: forget the workers whose machine or Job is gone, notice those whose pod runs."""
@@ -172,9 +179,10 @@ class Placement:
         return tuple(m for m in self._state.live_machines() if (m.provider, m.pool_name) == home)
 
     def _start_worker(self, pool: Pool, machine: Machine, worker: Worker, dialler: Dialler) -> None:
-        counters, of_machine = self._pools[pool.name], self._pools[pool.name].of(machine.machine_id)
         token = new_token()
         with self._state.lock:
+            counters = self._pools[pool.name]
+            of_machine = counters.of(machine.machine_id)
             self._state.tokens.add(token, TokenKind.WORKER)
         worker = replace(worker, token=token)
         config = self._state.config.value if self._state.config else {}
