@@ -22,7 +22,7 @@ TAIL_LINES = 50
 STUCK = -int(signal.SIGKILL)
 """The code given for a child that is killed, but not collected yet because it is stuck in the kernel."""
 
-OnLine = Callable[[str], None]
+OnLine = Callable[[str], object]
 
 
 def spawn(  # noqa: PLR0913 - keywords, most of them left out
@@ -31,7 +31,7 @@ def spawn(  # noqa: PLR0913 - keywords, most of them left out
     name: str,
     on_line: OnLine | None = None,
     on_stdout: OnLine | None = None,
-    on_exit: Callable[[int], None] | None = None,
+    on_exit: Callable[[int], object] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Child:
     """Start a long-lived child whose standard input is held open until it ends.
@@ -55,7 +55,7 @@ class Child:
         name: str,
         on_line: OnLine | None,
         on_stdout: OnLine | None,
-        on_exit: Callable[[int], None] | None,
+        on_exit: Callable[[int], object] | None,
     ) -> None:
         self.pid = process.pid
         self.name = name
