@@ -79,6 +79,11 @@ class Logs:
         """From now on, clean with this one."""
         self._handler.line_formatter.redactor = redactor
 
+    @property
+    def dropped(self) -> int:
+        """Lines lost so far and not yet owned up to."""
+        return self._writer.dropped
+
     def close(self, timeout_s: float = FLUSH_S) -> None:
         """Write what is queued, for as long as `timeout_s`, and stop; later lines are lost."""
         logging.getLogger().removeHandler(self._handler)

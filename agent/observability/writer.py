@@ -27,7 +27,7 @@ class LineWriter:
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._counting = threading.RLock()
         self._capacity = capacity
-        self._dropped = 0
+        self.dropped = 0
         self._thread = threading.Thread(target=self._work, name="log-writer", daemon=True)
         self._thread.start()
 
@@ -50,18 +50,18 @@ class LineWriter:
                 return
             if not self._write(line):
                 self._count(1)
-            elif self._dropped:
+            elif self.dropped:
                 self._own_up()
 
     def _own_up(self) -> None:
         with self._counting:
-            dropped, self._dropped = self._dropped, 0
+            dropped, self.dropped = self.dropped, 0
         if not self._write(self._dropped_line(dropped)):
             self._count(dropped)
 
     def _count(self, lines: int) -> None:
         with self._counting:
-            self._dropped += lines
+            self.dropped += lines
 
 
 def _writer_to(stream: IO[str]) -> Callable[[str], bool]:
