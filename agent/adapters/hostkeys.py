@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,13 +118,12 @@ def _written_before(path: Path, name: str) -> list[HostKey]:
 
 def _write(path: Path, text: str) -> None:
     """Replace the file at once: an ssh child that starts meanwhile reads the old one or the new."""
-    temporary = path.with_name(f".{NAME}.{os.getpid()}.tmp")
-    content = text.replace("\r\n", "\n").strip() + "\n"
     try:
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(content)
-        temporary.replace(path)
+        # A name of its own and mode 0600 (mkstemp): two children may be about to start at the same time.
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{NAME}.", suffix=".tmp", dir=path.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text.replace("\r\n", "\n").strip() + "\n")
+        Path(temporary).replace(path)
     except OSError as error:
         raise TransientError(f"{path} not written: {error.strerror}; free space there") from error
 

@@ -23,6 +23,8 @@ def key_problem(text: str) -> str | None:
     The answer completes a sentence: "is encrypted; …". Line endings and a missing final newline are no
     problem: the private copy has them put right.
     """
+    if "-----BEGIN" in text and "\\n" in text:
+        return "has '\\n' written out where line breaks belong; give the file by BETA9_SSH_KEY_FILE instead"
     match = re.search(_KEY, text)
     if not match:
         return _not_a_key(text)
@@ -44,8 +46,6 @@ _ENCRYPTED = (
 def _not_a_key(text: str) -> str:
     if re.match(r"\s*(ssh|ecdsa|sk)-\S+ AAAA", text):
         return "is a public key; give the private one (the file without .pub)"
-    if "-----BEGIN" in text and "\\n" in text:
-        return "has '\\n' written out where line breaks belong; give the file by BETA9_SSH_KEY_FILE instead"
     if "PuTTY-User-Key-File" in text:
         return "is a PuTTY key; convert it with 'puttygen KEY -O private-openssh -o FILE'"
     if "PRIVATE KEY-----" in text:

@@ -1,0 +1,32 @@
+"""One login at a throw-away sshd with the real ssh client, for tests of keys and host keys."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from agent.demo.sshd import ThrowAwaySshd
+
+
+def login(server: ThrowAwaySshd, key: Path, known_hosts: Path) -> str:
+    """Log in, open the sftp subsystem, and leave. Returns "" if that worked, else what ssh said."""
+    strict = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": str(known_hosts),
+        "GlobalKnownHostsFile": "/dev/null",
+        "UpdateHostKeys": "no",
+        "ConnectTimeout": "10",
+    }
+    options = [word for name, value in strict.items() for word in ("-o", f"{name}={value}")]
+    argv = ["ssh", "-F", "none", "-T", "-i", str(key), "-p", str(server.port), "-l", server.user, *options]
+    done = subprocess.run(
+        [*argv, "-s", "--", server.host, "sftp"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"
