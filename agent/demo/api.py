@@ -26,6 +26,7 @@ from agent.demo.machines import (
     Pool,
     Registration,
 )
+from agent.demo.messages import Reply, Request
 from agent.demo.tokens import TokenKind, TokenTable
 
 BASE = "/api/v1"
@@ -38,34 +39,10 @@ ROUTES: Mapping[str, tuple[str, str]] = {
 }
 
 
-@dataclass(frozen=True)
-class Reply:
-    """Status and body; headers only where they are not the usual ones."""
-
-    status: int
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a route needs of an HTTP request. Header names are in lower case."""
-
-    method: str
-    path: str
-    query: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    @property
-    def route(self) -> str:
-        """The route's short name, `unknown` where there is none for this method and path."""
-        wanted = (self.method, self.path)
-        return next((name for name, pair in ROUTES.items() if pair == wanted), "unknown")
-
-    @property
-    def bearer(self) -> str:
-        return self.headers.get("authorization", "").removeprefix("Bearer ")
+def route_name(request: Request) -> str:
+    """The route's short name, `unknown` where there is none for this method and path."""
+    wanted = (request.method, request.path)
+    return next((name for name, pair in ROUTES.items() if pair == wanted), "unknown")
 
 
 @dataclass
@@ -103,7 +80,7 @@ def answer(state: GatewayState, request: Request) -> Reply:
     """The reply to a request. Below /machine/ the token is checked before the route, as in the real one."""
     if request.path.startswith(f"{BASE}/machine/"):
         return _machine_route(state, request)
-    if request.route == "health":
+    if route_name(request) == "health":
         return _health(state)
     return message(HTTPStatus.NOT_FOUND, "Not Found")
 
@@ -121,8 +98,8 @@ def _machine_route(state: GatewayState, request: Request) -> Reply:
             kind = state.tokens.authorize(request.bearer, state.clock())
         if kind is None:
             return message(401, "Unauthorized")
-    handler = _HANDLERS.get(request.route)
-    if handler is None or (request.route == "keepalive" and not state.keepalive_route):
+    handler = _HANDLERS.get(route_name(request))
+    if handler is None or (route_name(request) == "keepalive" and not state.keepalive_route):
         return message(404, "Not Found")
     if kind is None or state.redis_error:
         return _internal_error()

@@ -6,9 +6,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from agent.demo.api import Reply, Request, answer, message
+from agent.demo.api import answer, message, route_name
 from agent.demo.faults import Fault, Hit
 from agent.demo.httpd import JsonHandler
+from agent.demo.messages import Reply, Request
 
 if TYPE_CHECKING:
     from agent.demo.gateway import EmbeddedGateway
@@ -22,7 +23,7 @@ class GatewayConnection(JsonHandler):
         super().__init__(*args)
 
     def respond(self, request: Request) -> None:
-        hit = self.gateway.faults.take(request.route, self.gateway.now_s())
+        hit = self.gateway.faults.take(route_name(request), self.gateway.now_s())
         if hit is None:
             reply = answer(self.gateway.state, request)
             self.gateway.note(request, reply.status, None)

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from agent.demo.admin import admin_server
-from agent.demo.api import GatewayState, Request
+from agent.demo.api import GatewayState, route_name
 from agent.demo.cluster_config import ClusterConfig
 from agent.demo.connection import GatewayConnection
 from agent.demo.faults import Fault, FaultBook
@@ -29,6 +29,7 @@ from agent.demo.gateway_settings import GatewaySettings, Log, parsed_pool
 from agent.demo.health import HealthMonitor
 from agent.demo.httpd import HttpService
 from agent.demo.machines import Machine, MachineRegistry
+from agent.demo.messages import Request
 from agent.demo.placement import Placement
 from agent.demo.process import wait_for_a_signal, write_ready_file
 from agent.demo.tokens import TokenKind, TokenTable, new_token
@@ -180,7 +181,7 @@ class EmbeddedGateway:
         self._requests.append(
             LoggedRequest(
                 at_s=self.now_s(),
-                route=request.route,
+                route=route_name(request),
                 machine_id=str(shown.get("machine_id", "")),
                 status=status,
                 bearer_sha256=_digest(request.bearer),

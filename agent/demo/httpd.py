@@ -16,7 +16,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from agent.demo.api import Reply, Request
+from agent.demo.messages import Reply, Request
 
 MAX_BODY_BYTES = 1 << 20
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from agent.demo.api import Reply, Request
 from agent.demo.certificate import throwaway_context
 from agent.demo.cluster import Cluster
 from agent.demo.httpd import HttpService, JsonHandler
 from agent.demo.kubernetes_routes import ApiState, answer, status_reply
+from agent.demo.messages import Reply, Request
 from agent.demo.process import wait_for_a_signal, write_ready_file
 from agent.demo.remote import CallClient, CallServer
 

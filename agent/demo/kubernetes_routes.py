@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from agent.demo.api import Reply, Request
 from agent.demo.cluster import Cluster, ConflictError, Object, selected, stamp
+from agent.demo.messages import Reply, Request
 
 VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4+demo", "platform": "linux/amd64"}
 ADMIN = "system:admin"

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.error import HTTPError
 
-from agent.demo.api import Reply, Request
 from agent.demo.httpd import HttpService, JsonHandler
+from agent.demo.messages import Reply, Request
 
 Calls = Mapping[str, Callable[..., Any]]
 

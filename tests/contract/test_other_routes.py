@@ -64,7 +64,7 @@ def test_machine_list_has_the_clis_columns_and_shows_pending_machines(
     gateway.create_machine("gpu", "35dbe736")
     caller.register()
     caller.keepalive()
-    text = list_text(gateway.machines(), gateway.state.wall_clock())
+    text = list_text(gateway.machines(), float(gateway.machines()[0].created))
     header = next(line for line in text.splitlines() if "Last Keepalive" in line)
     assert [header.index(column) for column in COLUMNS] == sorted(header.index(c) for c in COLUMNS)
     pending = next(line.split() for line in text.splitlines() if "35dbe736" in line)
