@@ -50,7 +50,7 @@ def _not_a_key(text: str) -> str:
         return "is a PuTTY key; convert it with 'puttygen KEY -O private-openssh -o FILE'"
     if "PRIVATE KEY-----" in text:
         return "is cut off: BEGIN and END lines of a private key must both be there"
-    return "is not a private key (no '-----BEGIN … PRIVATE KEY-----'); a path belongs into BETA9_SSH_KEY_FILE"
+    return "is not a private key ('-----BEGIN …'); give the key's text, or its path by BETA9_SSH_KEY_FILE"
 
 
 def _openssh_problem(body: str) -> str | None:
@@ -80,7 +80,7 @@ def known_hosts_problem(text: str) -> str | None:
             continue
         problem = _line_problem(words)
         if problem:
-            return f"line {number} {problem}"
+            return f"has line {number}, which {problem}"
         pinned += words[0] != "@revoked"
     return (
         None
@@ -92,7 +92,7 @@ def known_hosts_problem(text: str) -> str | None:
 def _line_problem(words: list[str]) -> str | None:
     if words[0].startswith("@"):
         if words[0] not in _MARKERS:
-            return f"begins with a marker other than {' or '.join(_MARKERS)}"
+            return f"begins with an unknown marker; use {' or '.join(_MARKERS)}"
         words = words[1:]
     if words and re.fullmatch(_KEY_TYPE, words[0]):
         return (
@@ -100,8 +100,8 @@ def _line_problem(words: list[str]) -> str | None:
             " ('[HOST]:PORT …' if not port 22)"
         )
     if len(words) < 3 or not re.fullmatch(_KEY_TYPE, words[1]):
-        return "is not 'HOST KEYTYPE KEY'"
-    return None if fingerprint(words[2]) else "holds a key that is not base64"
+        return "is not 'HOST KEYTYPE KEY'; give lines as 'ssh-keyscan HOST' prints them, checked by you"
+    return None if fingerprint(words[2]) else "holds a key that is not base64; give the line anew"
 
 
 def fingerprint(key: str) -> str | None:

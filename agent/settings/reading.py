@@ -99,7 +99,7 @@ def _take(draft: Draft, each: Field, layers: list[Layer]) -> object:
     given = sources.find(each, layers)
     if given is None:
         if each.required:
-            raise ValueError(_missing(each))
+            raise ValueError(_missing(each, layers))
         return each.parse(each.default) if each.default is not None else None
     draft.sources[each.name] = given.label
     if each.file_variant:
@@ -110,11 +110,12 @@ def _take(draft: Draft, each: Field, layers: list[Layer]) -> object:
         raise ValueError(f"{given.label}: {shown(given.text)} {error}") from error
 
 
-def _missing(each: Field) -> str:
+def _missing(each: Field, layers: list[Layer]) -> str:
+    is_empty = any(layer.values.get(each.variable) == "" for layer in layers)
     ways = f"{each.variable}, {each.flag}" if each.flag else each.variable
     if each.file_variant:
         ways = f"{each.variable}_FILE, {ways}, or the file /etc/beta9-worker/secrets/token"
-    return f"{each.variable}: not set; give the {each.help} (by {ways})"
+    return f"{each.variable}: {'empty' if is_empty else 'not set'}; give the {each.help} (by {ways})"
 
 
 def _file_warnings(draft: Draft) -> list[str]:

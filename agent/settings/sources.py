@@ -109,12 +109,14 @@ def _taken(field: Field, layer: Layer, variable: str) -> str | None:
 
 
 def unknown(layers: list[Layer], known: tuple[str, ...]) -> list[str]:
-    """Warn of BETA9_* variables that nothing reads, each with the nearest name that something does."""
+    """Warn of variables that nothing reads: BETA9_* ones, with the nearest name, and AWS's in .env files."""
     from agent.core.text import nearest  # noqa: PLC0415 - see there
 
     warnings = []
     for layer in layers:
         for variable in layer.values:
+            if variable.startswith("AWS_") and layer.place:
+                warnings.append(f"{variable}{layer.place} has no effect there; put it into the environment")
             if variable.startswith("BETA9_") and variable not in known:
                 near = nearest(variable, known)
                 hint = f"; did you mean {near}?" if near else "; see docs/settings.md for those there are"

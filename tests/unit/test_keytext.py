@@ -56,7 +56,7 @@ def test_what_is_no_usable_key_is_said(tmp_path: Path) -> None:
         ("\n".join([lines[0], "YWJj", lines[-1]]), "is damaged"),
         (text + public, "has other text around"),
         ("PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n", "PuTTY"),
-        ("/root/.ssh/id_ed25519", "a path belongs into BETA9_SSH_KEY_FILE"),
+        ("/root/.ssh/id_ed25519", "its path by BETA9_SSH_KEY_FILE"),
         ("", "is not a private key"),
     ):
         problem = key_problem(wrong)
@@ -84,10 +84,10 @@ def test_host_key_lines_are_taken(text: str) -> None:
     [
         ("", "holds no host key line"),
         (f"@revoked * ssh-ed25519 {HOST_KEY}", "holds no host key line"),
-        (f"ssh-ed25519 {HOST_KEY} root@gateway", "line 1 has no host in front"),
-        ("# here\ngateway.example.com\n", "line 2 is not 'HOST KEYTYPE KEY'"),
-        ("host ssh-ed25519 no/base64?", "line 1 holds a key that is not base64"),
-        (f"@trusted * ssh-ed25519 {HOST_KEY}", "line 1 begins with a marker other than"),
+        (f"ssh-ed25519 {HOST_KEY} root@gateway", "line 1, which has no host in front"),
+        ("# here\ngateway.example.com\n", "line 2, which is not 'HOST KEYTYPE KEY'"),
+        ("host ssh-ed25519 no/base64?", "line 1, which holds a key that is not base64"),
+        (f"@trusted * ssh-ed25519 {HOST_KEY}", "line 1, which begins with an unknown marker"),
     ],
 )
 def test_the_line_that_pins_nothing_is_named(text: str, says: str) -> None:
