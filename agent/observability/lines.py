@@ -64,7 +64,7 @@ class Formatter:
             event = record.msg
         fields = {self._key(name): self._clean(value) for name, value in given.items()}
         if record.exc_info and record.exc_info[1] is not None:
-            fields["error"] = self._clean(record.exc_info[1])
+            fields.setdefault("error", self._clean(record.exc_info[1]))
             fields["traceback"] = self._text("".join(traceback.format_exception(record.exc_info[1])))
         return self._text(event), fields
 

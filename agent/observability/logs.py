@@ -52,15 +52,15 @@ class EventLog:
         """Something is not as it should be, and the agent goes on."""
         self._write(logging.WARNING, event, fields)
 
-    def error(self, event: str, /, cause: BaseException | None = None, **fields: object) -> None:
-        """Something a person has to see to; `cause` adds its text as `error`, and its traceback."""
-        self._write(logging.ERROR, event, fields, cause)
+    def error(self, event: str, /, **fields: object) -> None:
+        """Something a person has to see to; an exception given as `error` adds its traceback."""
+        self._write(logging.ERROR, event, fields)
 
-    def _write(
-        self, level: int, event: str, fields: dict[str, object], error: BaseException | None = None
-    ) -> None:
+    def _write(self, level: int, event: str, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, extra={"fields": fields}, exc_info=error)
+            error = fields.get("error") if level == logging.ERROR else None
+            trace = error if isinstance(error, BaseException) else None
+            self._logger.log(level, event, extra={"fields": fields}, exc_info=trace)
 
 
 def get_logger() -> EventLog:
@@ -155,16 +155,16 @@ def _catch_the_uncaught() -> None:
         if issubclass(kind, KeyboardInterrupt):
             log.info("interrupted")
         else:
-            log.error("uncaught_exception", cause=error.with_traceback(trace))
+            log.error("uncaught_exception", error=error.with_traceback(trace))
 
     def thread_hook(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is not None and not issubclass(args.exc_type, SystemExit):
             log.error(
-                "thread_crashed", cause=args.exc_value, thread=args.thread.name if args.thread else None
+                "thread_crashed", error=args.exc_value, thread=args.thread.name if args.thread else None
             )
 
     def unraisable_hook(args: Any) -> None:
-        log.error("unraisable_exception", cause=args.exc_value, where=repr(args.object))
+        log.error("unraisable_exception", error=args.exc_value, where=repr(args.object))
 
     sys.excepthook = process_hook
     threading.excepthook = thread_hook

@@ -33,10 +33,10 @@ def answer(connection: socket.socket, routes: dict[str, Route], *, loopback_only
 
 
 def _read_head(connection: socket.socket) -> bytes:
-    """Everything up to the empty line, at most HEAD_BYTES; what follows it is not read."""
+    """Everything up to the empty line, at most HEAD_BYTES; b"" when the other side gave up before."""
     deadline_s = time.monotonic() + REQUEST_S
     head = b""
-    while _end_of(head) is None and len(head) < HEAD_BYTES:
+    while not _is_whole(head) and len(head) < HEAD_BYTES:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("no whole request in time")
@@ -45,11 +45,11 @@ def _read_head(connection: socket.socket) -> bytes:
         if not data:
             return b""
         head += data
-    return head[: head.find(end) + len(end)] if (end := _end_of(head)) else head
+    return head
 
 
-def _end_of(head: bytes) -> bytes | None:
-    return next((end for end in (b"\r\n\r\n", b"\n\n") if end in head), None)
+def _is_whole(head: bytes) -> bool:
+    return b"\r\n\r\n" in head or b"\n\n" in head
 
 
 def _let_finish(connection: socket.socket) -> None:
@@ -87,7 +87,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def parse_request(self) -> bool:
         """Also refuses what is too long, too old or no GET, and names that are not ours."""
-        if _end_of(self._head) is None:
+        if not _is_whole(self._head):
             self.send_error(431, "too long")
             return False
         if not super().parse_request():
