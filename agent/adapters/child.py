@@ -11,6 +11,7 @@ from typing import IO
 
 from agent.adapters.fork import Process, fork
 from agent.adapters.pipes import KILL_WAIT_S, Sink, pump, reap, signal_group
+from agent.errors import TransientError
 
 LINE_LIMIT_BYTES = 4096
 """A longer line is cut: what ssh, or a server's banner through it, says is for people and for
@@ -72,7 +73,11 @@ class Child:
             self._outputs[process.stdout] = Lines(on_stdout, ANSWER_LIMIT_BYTES)
         if process.stdin is not None:
             os.set_blocking(process.stdin.fileno(), False)
-        threading.Thread(target=self._watch, name=f"child-{name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._watch, name=f"child-{name}", daemon=True).start()
+        except RuntimeError as error:  # out of threads: one that nobody watches must not live
+            reap(process)
+            raise TransientError(f"could not watch {name}: {error}; tried again later") from error
 
     @property
     def code(self) -> int | None:
@@ -129,6 +134,8 @@ class Child:
             pump(self._process, sinks, deadline_s=None)
             for lines in self._outputs.values():
                 lines.end()
+        except OSError as error:  # out of descriptors: it cannot be listened to, so it cannot stay
+            self._said(f"given up: {error}", on_line=None)
         finally:  # a call back that raises must not leave a zombie, or hide that the child is gone
             with self._reaping:
                 code = reap(self._process)

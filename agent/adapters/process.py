@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from agent.adapters.child import Child, spawn
 from agent.adapters.fork import CommandFailed, CommandNotFound, clean_environment, fork
 from agent.adapters.pipes import Sink, describe_exit, pump, reap
+from agent.errors import TransientError
 
 __all__ = [
     "Child",
@@ -57,6 +58,8 @@ def run(
     sinks = {process.stdout: _kept(stdout), process.stderr: _kept(stderr)}
     try:
         in_time = pump(process, sinks, began_s + timeout_s, (input or "").encode())
+    except OSError as error:
+        raise TransientError(f"could not listen to {argv[0]}: {error}; tried again later") from error
     finally:
         code = reap(process)
     out, err = (text.decode(errors="replace") for text in (stdout, stderr))

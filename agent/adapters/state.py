@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,6 +205,8 @@ def _pid_in(fd: int) -> int:
 
 def _short_directory(tag: str) -> Path:
     """The same one at each start; one that another user put there first is not used."""
+    import tempfile
+
     for parent in (Path("/run"), Path(tempfile.gettempdir())):
         path = parent / f"beta9-worker-{tag}"
         with contextlib.suppress(OSError):

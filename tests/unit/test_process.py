@@ -229,6 +229,21 @@ def test_a_call_back_that_raises_leaves_no_zombie(monkeypatch: pytest.MonkeyPatc
     crashes.get(timeout=GENEROUS_S)
 
 
+@pytest.mark.fault(47)
+def test_fault_47_a_child_that_cannot_be_listened_to_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptors() -> None:
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr("selectors.DefaultSelector", no_descriptors)
+    heard: queue.SimpleQueue[int] = queue.SimpleQueue()
+    child = spawn(["sleep", "600"], name="test", on_exit=heard.put)
+    assert heard.get(timeout=GENEROUS_S) == -signal.SIGKILL
+    assert not exists(child.pid)
+    assert child.tail == ("given up: Too many open files",)
+    with pytest.raises(TransientError, match="Too many open files"):
+        run(["true"], timeout_s=GENEROUS_S)
+
+
 def test_the_fallback_without_setpriv_works_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork, "_setpriv_works", lambda: False)
     assert run(["echo", "x"], timeout_s=GENEROUS_S).stdout == "x\n"
