@@ -9,7 +9,7 @@ from agent.settings import parsers
 from agent.settings.values import Connection, Interruption, K3sMode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Field:
     """One setting. `default` is written as a person would write it and goes through the same parser."""
 
@@ -21,7 +21,7 @@ class Field:
     default: str | None = None
     flag: str | None = None
     secret: bool = False
-    """Never shown, not even when it is wrong."""
+    """Its file should be readable by its owner alone. (What `file_variant` fields hold is never shown.)"""
     file_variant: bool = False
     """`<VARIABLE>_FILE` names a file instead, and the value may be a reference to a secret store."""
     required: bool = False
@@ -105,7 +105,6 @@ FIELDS: tuple[Field, ...] = (
         "ssh_known_hosts",
         "BETA9_SSH_KNOWN_HOSTS",
         "pinned host key lines (known_hosts format; also @cert-authority)",
-        secret=True,
         file_variant=True,
     ),
     Field(

@@ -23,7 +23,7 @@ ends with exit code 78; a `BETA9_*` variable that nothing reads is a warning tha
 SECRETS = """\
 ## Secrets
 
-Each variable marked *secret or file* may be given in three ways, of which one source must use only one:
+Each variable marked *also by file or reference* may be given in these ways; one source must use only one of them:
 
 | | |
 |---|---|
@@ -59,7 +59,7 @@ def page() -> str:
 
 def _row(field: Field) -> str:
     default = field.default_text or (f"`{field.default}`" if field.default else "none")
-    marks = " (*secret or file*)" if field.file_variant else ""
+    marks = " (*also by file or reference*)" if field.file_variant else ""
     flag = f"`{field.flag}`" if field.flag else ""
     return f"| `{field.variable}` | {flag} | {default} | {field.help}{marks} |"
 

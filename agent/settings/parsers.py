@@ -7,6 +7,7 @@ value's shape in front of it ("BETA9_GATEWAY_PORT: 'abc' is not a port; …").
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable
 from enum import Enum
@@ -218,7 +219,12 @@ def path(value: str) -> Path:
     """Parse a file's path, `~` expanded."""
     if not value.isprintable():
         raise ValueError("is not the path of a file")
-    return Path(value).expanduser()
+    return expanded(value)
+
+
+def expanded(value: str) -> Path:
+    """Expand `~` and `~user`; where there is no such user, leave it (Path.expanduser raises RuntimeError)."""
+    return Path(os.path.expanduser(value))  # noqa: PTH111 - see above
 
 
 def state_dir(value: str) -> Path:

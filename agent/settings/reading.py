@@ -22,7 +22,7 @@ from agent.settings.values import Connection, SecretRef
 ETC = Path("/etc/beta9-worker")
 
 
-@dataclass
+@dataclass(eq=False)
 class Draft:
     """Values as far as they could be read; `failed` names the settings for which a stand-in stands here."""
 
@@ -119,7 +119,7 @@ def _missing(each: Field, layers: list[Layer]) -> str:
 
 
 def _file_warnings(draft: Draft) -> list[str]:
-    refs = [draft.values["token"], draft.values["ssh_key"], draft.values["k3s_token"]]
+    refs = [draft.values[each.name] for each in FIELDS if each.secret]
     open_ones = [(ref, open_to_others(ref.file)) for ref in refs if ref and ref.file]
     return [
         f"{ref.setting}_FILE: everybody on this machine may read {ref.file} (mode {mode});"

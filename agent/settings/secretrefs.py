@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.core.text import shape, shown, token_problem
 from agent.errors import SettingsError
+from agent.settings.parsers import expanded
 from agent.settings.secretfile import read_secret_file
 from agent.settings.sources import Given
 from agent.settings.values import SecretRef
@@ -58,7 +59,7 @@ def _reference(given: Given) -> str:
 
 
 def _file(variable: str, given: Given) -> Path:
-    path = Path(given.text).expanduser().absolute() if given.text.isprintable() else None
+    path = expanded(given.text).absolute() if given.text.isprintable() else None
     # Somebody may have put the secret itself where its file's name belongs: then it must not be shown.
     if path is None or not (given.text.startswith(("/", "~", "./", "../")) or _exists(path)):
         raise ValueError(f"{given.label}: {shape(given.text)} is not the path of a file; give it from / on")

@@ -16,7 +16,7 @@ DEFAULT_SECRETS = {"BETA9_TOKEN": "token", "BETA9_SSH_KEY": "ssh_key"}
 DOTENV_LIMIT_BYTES = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     """Variables from one source. `place` completes "BETA9_POOL_NAME …": "" or " (in ./.env)"."""
 
@@ -25,7 +25,7 @@ class Layer:
     flags: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Given:
     """A text somebody gave for a setting. `label` is how messages name it."""
 
