@@ -24,7 +24,7 @@ READ_TIMEOUT_S = 5
 TRIES = 2
 METADATA_TIMEOUT_S = 2
 LONGEST_S = 30
-"""Region and credentials from a metadata service that hangs (two tries each), then two tries of the call."""
+"""About the most: region and credentials from a metadata service that hangs, then two tries of the call."""
 
 DENIED = {
     "AccessDeniedException",

@@ -227,6 +227,7 @@ def test_an_entrys_arn_says_its_region(store: Any, monkeypatch: pytest.MonkeyPat
         ("secretsmanager://machine#n", "under 'n' is no text"),
         ("secretsmanager://plain#token", "is no JSON object"),
         ("secretsmanager://bytes", "is binary and no text"),
+        ("secretsmanager://leaving", "not accepted (InvalidRequestException"),
     ],
 )
 def test_an_entry_that_cannot_serve_is_a_mistake_in_the_settings(
@@ -236,6 +237,8 @@ def test_an_entry_that_cannot_serve_is_a_mistake_in_the_settings(
     manager.create_secret(Name="plain", SecretString=TOKEN)
     manager.create_secret(Name="machine", SecretString=json.dumps({"token": TOKEN, "n": 1}))
     manager.create_secret(Name="bytes", SecretBinary=b"\xff\xfe")
+    manager.create_secret(Name="leaving", SecretString=TOKEN)
+    manager.delete_secret(SecretId="leaving", RecoveryWindowInDays=7)
     with pytest.raises(SettingsError) as caught:
         Secrets().resolve(token(reference))
     message = str(caught.value)
