@@ -18,6 +18,8 @@ from agent.settings.values import bracketed
 KEY_LIMIT_BYTES = 65536
 """Far beyond any public key; keeps a wrong file name (/dev/zero) from filling memory."""
 
+_HELP = "print the authorized_keys line that lets a key open this machine's tunnel and nothing else"
+_FORMAT = argparse.RawDescriptionHelpFormatter
 _EPILOG = """\
 on the machine:            ssh-keygen -t ed25519 -N "" -f /etc/beta9-worker/secrets/ssh_key
 here, or anywhere:         beta9-worker authorize --machine-id 1165a9b6 ssh_key.pub
@@ -28,12 +30,12 @@ on the gateway's host:     append the line to the tunnel user's authorized_keys 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Add the subcommand."""
-    parser = subparsers.add_parser(
-        "authorize",
-        help="print the authorized_keys line that lets a key open this machine's tunnel and nothing else",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = subparsers.add_parser("authorize", help=_HELP, epilog=_EPILOG, formatter_class=_FORMAT)
+    _add_arguments(parser)
+    return parser
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     whose = parser.add_mutually_exclusive_group(required=True)
     whose.add_argument(
         "--machine-id",
@@ -67,7 +69,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "public_key", metavar="PUBLIC_KEY_FILE", help="the .pub file, or - for standard input"
     )
-    return parser
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,3 +99,18 @@ def _read(name: str) -> str:
         raise SettingsError(
             f"public key file {shown(name)}: {error.strerror}; give the .pub file that ssh-keygen wrote"
         ) from error
+
+
+def main() -> int:
+    """Stand alone, from a checkout and with nothing installed: how bootstrap/gateway/setup.sh runs it."""
+    parser = argparse.ArgumentParser("authorize", description=_HELP, epilog=_EPILOG, formatter_class=_FORMAT)
+    _add_arguments(parser)
+    try:
+        return run(parser.parse_args())
+    except SettingsError as error:
+        print(f"authorize: {error}", file=sys.stderr)
+        return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -52,6 +52,8 @@ _SERVICE = (State.STARTING, State.PREPARING, State.CONNECTING, State.REGISTERING
 TABLE: tuple[Row, ...] = (
     # Whatever the state: an end that was decided, and leaving, come first.
     *(Row(state, "it cannot work", State.FAILED) for state in _SERVICE),
+    # --once ends by itself, without being asked to go.
+    *(Row(state, "gone", State.STOPPED) for state in _SERVICE),
     *(Row(state, "asked to go", State.DRAINING) for state in _SERVICE),
     Row(State.DRAINING, "gone", State.STOPPED),
     Row(State.STARTING, "the machine is known", State.PREPARING),
@@ -63,8 +65,6 @@ TABLE: tuple[Row, ...] = (
     Row(State.REGISTERING, "a keepalive is accepted", State.READY),
     Row(State.READY, "the way to the gateway is lost", State.CONNECTING),
     Row(State.READY, "the gateway does not know us", State.REGISTERING),
-    # --once ends by itself, without being asked to go.
-    Row(State.READY, "gone", State.STOPPED),
 )
 
 

@@ -8,7 +8,7 @@ could not be loaded is followed by "Permission denied", and the file is the caus
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from agent.core.trouble import Trouble, TroubleKind
 
@@ -116,17 +116,20 @@ _COMPLAINTS: tuple[_Row, ...] = (
     ),
 )
 
+# What LogLevel VERBOSE adds at the end of every connection.
+_CHATTER = re.compile(r"^(Transferred: sent|Bytes per second:|Authenticated to )")
 _LOGGED_IN = re.compile(r"^Authenticated to ")
 
 
-def ending(lines: Sequence[str], code: int | None) -> Trouble:
+def ending(lines: Collection[str], code: int | None) -> Trouble:
     """Why an ssh child ended, from the last lines of its stderr (oldest first) and its exit code."""
+    told = [line for line in lines if not _CHATTER.search(line)]
     for pattern, kind, fix in _ENDINGS:
-        for line in reversed(lines):
+        for line in reversed(told):
             if pattern.search(line):
                 return Trouble(kind, f"ssh: {_tidy(line)} ({fix})")
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    last = f": {_tidy(lines[-1])}" if lines else ""
+    last = f": {_tidy(told[-1])}" if told else ""
     return Trouble(TroubleKind.EXITED, f"ssh ended with {how}{last}; connecting again")
 
 

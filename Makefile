@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh Debian or Ubuntu with git, make and python3: `make demo`, `make test`.
+PY := .venv/bin/python
+ONCE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all faults check format bench lock clean
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/dev ## Make .venv and see to system packages
+
+demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: stop when it is ready)
+	@$(PY) -m agent demo $(if $(ONCE),--once)
+
+test: .venv/dev ## Unit, contract and integration tests that any host can run
+	@$(PY) -m pytest -q
+
+test-all: .venv/all ## All of them, also those that need root (network namespaces, disks); a skip fails in CI
+	@$(PY) -m pytest -q $(if $(CI),--forbid-skips)
+
+faults: .venv/all ## Run the fault table and print it
+	@$(PY) -m scripts.faults
+
+check: .venv/dev ## Format, lint, types, shell
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/mypy --no-error-summary
+	@git ls-files -z '*.sh' '.ci/run' | xargs -0 .venv/bin/shellcheck
+	@echo "check: all well"
+
+format: .venv/dev ## Format and mend what ruff can mend
+	@.venv/bin/ruff format --quiet .
+	@.venv/bin/ruff check --quiet --fix .
+
+bench: .venv/dev ## Measure what README and docs state, and print it as a table
+	@$(PY) -m scripts.bench
+
+lock: .venv/dev ## Resolve the dependencies anew
+	@scripts/lock.sh
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/runtime .venv/dev .venv/all: requirements/runtime.lock requirements/dev.lock requirements/uv.lock scripts/setup.sh
+	@scripts/setup.sh $(@F)
+	@touch $@

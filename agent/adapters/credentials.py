@@ -1,0 +1,86 @@
+"""Every secret of this agent: resolved when needed, told to the redactor first, resolved again when refused."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.adapters import hostkeys
+from agent.adapters.secrets import PrivateKey, Secrets, private_key_copy
+from agent.core import ssh
+from agent.core.redaction import Redactor
+from agent.errors import SettingsError
+from agent.settings import SecretRef, Settings
+
+
+@dataclass
+class Credentials:
+    """Resolves what the settings only refer to. Safe from several threads."""
+
+    settings: Settings
+    directory: Path
+    """Private (0700); for known_hosts, and for the key where there is no memory-backed storage."""
+    redactor: Redactor
+    _known: dict[str, str] = field(default_factory=dict)
+    _key: PrivateKey | None = None
+    _key_text: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._secrets = Secrets(self.settings.metadata_endpoint)
+
+    def token(self, fresh: bool = False) -> str:
+        """The machine token. Raises: RejectedError, SettingsError, TransientError."""
+        return self._text(self.settings.token, fresh)
+
+    def k3s_token(self, fresh: bool = False) -> str | None:
+        """The token that the gateway uses at this machine's k3s, None where none is configured.
+
+        Raises: RejectedError, SettingsError, TransientError.
+        """
+        return None if self.settings.k3s_token is None else self._text(self.settings.k3s_token, fresh)
+
+    def endpoint(self) -> ssh.Endpoint:
+        """The SSH server, with the key and host keys as they are now.
+
+        Raises: RejectedError, SettingsError, TransientError.
+        """
+        settings = self.settings
+        if settings.ssh_host is None or settings.ssh_key is None:
+            raise SettingsError("BETA9_SSH_HOST and BETA9_SSH_KEY are needed for an SSH tunnel; set both")
+        text = self._text(settings.ssh_key, fresh=True)
+        with self._lock:
+            # The copy is kept while the key is the same: another child may be about to read it.
+            if self._key is None or text != self._key_text:
+                self._drop_key()
+                self._key, self._key_text = (
+                    private_key_copy(text, self.directory, settings.ssh_key.file),
+                    text,
+                )
+            key_path = self._key.path
+        known_hosts = hostkeys.known_hosts_file(settings, self._secrets.resolve, self.directory)
+        return ssh.Endpoint(
+            settings.ssh_host, settings.ssh_port, settings.ssh_user, str(key_path), str(known_hosts)
+        )
+
+    def close(self) -> None:
+        """Remove the private copies."""
+        with self._lock:
+            self._drop_key()
+
+    def _drop_key(self) -> None:
+        if self._key is not None:
+            self._key.remove()
+            self._key = None
+
+    def _text(self, ref: SecretRef, fresh: bool) -> str:
+        with self._lock:
+            known = self._known.get(ref.setting)
+        if known is not None and not fresh:
+            return known
+        text = self._secrets.resolve(ref)
+        self.redactor.add(text)
+        with self._lock:
+            self._known[ref.setting] = text
+        return text

@@ -1,0 +1,143 @@
+"""What `/status` shows: the worker's knowledge as plain JSON values. Every `*_s` is seconds of age, None = never.
+
+The shape is fixed by the project's interface; scripts outside it read this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.core import offer
+from agent.core.policy import Policy
+from agent.core.worker import Link, Phase, Worker
+
+
+def status(
+    worker: Worker, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The whole status as a JSON object; `now_s` on the clock that the worker's moments are on."""
+    setup, lease, registration = worker.setup, worker.lease, worker.registration
+    has = offer.capacity(worker)
+    return {
+        "machine_id": setup.machine_id,
+        "pool": setup.pool_name,
+        "state": worker.state.value,
+        "since_s": _age(worker.since_s, now_s),
+        "gateway": {
+            "url": gateway_url,
+            "last_ok_s": _age(_latest(worker), now_s),
+            "last_error": worker.last_error or worker.gateway_trouble,
+            "last_error_s": _age(worker.last_error_at_s, now_s),
+        },
+        "tunnel": {
+            "connection": setup.connection.value,
+            "up": worker.api.phase is Phase.UP,
+            "generation": worker.api.generation,
+            "restarts": sum(count for _, count in worker.api.restarts),
+            "forward": _link(worker.api, gateway_url),
+            "reverse": _link(worker.reverse, worker.address),
+            "data": _link(worker.data, None) if setup.data else None,
+        },
+        "registration": {
+            "hostname": registration.promise.hostname if registration.promise else None,
+            "times": registration.times,
+        },
+        "keepalive": {
+            "last_ok_s": _age(lease.last_ok_s, now_s),
+            "ttl_s": max(0.0, round(lease.expires_at_s - now_s, 1))
+            if lease.expires_at_s is not None
+            else None,
+            "interval_s": policy.keepalive_interval_s,
+            "failures": lease.failures,
+        },
+        "capacity": {
+            "cpu_millicores": has.cpu_millicores,
+            "memory_mib": has.memory_mib,
+            "gpu_count": has.gpu_count,
+            "free_gpu_count": has.free_gpu_count,
+            "offered": _offered(worker),
+            "reason": worker.offer.reason,
+        },
+        "kubernetes": {
+            "expected": worker.kube.expected,
+            "answering": worker.kube.answering,
+            "reason": worker.kube.trouble or worker.kube.node_trouble,
+        },
+        "gpus": [
+            {
+                "uuid": gpu.uuid,
+                "name": gpu.name,
+                "healthy": gpu.healthy,
+                "reason": gpu.reason,
+                "utilization_pct": gpu.utilization_pct,
+                "memory_used_mib": gpu.memory_used_mib,
+                "memory_total_mib": gpu.memory_total_mib,
+                "temperature_c": gpu.temperature_c,
+            }
+            for gpu in worker.gpus.gpus
+        ],
+        "interruption": None,
+        "version": setup.version,
+        "degraded": [*degraded, *_degraded(worker)],
+        "counters": {
+            "keepalives": {"ok": lease.oks, "failed": lease.failed},
+            "registrations": {"ok": registration.times, "failed": registration.failures},
+            "tunnel_restarts": _restarts(worker),
+        },
+        "probes": {
+            "forward_s": worker.api.probe_s,
+            "reverse_s": worker.reverse.probe_s,
+            "kubernetes_s": worker.kube.probe_s,
+        },
+    }
+
+
+def is_ready(worker: Worker, now_s: float) -> bool:
+    """READY, with a keepalive inside the lease."""
+    expires_at_s = worker.lease.expires_at_s
+    return worker.state.value == "READY" and expires_at_s is not None and now_s < expires_at_s
+
+
+def _offered(worker: Worker) -> bool:
+    """What the gateway was last told, which lags what we want by one call."""
+    promise = worker.registration.promise
+    return worker.registration.known and promise is not None and promise.offered
+
+
+def _degraded(worker: Worker) -> list[str]:
+    texts = []
+    if worker.gpus.problem:
+        texts.append(f"GPUs: {worker.gpus.problem}")
+    texts += [f"GPU {gpu.uuid} ({gpu.name}): {gpu.reason}" for gpu in worker.gpus.gpus if not gpu.healthy]
+    if worker.registration.gateway_config is False and worker.setup.connection.value == "ssh":
+        texts.append("directRedisHost is not set on the gateway; no work will come")
+    refused = [name for name in ("api", "reverse", "data") if not getattr(worker, name).session]
+    if refused:
+        texts.append(f"sshd refuses session channels; small writes are slower ({', '.join(refused)})")
+    return texts
+
+
+def _restarts(worker: Worker) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for link in (worker.api, worker.reverse, worker.data):
+        for reason, count in link.restarts:
+            total[reason] = total.get(reason, 0) + count
+    return total
+
+
+def _link(link: Link, address: str | None) -> dict[str, Any]:
+    return {
+        "up": link.phase is Phase.UP,
+        "address": address,
+        "reason": link.trouble.text if link.trouble else None,
+        "generation": link.generation,
+    }
+
+
+def _latest(worker: Worker) -> float | None:
+    moments = [at_s for at_s in (worker.lease.last_ok_s, worker.api.answered_at_s) if at_s is not None]
+    return max(moments, default=None)
+
+
+def _age(at_s: float | None, now_s: float) -> float | None:
+    return None if at_s is None else round(max(0.0, now_s - at_s), 3)

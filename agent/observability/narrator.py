@@ -1,0 +1,149 @@
+"""One log line for each change worth knowing, none per tick. Event names are stable: docs/logs.md lists them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.core.events import CallEnded, Event, FactsRead
+from agent.core.wire import OutcomeKind
+from agent.core.worker import Link, Phase, Purpose, State, Worker
+from agent.observability.logs import EventLog
+from agent.observability.quiet import Quiet
+
+# While the gateway is out of reach these two alternate with every attempt: one outage, one line.
+_TRYING = frozenset({State.CONNECTING, State.BACKOFF})
+
+
+@dataclass
+class Narrator:
+    """Compares the knowledge before and after a step and says what changed."""
+
+    log: EventLog
+    quiet: Quiet = field(default_factory=Quiet)
+    transitions: deque[tuple[str, float, str]] = field(default_factory=lambda: deque(maxlen=20))
+    """The latest states with the moment they began and why, for `/status`."""
+
+    def tell(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+        """Called after every step."""
+        self._state(before, after, now_s)
+        for purpose in Purpose:
+            self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
+        self._registration(before, after)
+        self._offer(before, after)
+        self._kubernetes(before, after, now_s)
+        if isinstance(event, CallEnded) and before.call is not None and after.call is not before.call:
+            self._call(event, before, now_s)
+        if isinstance(event, FactsRead):
+            self._gpus(before, after)
+
+    def _state(self, before: Worker, after: Worker, now_s: float) -> None:
+        if before.state is after.state:
+            return
+        why = _why(after)
+        if not (before.state in _TRYING and after.state in _TRYING):
+            self.transitions.append((after.state.value, now_s, why))
+            level = self.log.warning if after.state is State.FAILED else self.log.info
+            level("state", state=after.state.value, was=before.state.value, **({"why": why} if why else {}))
+
+    def _link(self, purpose: Purpose, before: Link, after: Link, worker: Worker, now_s: float) -> None:
+        name = f"tunnel_{purpose.value}"
+        if after.phase is Phase.UP and before.phase is not Phase.UP:
+            fields: dict[str, Any] = {"generation": after.generation}
+            if purpose is Purpose.REVERSE:
+                fields["address"] = worker.address
+            lasted = self.quiet.over(name, now_s)
+            if lasted is not None:
+                fields |= {"attempts": lasted.times, "down_s": round(lasted.lasted_s, 1)}
+            self.log.info(f"{name}_up", **fields)
+        elif after.trouble is not None and after.trouble != before.trouble:
+            again = self.quiet.again(name, now_s)
+            if again is not None:
+                self.log.warning(
+                    f"{name}_down",
+                    reason=after.trouble.kind.value,
+                    text=after.trouble.text,
+                    attempts=again.times,
+                    retry_in_s=round(max(0.0, after.retry_at_s - now_s), 1),
+                )
+
+    def _registration(self, before: Worker, after: Worker) -> None:
+        if after.registration.times == before.registration.times:
+            return
+        promise = after.registration.promise
+        if promise is None:
+            return
+        self.log.info(
+            "registered",
+            machine_id=after.setup.machine_id,
+            pool=after.setup.pool_name,
+            hostname=promise.hostname,
+            cpu_millicores=promise.capacity.cpu_millicores,
+            memory_mib=promise.capacity.memory_mib,
+            gpu_count=promise.capacity.gpu_count,
+            times=after.registration.times,
+        )
+        first = before.registration.gateway_config is None
+        if first and after.registration.gateway_config is False and after.setup.connection.value == "ssh":
+            self.log.warning(
+                "gateway_setting", text="directRedisHost is not set on the gateway; no work will come"
+            )
+
+    def _offer(self, before: Worker, after: Worker) -> None:
+        if before.offer == after.offer:
+            return
+        if after.offer.offered:
+            self.log.info("offering", what="everything")
+        elif before.offer.offered or after.registration.known:
+            level = self.log.info if after.going else self.log.warning
+            level("offering", what="nothing", reason=after.offer.reason)
+
+    def _kubernetes(self, before: Worker, after: Worker, now_s: float) -> None:
+        if after.kube.answering and not before.kube.answering:
+            self.quiet.over("kubernetes", now_s)
+            self.log.info("kubernetes_up")
+        elif before.kube.answering and not after.kube.answering:
+            self.log.warning("kubernetes_down", text=after.kube.trouble)
+        elif after.kube.looked and not before.kube.looked:
+            self.log.info(
+                "kubernetes_absent" if not after.kube.expected else "kubernetes_down", text=after.kube.trouble
+            )
+
+    def _call(self, event: CallEnded, before: Worker, now_s: float) -> None:
+        outcome, call = event.outcome, before.call
+        if call is None or call.call_id != event.call_id:
+            return
+        name = f"{call.kind.value}_failed"
+        if outcome.kind is OutcomeKind.OK:
+            lasted = self.quiet.over(name, now_s)
+            if lasted is not None:
+                self.log.info(
+                    f"{call.kind.value}_recovered", attempts=lasted.times, lasted_s=round(lasted.lasted_s, 1)
+                )
+            else:
+                self.log.debug(f"{call.kind.value}_ok", took_s=round(outcome.took_s, 3))
+            return
+        again = self.quiet.again(name, now_s)
+        if again is not None:
+            self.log.warning(name, reason=outcome.kind.value, text=outcome.text, attempts=again.times)
+
+    def _gpus(self, before: Worker, after: Worker) -> None:
+        was = {gpu.uuid: gpu.healthy for gpu in before.gpus.gpus}
+        for gpu in after.gpus.gpus:
+            if not gpu.healthy and was.get(gpu.uuid, True):
+                self.log.error("gpu_failed", uuid=gpu.uuid, name=gpu.name, reason=gpu.reason)
+            elif gpu.healthy and not was.get(gpu.uuid, True):
+                self.log.info("gpu_recovered", uuid=gpu.uuid, name=gpu.name)
+        if after.gpus.problem and not before.gpus.problem:
+            self.log.warning("gpus_unread", text=after.gpus.problem)
+
+
+def _why(worker: Worker) -> str:
+    if worker.ending is not None:
+        return worker.ending.reason
+    if worker.going is not None:
+        return worker.going.reason
+    if worker.state in _TRYING and worker.api.trouble is not None:
+        return worker.api.trouble.text
+    return ""

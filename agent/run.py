@@ -1,0 +1,293 @@
+"""Puts the agent together from its settings and runs it: the one place that knows every part."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from agent import __version__
+from agent.adapters import probes
+from agent.adapters.clock import SystemClock
+from agent.adapters.credentials import Credentials
+from agent.adapters.gateway import Gateway
+from agent.adapters.gpu import GpuReader
+from agent.adapters.host import read_host
+from agent.adapters.kubernetes import LocalKubernetes
+from agent.adapters.ports import holder_of
+from agent.adapters.state import StateDir
+from agent.adapters.tunnel import Tunnel, probe_sockets
+from agent.core import addresses, offer, ssh, wire
+from agent.core.commands import CallGateway, ProbeApi, ProbeKube, ProbeReverse, ReadFacts, StartLink, StopLink
+from agent.core.events import (
+    Answer,
+    ApiProbed,
+    CallEnded,
+    Event,
+    FactsRead,
+    GoAsked,
+    KubeProbed,
+    LinkEnded,
+    Probe,
+    ReverseProbed,
+)
+from agent.core.facts import GpuReading, HostFacts
+from agent.core.status import is_ready, status
+from agent.core.trouble import Trouble, TroubleKind
+from agent.core.wire import Outcome, OutcomeKind
+from agent.core.worker import CallKind, Connection, GoingKind, K3sMode, Setup, Worker
+from agent.errors import AgentError, Exit, SettingsError, TransientError
+from agent.observability.logs import EventLog
+from agent.observability.narrator import Narrator
+from agent.settings import Settings
+from agent.supervisor import Doing, Supervisor
+
+_SIGNALS = {
+    signal.SIGTERM: GoingKind.STOP,
+    signal.SIGINT: GoingKind.STOP,
+    signal.SIGUSR1: GoingKind.HAND_OVER,
+}
+
+
+@dataclass
+class Agent:
+    """Every part of a running agent."""
+
+    settings: Settings
+    state: StateDir
+    credentials: Credentials
+    log: EventLog
+    clock: SystemClock = field(default_factory=SystemClock)
+    degraded: dict[str, str] = field(default_factory=dict)
+    """What is wrong without ending anything, by what it is about; shown in `/status`."""
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.setup = make_setup(settings, self._machine_id())
+        self.gateway = Gateway(
+            settings.gateway_host,
+            settings.gateway_port,
+            self.credentials.token,
+            settings.policy.http_connect_timeout_s,
+        )
+        self.kubernetes = LocalKubernetes(
+            settings.k3s_api.host, settings.k3s_api.port, self.credentials.k3s_token
+        )
+        self.gpus = GpuReader()
+        self.narrator = Narrator(self.log)
+        self.supervisor = Supervisor(
+            worker=Worker(self.setup, born_at_s=self.clock.now_s(), since_s=self.clock.now_s()),
+            policy=settings.policy,
+            doings=self._doings(),
+            narrator=self.narrator,
+            now_s=self.clock.now_s,
+            jitter=random.random,
+            on_unforeseen=lambda what, error: self.log.error("unforeseen", error=error, during=what),
+        )
+        self.sockets = probe_sockets(self._run_dir(), len(self.setup.addresses))
+        self.tunnel = Tunnel(
+            endpoint=self.credentials.endpoint,
+            forwards=make_forwards(settings, self.setup, self.sockets),
+            policy=settings.policy,
+            emit=self.supervisor.put,
+            describe_holder=holder_of,
+        )
+
+    def run(self) -> Exit:
+        """Work until asked to go, or until it turns out that this can never work."""
+        for number, kind in _SIGNALS.items():
+            signal.signal(number, self._on_signal(kind))
+        # The HTTP library takes a fifth of a second to load: meanwhile ssh connects.
+        threading.Thread(target=self.gateway.prepare, name="prepare", daemon=True).start()
+        try:
+            return self.supervisor.run()
+        finally:
+            self.tunnel.stop_all()
+            self.gpus.close()
+            self.gateway.close()
+            self.credentials.close()
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` shows."""
+        now_s = self.clock.now_s()
+        told = status(
+            self.supervisor.worker,
+            now_s,
+            self.settings.policy,
+            self.gateway.url,
+            tuple(self.degraded.values()),
+        )
+        told["transitions"] = [
+            {"state": name, "age_s": round(now_s - at_s, 1), "why": why}
+            for name, at_s, why in tuple(self.narrator.transitions)
+        ]
+        return told
+
+    def is_ready(self) -> bool:
+        """What `/readyz` answers."""
+        return is_ready(self.supervisor.worker, self.clock.now_s())
+
+    def _on_signal(self, kind: GoingKind) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, _frame: FrameType | None) -> None:
+            self.supervisor.put(GoAsked(kind, signal.Signals(number).name))
+
+        return handle
+
+    def _machine_id(self) -> str:
+        if self.settings.machine_id:
+            return self.settings.machine_id
+        identity = self.state.machine_id()
+        if identity.note:
+            self.log.warning("machine_id", text=identity.note)
+            self.degraded["state"] = identity.note
+        return identity.machine_id
+
+    def _run_dir(self) -> Path:
+        return self.credentials.directory
+
+    # --- Carrying commands out ---------------------------------------------------------------------------
+
+    def _doings(self) -> dict[type, Doing]:
+        return {
+            StartLink: Doing(lambda command: self.tunnel.start(command), _start_failed),
+            StopLink: Doing(lambda command: self.tunnel.stop(command.purpose)),
+            ProbeApi: Doing(self._probe_api, lambda c, e: ApiProbed(c.generation, _unasked(e))),
+            ProbeReverse: Doing(self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _unasked(e))),
+            ProbeKube: Doing(
+                lambda c: self.kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_unasked(e))
+            ),
+            ReadFacts: Doing(self._read_facts, self._facts_failed),
+            CallGateway: Doing(self._call, _call_failed),
+        }
+
+    def _probe_api(self, command: ProbeApi) -> Event:
+        probe = probes.gateway_health(
+            self.settings.gateway_host, self.settings.gateway_port, command.timeout_s
+        )
+        if probe.answer is Answer.SILENT and self._tunnel_echoes(command.timeout_s):
+            probe = Probe(
+                Answer.BEYOND_SILENT, probe.took_s, "the gateway accepts connections and does not answer"
+            )
+        return ApiProbed(command.generation, probe)
+
+    def _tunnel_echoes(self, timeout_s: float) -> bool:
+        """Whether ssh and sshd are alive although the gateway is silent: a spare address must be refused."""
+        if len(self.sockets) < 2:
+            return False
+        spare = (self.supervisor.worker.candidate + len(self.sockets) - 1) % len(self.sockets)
+        return probes.tunnel_echo(self.sockets[spare], timeout_s)
+
+    def _probe_reverse(self, command: ProbeReverse) -> Event:
+        socket = self.sockets[command.candidate % len(self.sockets)]
+        return ReverseProbed(command.generation, self.kubernetes.probe_through(socket, command.timeout_s))
+
+    def _read_facts(self, _command: ReadFacts) -> Event:
+        return FactsRead(read_host(self.settings.state_dir), self.gpus.read())
+
+    def _facts_failed(self, _command: ReadFacts, error: Exception) -> Event:
+        worker = self.supervisor.worker
+        return FactsRead(worker.host or HostFacts(0, 0), GpuReading(worker.gpus.gpus, f"not read: {error}"))
+
+    def _call(self, command: CallGateway) -> Event:
+        worker = self.supervisor.worker
+        body: dict[str, Any]
+        if command.kind is CallKind.CHECK:
+            body = wire.check_body()
+        elif command.kind is CallKind.KEEPALIVE:
+            body = wire.keepalive_body(self.setup, offer.capacity(worker), worker.host, worker.kube.node)
+        else:
+            assert command.promise is not None  # noqa: S101 - the core sends one with every registration
+            private_ip = worker.host.private_ip if worker.host else ""
+            body = wire.register_body(self.setup, command.promise, self._k3s_token(), private_ip)
+        outcome = self.gateway.call(command.kind, body, command.timeout_s, fresh_secret=command.fresh_secret)
+        return CallEnded(command.call_id, outcome)
+
+    def _k3s_token(self) -> str:
+        try:
+            return self.credentials.k3s_token(False) or ""
+        except AgentError as error:
+            # Without it nothing can be placed, and nothing is offered (see core/offer.py); the lease goes on.
+            self.log.warning("k3s_token", text=str(error))
+            return ""
+
+
+def make_setup(settings: Settings, machine_id: str) -> Setup:
+    """The settings as far as decisions need them."""
+    is_ssh = settings.connection.value == Connection.SSH.value
+    if settings.reverse_bind != "auto":
+        bound: tuple[str, ...] = (settings.reverse_bind,)
+    else:
+        bound = addresses.candidates(machine_id)
+    return Setup(
+        machine_id=machine_id,
+        pool_name=settings.pool_name,
+        provider_name=settings.provider_name,
+        connection=Connection(settings.connection.value),
+        k3s=K3sMode(settings.k3s.value),
+        has_k3s_token=settings.k3s_token is not None,
+        hostname=settings.hostname,
+        addresses=bound,
+        reserve_cpu_millicores=settings.reserve_cpu_millicores,
+        reserve_memory_mib=settings.reserve_memory_mib,
+        data=is_ssh and bool(settings.ssh_forwards),
+        once=settings.once,
+        version=__version__,
+    )
+
+
+def make_forwards(settings: Settings, setup: Setup, sockets: tuple[Path, ...]) -> ssh.Forwards:
+    """What the ssh children open, by the settings."""
+    bind = "127.0.0.1" if settings.gateway_host == "localhost" else settings.gateway_host
+    return ssh.Forwards(
+        gateway=f"{bind}:{settings.gateway_port}:{settings.ssh_target}",
+        data=tuple(str(forward) for forward in settings.ssh_forwards),
+        probe_sockets=tuple(str(path) for path in sockets),
+        addresses=setup.addresses,
+        kubernetes=str(settings.k3s_api),
+    )
+
+
+def _unasked(error: Exception) -> Probe:
+    return Probe(Answer.SILENT, text=f"could not be asked: {error}")
+
+
+def _start_failed(command: StartLink, error: Exception) -> Event:
+    return LinkEnded(
+        command.purpose, command.generation, Trouble(TroubleKind.EXITED, f"ssh not started: {error}")
+    )
+
+
+def _call_failed(command: CallGateway, error: Exception) -> Event:
+    return CallEnded(command.call_id, Outcome(OutcomeKind.NO_ANSWER, f"could not be called: {error}"))
+
+
+def wait_for_lock(state: StateDir, conflict_s: float) -> None:
+    """Become the only agent in this state directory, waiting for one that is just leaving.
+
+    Raises: SettingsError naming the other's pid.
+    """
+    deadline_s = time.monotonic() + conflict_s
+    pause = threading.Event()
+    while (holder := state.try_lock()) is not None:
+        if time.monotonic() >= deadline_s:
+            raise SettingsError(
+                f"another agent (pid {holder}) holds {state.path}; stop it, or give this one its own BETA9_STATE_DIR"
+            )
+        pause.wait(0.2)
+
+
+def private_directory(state: StateDir) -> Path:
+    """Where sockets and private copies go. Raises: TransientError where not even that can be made."""
+    try:
+        return state.run_dir()
+    except TransientError:
+        import tempfile
+
+        # The state disk is full or read-only: sockets need a directory, not that disk.
+        return Path(tempfile.mkdtemp(prefix="beta9-worker-"))

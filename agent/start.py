@@ -1,0 +1,75 @@
+"""From settings to a running agent, and back to an exit code."""
+
+from __future__ import annotations
+
+from agent.adapters.credentials import Credentials
+from agent.adapters.state import StateDir
+from agent.core.redaction import Redactor
+from agent.errors import AgentError, Exit, TransientError
+from agent.observability import logs, server
+from agent.observability.logs import EventLog
+from agent.run import Agent, private_directory, wait_for_lock
+from agent.settings import Settings
+
+
+def start(settings: Settings, *, rejoin: bool = False) -> Exit:
+    """Run the agent to its end. Whatever goes wrong is logged; the exit code says what to do about it."""
+    redactor = Redactor()
+    written = logs.setup(settings.log_format or "auto", settings.log_level, redactor)
+    log = logs.get_logger()
+    try:
+        return _run(settings, redactor, log, rejoin)
+    except AgentError as error:
+        log.error("stopped", text=str(error), exit_code=int(error.exit_code))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the top of the process: a bug ends it, said in full
+        log.error("bug", error=error, exit_code=int(Exit.BUG))
+        return Exit.BUG
+    finally:
+        written.close()
+
+
+def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> Exit:
+    for warning in settings.warnings:
+        log.warning("setting", text=warning)
+    state = StateDir.open(settings.state_dir)
+    wait_for_lock(state, settings.policy.conflict_s)
+    if not _may_come_back(state, log, rejoin):
+        return Exit.OK
+    credentials = Credentials(settings, private_directory(state), redactor)
+    agent = Agent(settings, state, credentials, log)
+    endpoint = server.StatusServer(
+        settings.status_addr, agent.status, agent.supervisor.is_live, agent.is_ready
+    )
+    trouble = endpoint.start()
+    if trouble:
+        log.warning("status_server", text=trouble)
+        agent.degraded["status_server"] = trouble
+    log.info(
+        "starting", machine_id=agent.setup.machine_id, pool=settings.pool_name, version=agent.setup.version
+    )
+    try:
+        code = agent.run()
+    finally:
+        endpoint.stop()
+    finish = agent.supervisor.finish
+    level = log.info if code is Exit.OK else log.error
+    level("ended", exit_code=int(code), why=finish.reason if finish else "")
+    return code
+
+
+def _may_come_back(state: StateDir, log: EventLog, rejoin: bool) -> bool:
+    """A machine that was told to go stays away until somebody says otherwise."""
+    marker = state.read_stop()
+    if marker is None:
+        return True
+    if rejoin:
+        try:
+            state.clear_stop()
+        except TransientError as error:
+            log.warning("stop_marker", text=str(error))
+        return True
+    log.info(
+        "stays_away", why=marker.reason, text="told to leave; 'beta9-worker run --rejoin' brings it back"
+    )
+    return False

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Resolves the dependencies anew and writes requirements/*.lock, with hashes, for every Python we support.
+set -Eeuo pipefail
+
+main() {
+    cd "$(dirname "$0")/.."
+    local compile=(.venv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10
+        --generate-hashes --no-emit-index-url --no-header pyproject.toml)
+    "${compile[@]}" -o requirements/runtime.lock
+    "${compile[@]}" --group dev -c requirements/runtime.lock -o requirements/dev.lock
+    # The installer itself comes first, so it has a lock of its own: the same pin.
+    awk '/^[a-z]/ { on = /^uv==/ } on && !/^ +#/' requirements/dev.lock | sed '$ s/ \\$//' >requirements/uv.lock
+}
+
+main "$@"

@@ -1,0 +1,326 @@
+"""A world for the core to live in: a gateway, an sshd and a k3s reduced to what the core can see of them.
+
+It stands for the real ones only where thousands of hours have to pass in seconds; the same faults on real
+processes are in tests/integration. Time is a number, every result is an event on a heap.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.core.commands import (
+    CallGateway,
+    Command,
+    Finish,
+    ProbeApi,
+    ProbeKube,
+    ProbeReverse,
+    ReadFacts,
+    StartLink,
+    StopLink,
+)
+from agent.core.events import (
+    Answer,
+    ApiProbed,
+    CallEnded,
+    Event,
+    FactsRead,
+    KubeProbed,
+    LinkEnded,
+    LinkLoggedIn,
+    Probe,
+    ReverseProbed,
+    Tick,
+)
+from agent.core.facts import Gpu, GpuReading, HostFacts
+from agent.core.policy import Policy
+from agent.core.step import step, wake_in_s
+from agent.core.trouble import Trouble, TroubleKind
+from agent.core.wire import Outcome, OutcomeKind
+from agent.core.worker import CallKind, Connection, Purpose, Setup, State, Worker
+
+TTL_S = 300.0
+SSHD_NOTICES_S = 12.0
+SSH_NOTICES_S = 12.0
+
+
+@dataclass
+class Faults:
+    """What is broken just now."""
+
+    link: bool = False
+    """Nothing gets through in either direction."""
+    sshd: bool = False
+    """Nobody listens on the SSH port, and sessions are gone."""
+    gateway: str = ""
+    """"", `refuse`, `hang`, `500`, `401`."""
+    k3s: str = ""
+    """"", `refuse`, `hang`."""
+    reverse: bool = False
+    """The reverse session is stopped on the gateway's side: its address is held and silent."""
+
+
+@dataclass
+class Entry:
+    """The machine at the gateway."""
+
+    status: str
+    expires_at_s: float
+    hostname: str
+    cpu: int
+
+
+@dataclass
+class Session:
+    """One ssh connection as sshd sees it."""
+
+    generation: int
+    address: str | None
+    dead_since_s: float | None = None
+    stopped: bool = False
+
+
+@dataclass
+class World:
+    """Runs one worker against the simulated rest. `run_for` lets time pass."""
+
+    seed: int
+    setup: Setup = field(
+        default_factory=lambda: Setup(
+            "1165a9b6",
+            "gpu",
+            connection=Connection.SSH,
+            has_k3s_token=True,
+            addresses=tuple(f"127.70.1.{n}" for n in (1, 2, 3, 4)),
+        )
+    )
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.now_s = 1000.0
+        self.worker = Worker(self.setup, born_at_s=self.now_s, since_s=self.now_s)
+        self.faults = Faults()
+        self.entry: Entry | None = None
+        self.sessions: dict[Purpose, Session] = {}
+        self.lingering: list[Session] = []
+        self.heap: list[tuple[float, int, Callable[[], Event | None]]] = []
+        self.order = itertools.count()
+        self.open_calls: set[int] = set()
+        self.finish: Finish | None = None
+        self.registrations = 0
+        self.seen: list[State] = []
+        self.watch: Callable[[World, Event, Worker, Worker], None] = lambda *_: None
+        self.feed(Tick())
+
+    # --- Time ----------------------------------------------------------------------------------------------
+
+    def run_for(self, seconds: float) -> None:
+        """Let time pass."""
+        end_s = self.now_s + seconds
+        while self.finish is None:
+            wake_s = self.now_s + wake_in_s(self.worker, self.now_s)
+            next_s = min(wake_s, self.heap[0][0] if self.heap else wake_s)
+            if next_s > end_s:
+                break
+            self.now_s = next_s
+            if self.heap and self.heap[0][0] <= next_s:
+                event = heapq.heappop(self.heap)[2]()
+                if event is not None:
+                    self.feed(event)
+            else:
+                self.feed(Tick())
+        self.now_s = max(self.now_s, end_s)
+
+    def feed(self, event: Event) -> None:
+        """Give the core one event and carry out what it wants."""
+        before = self.worker
+        self._expire()
+        self.worker, commands = step(before, event, self.now_s, self.policy, self.random.random())
+        if not self.seen or self.seen[-1] is not self.worker.state:
+            self.seen.append(self.worker.state)
+        self.watch(self, event, before, self.worker)
+        for command in commands:
+            self._do(command)
+
+    def later(self, seconds: float, event: Callable[[], Event | None]) -> None:
+        heapq.heappush(self.heap, (self.now_s + seconds, next(self.order), event))
+
+    def _expire(self) -> None:
+        if self.entry is not None and self.now_s >= self.entry.expires_at_s:
+            self.entry = None
+        self.lingering = [
+            s
+            for s in self.lingering
+            if s.dead_since_s is not None and self.now_s < s.dead_since_s + SSHD_NOTICES_S and not s.stopped
+        ]
+
+    # --- What the core wants -------------------------------------------------------------------------------
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case ReadFacts():
+                facts = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
+                self.later(0.02, lambda: facts)
+            case StartLink():
+                self._start(command)
+            case StopLink(purpose=purpose):
+                self._drop(purpose, noticed=not self.faults.link)
+            case ProbeApi():
+                self._probe_api(command)
+            case ProbeReverse():
+                self._probe_reverse(command)
+            case ProbeKube():
+                answer = {"": Answer.ANSWERED, "refuse": Answer.NOT_LISTENING, "hang": Answer.SILENT}[
+                    self.faults.k3s
+                ]
+                took_s = command.timeout_s if answer is Answer.SILENT else 0.01
+                self.later(took_s, lambda: KubeProbed(Probe(answer, took_s)))
+            case CallGateway():
+                self._call(command)
+            case Finish():
+                self.finish = command
+
+    def _start(self, command: StartLink) -> None:
+        purpose, generation = command.purpose, command.generation
+        self._drop(purpose, noticed=True)
+
+        def end(kind: TroubleKind) -> Callable[[], Event]:
+            return lambda: LinkEnded(purpose, generation, Trouble(kind, kind.value))
+
+        if self.faults.link:
+            self.later(self.policy.ssh_connect_timeout_s, end(TroubleKind.UNREACHABLE))
+        elif self.faults.sshd:
+            self.later(0.02, end(TroubleKind.REFUSED))
+        elif command.address is not None and self._is_held(command.address):
+            self.later(0.2, end(TroubleKind.BIND))
+        else:
+            self.sessions[purpose] = Session(generation, command.address)
+            self.later(0.2, lambda: LinkLoggedIn(purpose, generation))
+
+    def _is_held(self, address: str) -> bool:
+        return any(s.address == address for s in [*self.lingering, *self.sessions.values()])
+
+    def _drop(self, purpose: Purpose, noticed: bool) -> None:
+        session = self.sessions.pop(purpose, None)
+        if session is None:
+            return
+        session.dead_since_s = self.now_s if session.dead_since_s is None else session.dead_since_s
+        if not noticed or session.stopped:
+            session.stopped = False
+            self.lingering.append(session)
+
+    def _through(self, purpose: Purpose) -> bool:
+        return purpose in self.sessions and not self.faults.link
+
+    def _probe_api(self, command: ProbeApi) -> None:
+        session = self.sessions.get(Purpose.API)
+        if session is None:
+            probe = Probe(Answer.NOT_LISTENING)
+        elif self.faults.link:
+            probe = Probe(Answer.SILENT, command.timeout_s)
+        else:
+            probe = {
+                "": Probe(Answer.ANSWERED, 0.01),
+                "401": Probe(Answer.ANSWERED, 0.01),
+                "refuse": Probe(Answer.CLOSED, 0.01),
+                "hang": Probe(Answer.BEYOND_SILENT, command.timeout_s),
+                "500": Probe(Answer.UNWELL, 0.01),
+            }[self.faults.gateway]
+        self.later(probe.took_s or 0.001, lambda: ApiProbed(command.generation, probe))
+
+    def _probe_reverse(self, command: ProbeReverse) -> None:
+        session = self.sessions.get(Purpose.REVERSE)
+        address = self.setup.addresses[command.candidate % len(self.setup.addresses)]
+        held = any(s.address == address for s in self.lingering)
+        if not self._through(Purpose.API):
+            probe = Probe(Answer.SILENT, command.timeout_s)
+        elif held or (session is not None and session.stopped) or (session and self.faults.k3s == "hang"):
+            probe = Probe(Answer.SILENT, command.timeout_s)
+        elif session is None or session.address != address or self.faults.k3s:
+            probe = Probe(Answer.CLOSED, 0.01)
+        else:
+            probe = Probe(Answer.ANSWERED, 0.01)
+        self.later(probe.took_s, lambda: ReverseProbed(command.generation, probe))
+
+    # --- The gateway ---------------------------------------------------------------------------------------
+
+    def _call(self, command: CallGateway) -> None:
+        assert not self.open_calls, f"{command} while {self.open_calls} is open"
+        self.open_calls.add(command.call_id)
+
+        def answer() -> Event:
+            self.open_calls.discard(command.call_id)
+            return CallEnded(command.call_id, self._answer(command))
+
+        slow = self.faults.link or self.faults.gateway == "hang" or Purpose.API not in self.sessions
+        self.later(command.timeout_s if slow else 0.02, answer)
+
+    def _answer(self, command: CallGateway) -> Outcome:
+        if not self._through(Purpose.API) or self.faults.gateway in {"hang", "refuse"}:
+            return Outcome(OutcomeKind.NO_ANSWER, "no answer")
+        if self.faults.gateway == "500":
+            return Outcome(OutcomeKind.GATEWAY_ERROR, "500")
+        if self.faults.gateway == "401":
+            return Outcome(OutcomeKind.UNAUTHORIZED, "401")
+        self._expire()
+        if command.kind is CallKind.CHECK:
+            return Outcome(OutcomeKind.OK)
+        if command.kind is CallKind.KEEPALIVE:
+            if self.entry is None:
+                return Outcome(OutcomeKind.MACHINE_NOT_FOUND, "machine not found")
+            self.entry.status, self.entry.expires_at_s = "ready", self.now_s + TTL_S
+            return Outcome(OutcomeKind.OK, ttl_s=TTL_S)
+        assert command.promise is not None
+        promise = command.promise
+        cpu = promise.capacity.cpu_millicores if promise.offered else 0
+        self.entry = Entry("registered", self.now_s + TTL_S, promise.hostname, cpu)
+        self.registrations += 1
+        return Outcome(OutcomeKind.OK, ttl_s=TTL_S, gateway_config=True)
+
+    def would_place(self) -> bool:
+        """Whether the gateway would start work here, and the dial would reach our k3s."""
+        self._expire()
+        return self.entry is not None and self.entry.status == "ready" and self.entry.cpu > 0
+
+    def dial_hangs(self) -> bool:
+        """Whether a dial at any of our addresses would hang and so stop the pool."""
+        session = self.sessions.get(Purpose.REVERSE)
+        return session is not None and self.faults.k3s == "hang"
+
+    # --- Faults that end sessions --------------------------------------------------------------------------
+
+    def cut(self) -> None:
+        """The link goes dead in both directions; both ends notice by themselves after a while."""
+        self.faults.link = True
+        for purpose, session in list(self.sessions.items()):
+            session.dead_since_s = self.now_s
+            generation = session.generation
+            self.later(SSH_NOTICES_S, lambda p=purpose, g=generation: self._noticed(p, g))  # type: ignore[misc]
+
+    def _noticed(self, purpose: Purpose, generation: int) -> Event | None:
+        session = self.sessions.get(purpose)
+        if session is None or session.generation != generation:
+            return None
+        if not self.faults.link:
+            session.dead_since_s = None
+            return None
+        self._drop(purpose, noticed=False)
+        return LinkEnded(purpose, generation, Trouble(TroubleKind.LOST, "lost"))
+
+    def kill(self, purpose: Purpose) -> None:
+        """The child (or its session) is killed."""
+        session = self.sessions.get(purpose)
+        if session is not None:
+            self._drop(purpose, noticed=True)
+            self.feed(LinkEnded(purpose, session.generation, Trouble(TroubleKind.LOST, "lost")))
+
+    def stop_reverse_session(self) -> None:
+        """sshd's session for the reverse path is stopped: the address is held, and silent."""
+        session = self.sessions.get(Purpose.REVERSE)
+        if session is not None:
+            session.stopped = True

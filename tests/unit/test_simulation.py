@@ -1,0 +1,177 @@
+"""Random sequences of faults against the core: whatever happened, after the last fault heals all is well again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.events import CallEnded, Event, GoAsked
+from agent.core.worker import CallKind, GoingKind, Purpose, State, Worker
+from agent.errors import Exit
+from tests.unit.simulation import World
+
+
+def started(seed: int = 1) -> World:
+    world = World(seed)
+    world.watch = invariants
+    world.run_for(5)
+    assert world.worker.state is State.READY
+    assert world.would_place()
+    return world
+
+
+def invariants(world: World, event: Event, before: Worker, after: Worker) -> None:
+    """What must hold in every state, whatever happened."""
+    call = after.call
+    if call is not None and call.kind is CallKind.KEEPALIVE:
+        assert after.registration.times > 0, "a keepalive before any registration"
+    if before.state in {State.STOPPED, State.FAILED}:
+        assert after == before, "something led out of a final state"
+    if before.state is State.DRAINING:
+        assert after.state in {State.DRAINING, State.STOPPED, State.FAILED}, "back to service from draining"
+    if isinstance(event, CallEnded) and before.call is None:
+        assert after.lease == before.lease, "a stale answer changed the lease"
+    if after.registration.times and after.going is None and not after.setup.once:
+        assert after.ending is None, f"a registered agent ended: {after.ending}"
+    if not after.kube.answering:
+        assert not after.offer.offered
+
+
+FAULTS: dict[str, tuple[Callable[[World], object], Callable[[World], object]]] = {
+    "link": (lambda w: w.cut(), lambda w: setattr(w.faults, "link", False)),
+    "sshd": (
+        lambda w: (setattr(w.faults, "sshd", True), w.kill(Purpose.API), w.kill(Purpose.REVERSE)),
+        lambda w: setattr(w.faults, "sshd", False),
+    ),
+    **{
+        f"gateway {kind}": (
+            lambda w, k=kind: setattr(w.faults, "gateway", k),
+            lambda w: setattr(w.faults, "gateway", ""),
+        )
+        for kind in ("refuse", "hang", "500", "401")
+    },
+    **{
+        f"k3s {kind}": (lambda w, k=kind: setattr(w.faults, "k3s", k), lambda w: setattr(w.faults, "k3s", ""))
+        for kind in ("refuse", "hang")
+    },
+    "wiped": (lambda w: setattr(w, "entry", None), lambda w: None),
+    "api killed": (lambda w: w.kill(Purpose.API), lambda w: None),
+    "reverse killed": (lambda w: w.kill(Purpose.REVERSE), lambda w: None),
+    "reverse session stopped": (lambda w: w.stop_reverse_session(), lambda w: None),
+}
+
+# Mostly short, so that faults meet the agent half-way; 400 s is longer than the lease.
+durations = st.one_of(st.floats(0.1, 8), st.floats(0.1, 60), st.just(400.0))
+sequences = st.lists(
+    st.tuples(st.sampled_from(sorted(FAULTS)), durations, st.floats(0, 30)), min_size=1, max_size=5
+)
+
+
+@given(sequences, st.integers(0, 2**32))
+def test_the_machine_is_ready_again_after_the_last_fault_heals(
+    faults: list[tuple[str, float, float]], seed: int
+) -> None:
+    world = started(seed)
+    for name, lasts_s, then_s in faults:
+        begin, heal = FAULTS[name]
+        begin(world)
+        world.run_for(lasts_s)
+        heal(world)
+        world.run_for(then_s)
+    world.run_for(150)
+    assert world.worker.state is State.READY
+    assert world.would_place(), world.worker.offer
+    assert not world.dial_hangs()
+
+
+@pytest.mark.parametrize("seconds", [6, 60, 200])
+def test_an_outage_shorter_than_the_lease_costs_no_registration(seconds: float) -> None:
+    world = started()
+    world.cut()
+    world.run_for(seconds)
+    world.faults.link = False
+    world.run_for(15)
+    assert world.worker.state is State.READY
+    # Offering again after the outage means registering; being forgotten does not happen.
+    assert all(state is not State.REGISTERING for state in world.seen[world.seen.index(State.READY) :])
+
+
+def test_an_outage_longer_than_the_lease_costs_exactly_one_registration_as_the_same_machine() -> None:
+    world = started()
+    world.cut()
+    world.run_for(400)
+    assert world.entry is None
+    before = world.registrations
+    world.faults.link = False
+    world.run_for(60)
+    assert world.would_place()
+    assert world.registrations - before <= 2  # one to be known, one when the reverse path is verified again
+
+
+def test_a_k3s_that_hangs_is_cut_off_before_it_can_stop_the_pool() -> None:
+    world = started()
+    world.faults.k3s = "hang"
+    world.run_for(10)
+    assert not world.dial_hangs()
+    assert not world.would_place()
+    assert world.worker.state is State.READY
+    world.faults.k3s = ""
+    world.run_for(10)
+    assert world.would_place()
+
+
+def test_a_stopped_reverse_session_costs_an_address_and_not_the_lease() -> None:
+    world = started()
+    was = world.worker.address
+    world.stop_reverse_session()
+    world.run_for(20)
+    assert world.worker.address != was
+    assert world.would_place()
+
+
+@pytest.mark.parametrize("fault", [None, *sorted(FAULTS)])
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.3, 3.0, 30.0])
+def test_a_stop_ends_within_five_seconds_whatever_is_going_on(fault: str | None, after_s: float) -> None:
+    world = World(seed=7)
+    world.watch = invariants
+    if fault is not None:
+        FAULTS[fault][0](world)
+    world.run_for(after_s)
+    if world.finish is not None:
+        assert world.finish.exit_code in {Exit.REFUSED, Exit.UNUSABLE}
+        return
+    world.feed(GoAsked(GoingKind.STOP, "SIGTERM"))
+    world.run_for(5)
+    assert world.finish is not None
+    assert world.finish.exit_code is Exit.OK
+    assert not world.would_place()
+
+
+def test_fifty_agents_do_not_come_back_in_step() -> None:
+    moments = []
+    for seed in range(50):
+        world = started(seed)
+        FAULTS["sshd"][0](world)
+        world.run_for(30)
+        world.faults.sshd = False
+        world.run_for(10)
+        assert world.worker.state is State.READY
+        moments.append(round(world.worker.api.up_since_s or 0, 2))
+    assert len(set(moments)) > 25
+
+
+def test_the_same_seed_gives_the_same_life() -> None:
+    def life(seed: int) -> list[State]:
+        world = started(seed)
+        chance = random.Random(seed)
+        for name in chance.choices(sorted(FAULTS), k=4):
+            FAULTS[name][0](world)
+            world.run_for(20)
+            FAULTS[name][1](world)
+        return world.seen
+
+    assert life(3) == life(3)
