@@ -41,7 +41,7 @@ from agent.core.facts import GpuReading, HostFacts
 from agent.core.status import is_ready, status
 from agent.core.trouble import Trouble, TroubleKind
 from agent.core.wire import Outcome, OutcomeKind
-from agent.core.worker import CallKind, Connection, GoingKind, K3sMode, Setup, Worker
+from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError, TransientError
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
@@ -90,7 +90,7 @@ class Agent:
             jitter=random.random,
             on_unforeseen=lambda what, error: self.log.error("unforeseen", error=error, during=what),
         )
-        self.sockets = probe_sockets(self._run_dir(), len(self.setup.addresses))
+        self.sockets = probe_sockets(self.credentials.directory, len(self.setup.addresses))
         self.tunnel = Tunnel(
             endpoint=self.credentials.endpoint,
             forwards=make_forwards(settings, self.setup, self.sockets),
@@ -147,9 +147,6 @@ class Agent:
             self.log.warning("machine_id", text=identity.note)
             self.degraded["state"] = identity.note
         return identity.machine_id
-
-    def _run_dir(self) -> Path:
-        return self.credentials.directory
 
     # --- Carrying commands out ---------------------------------------------------------------------------
 
@@ -219,7 +216,7 @@ class Agent:
 
 def make_setup(settings: Settings, machine_id: str) -> Setup:
     """The settings as far as decisions need them."""
-    is_ssh = settings.connection.value == Connection.SSH.value
+    is_ssh = settings.connection is Connection.SSH
     if settings.reverse_bind != "auto":
         bound: tuple[str, ...] = (settings.reverse_bind,)
     else:
@@ -228,8 +225,8 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         machine_id=machine_id,
         pool_name=settings.pool_name,
         provider_name=settings.provider_name,
-        connection=Connection(settings.connection.value),
-        k3s=K3sMode(settings.k3s.value),
+        connection=settings.connection,
+        k3s=settings.k3s,
         has_k3s_token=settings.k3s_token is not None,
         hostname=settings.hostname,
         addresses=bound,

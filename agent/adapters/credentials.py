@@ -28,7 +28,7 @@ class Credentials:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._secrets = Secrets(self.settings.metadata_endpoint)
+        self._secrets = Secrets(self.settings.metadata_endpoint, learned=self.redactor.add)
 
     def token(self, fresh: bool = False) -> str:
         """The machine token. Raises: RejectedError, SettingsError, TransientError."""
@@ -80,7 +80,6 @@ class Credentials:
         if known is not None and not fresh:
             return known
         text = self._secrets.resolve(ref)
-        self.redactor.add(text)
         with self._lock:
             self._known[ref.setting] = text
         return text

@@ -6,21 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from agent.core.worker import Connection, K3sMode
 
-class Connection(str, Enum):
-    """How the gateway is reached."""
-
-    SSH = "ssh"
-    TAILSCALE = "tailscale"
-    DIRECT = "direct"
-
-
-class K3sMode(str, Enum):
-    """What the agent expects of the machine's own Kubernetes."""
-
-    AUTO = "auto"
-    REQUIRED = "required"
-    NONE = "none"
+__all__ = ["Connection", "Forward", "HostPort", "Interruption", "K3sMode", "SecretRef", "bracketed"]
 
 
 class Interruption(str, Enum):

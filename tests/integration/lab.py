@@ -1,0 +1,257 @@
+"""A laboratory: one gateway, one sshd, one k3s API and agents, each a process of its own, on loopback.
+
+Gateway and k3s API are the embedded ones (their docstrings say what they stand for); sshd, ssh and the agent are
+the real programs. Timings that a test cannot wait for come from BETA9_TUNING: `TUNING` says which and why.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agent.adapters.process import Child, spawn
+from agent.core.authorized import Grant, key_line
+from agent.demo.admin import GatewayAdmin
+from agent.demo.kubernetes import KubernetesAdmin
+from agent.demo.sshd import HOST, ThrowAwaySshd
+from agent.demo.sshd_program import free_port
+
+DEADLINE_S = 60.0
+"""Generous: how long a condition may take on a slow, shared machine before the test gives up on it."""
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, condition: Callable[[], T | None], deadline_s: float = DEADLINE_S) -> T:
+    """Wait until `condition` gives something true, and return that."""
+    end_s = time.monotonic() + deadline_s
+    while True:
+        got = condition()
+        if got:
+            return got
+        assert time.monotonic() < end_s, f"not within {deadline_s:g} s: {what}"
+        time.sleep(0.02)
+
+
+@dataclass
+class AgentProcess:
+    """One real agent and how to look at it."""
+
+    environment: dict[str, str]
+    machine_id: str
+    lines: list[str] = field(default_factory=list)
+    child: Child | None = None
+
+    def start(self, *arguments: str) -> AgentProcess:
+        """Start it (again)."""
+        argv = [sys.executable, "-m", "agent", "run", "--env-file", os.devnull, *arguments]
+        self.child = spawn(argv, name="agent", env=self.environment, on_line=self.lines.append)
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.child is not None
+        return self.child.pid
+
+    def stop(self, grace_s: float = 20) -> int | None:
+        """SIGTERM, and its exit code."""
+        assert self.child is not None
+        return self.child.stop(grace_s)
+
+    def signal(self, number: int) -> None:
+        """Signal the agent alone, not its children."""
+        os.kill(self.pid, number)
+
+    def wait_exit(self, deadline_s: float = DEADLINE_S) -> int:
+        """Its exit code, once it ends by itself."""
+        assert self.child is not None
+        code = self.child.wait(deadline_s)
+        assert code is not None, f"still runs after {deadline_s:g} s"
+        return code
+
+    def get(self, path: str) -> tuple[int, Any]:
+        """GET from its status server; (0, None) while nobody answers."""
+        url = f"http://{self.environment['BETA9_STATUS_ADDR']}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as reply:
+                body = reply.read()
+                code = reply.status
+        except urllib.error.HTTPError as error:
+            body, code = error.read(), error.code
+        except OSError:
+            return 0, None
+        try:
+            return code, json.loads(body)
+        except ValueError:
+            return code, body.decode(errors="replace")
+
+    def status(self) -> dict[str, Any]:
+        """Its `/status`; {} while nobody answers."""
+        return self.get("/status")[1] or {}
+
+    def events(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Its log lines as objects, those of one event name if given."""
+        told = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        return [each for each in told if name is None or each["event"] == name]
+
+    def is_back(self) -> bool:
+        """READY, offering as before, and both ways up."""
+        status = self.status()
+        return bool(
+            status
+            and status["state"] == "READY"
+            and status["capacity"]["offered"]
+            and status["tunnel"]["up"]
+            and status["tunnel"]["reverse"]["up"]
+        )
+
+    def wait_back(self, deadline_s: float = DEADLINE_S) -> float:
+        """Wait until READY and offering; seconds that it took."""
+        began_s = time.monotonic()
+        wait_for("READY and offering", self.is_back, deadline_s)
+        return time.monotonic() - began_s
+
+    def ssh_pids(self) -> dict[str, int]:
+        """Pids of its ssh children by purpose (`api`, `reverse`, `data`)."""
+        found = {}
+        for pid in children_of(self.pid):
+            words = _cmdline(pid)
+            if not words or not words[0].endswith("ssh"):
+                continue
+            if "-R" in words:
+                found["reverse"] = pid
+            elif any(".sock:" in word for word in words):
+                found["api"] = pid
+            else:
+                found["data"] = pid
+        return found
+
+
+def children_of(pid: int) -> list[int]:
+    """Direct children of a process, as the kernel knows them now."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(words[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def _cmdline(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:  # it ended meanwhile
+        return []
+
+
+@dataclass
+class Lab:
+    """The other side, and agents on request. Use `laboratory()`."""
+
+    directory: Path
+    stack: ExitStack
+    gateway_options: tuple[str, ...] = ()
+    sshd_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        gateway = self._serve("gateway", "agent.demo.gateway", "--pool", "gpu:", *self.gateway_options)
+        self.gateway = GatewayAdmin(gateway["admin_url"])
+        self.gateway_port = int(gateway["port"])
+        self.target = f"{HOST}:{self.gateway_port}"
+        token_file = self.directory / "k3s_token"
+        kubernetes = self._serve("kubernetes", "agent.demo.kubernetes", "--token-file", str(token_file))
+        self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
+        self.k3s_api = kubernetes["url"].removeprefix("https://")
+        self.k3s_token_file = token_file
+        self.sshd = self.stack.enter_context(ThrowAwaySshd(self.directory / "sshd", options=self.sshd_options))
+        self.processes: dict[str, Child]
+        self.machine_ids: list[str] = []
+
+    def _serve(self, name: str, module: str, *arguments: str) -> dict[str, Any]:
+        ready = self.directory / f"{name}.ready"
+        argv = [sys.executable, "-m", module, "--ready-file", str(ready), *arguments]
+        child = spawn(argv, name=name)
+        self.stack.callback(child.stop, 5)
+        if not hasattr(self, "processes"):
+            self.processes = {}
+        self.processes[name] = child
+        wait_for(f"{name} listens", lambda: ready.exists() or child.code is not None)
+        assert child.code is None, child.tail
+        facts: dict[str, Any] = json.loads(ready.read_text())
+        return facts
+
+    def authorize(self, *machine_ids: str) -> None:
+        """Let the lab's key open the tunnels of these machines (and no others)."""
+        grant = Grant(machine_ids=machine_ids, targets=(self.target,))
+        self.sshd.authorize(key_line(self.sshd.public_key(), grant))
+
+    def agent(self, tuning: Mapping[str, float] | None = None, **settings: str) -> AgentProcess:
+        """A machine that was created at the gateway, and its agent, not started yet."""
+        machine = self.gateway.create_machine("gpu", settings.get("BETA9_MACHINE_ID"))
+        machine_id = str(machine["machine_id"])
+        self.machine_ids.append(machine_id)
+        self.authorize(*self.machine_ids)
+        home = self.directory / machine_id
+        home.mkdir(exist_ok=True)
+        token = home / "token"
+        token.touch(0o600)
+        token.write_text(machine["registration_token"] + "\n")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
+        environment = {
+            **inherited,
+            "LC_ALL": "C",
+            "BETA9_TOKEN_FILE": str(token),
+            "BETA9_POOL_NAME": "gpu",
+            "BETA9_MACHINE_ID": machine_id,
+            "BETA9_GATEWAY_PORT": str(free_port(HOST)),
+            "BETA9_SSH_HOST": HOST,
+            "BETA9_SSH_PORT": str(self.sshd.port),
+            "BETA9_SSH_USER": self.sshd.user,
+            "BETA9_SSH_KEY_FILE": str(self.sshd.key_path),
+            "BETA9_SSH_KNOWN_HOSTS_FILE": str(self.sshd.known_hosts_path),
+            "BETA9_SSH_TARGET": self.target,
+            "BETA9_K3S_TOKEN_FILE": str(self.k3s_token_file),
+            "BETA9_K3S_API": self.k3s_api,
+            "BETA9_STATE_DIR": str(home / "state"),
+            "BETA9_STATUS_ADDR": f"{HOST}:{free_port(HOST)}",
+            "BETA9_INTERRUPTION": "none",
+            "BETA9_LOG_FORMAT": "json",
+            **settings,
+        }
+        if tuning:
+            environment["BETA9_TUNING"] = ",".join(f"{name}={value}" for name, value in tuning.items())
+        agent = AgentProcess({name: value for name, value in environment.items() if value}, machine_id)
+        self.stack.callback(_end, agent)
+        return agent
+
+    def ready_agent(self, tuning: Mapping[str, float] | None = None, **settings: str) -> AgentProcess:
+        """An agent that runs, is READY and offers."""
+        agent = self.agent(tuning, **settings).start()
+        agent.wait_back()
+        return agent
+
+
+def _end(agent: AgentProcess) -> None:
+    if agent.child is not None and agent.child.code is None:
+        agent.child.signal(signal.SIGCONT)
+        agent.stop(grace_s=10)
+
+
+@contextmanager
+def laboratory(directory: Path, **options: Any) -> Iterator[Lab]:
+    """A lab that is gone afterwards, with every process that it started."""
+    with ExitStack() as stack:
+        yield Lab(directory, stack, **options)
