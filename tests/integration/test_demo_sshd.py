@@ -450,7 +450,7 @@ def test_it_works_as_an_ordinary_user(machine_id: str) -> None:
         with ThrowAwaySshd(grant=Grant((machine_id,))) as server, listener(b"k3s") as port:
             assert server.user == "daemon"
             with Ssh(server, *reverse(candidates(machine_id)[0], port)):
-                (wait_until(lambda: dialled(candidates(machine_id)[0], 6443) == b"k3s", "the address"))
+                wait_until(lambda: dialled(candidates(machine_id)[0], 6443) == b"k3s", "the address")
                 pids = (server.listener_pid, *server.session_pids())
                 assert len(pids) > 1
         assert not any(map(alive, pids))

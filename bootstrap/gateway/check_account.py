@@ -1,0 +1,76 @@
+"""Whether the tunnel-only user is there, and sshd would let him log in at all."""
+
+from __future__ import annotations
+
+import fnmatch
+import grp
+import os
+import pwd
+import time
+from pathlib import Path
+
+from findings import FAILED, OK, SKIPPED, WARNING, Finding, judged
+from sshd_settings import Settings, one
+
+
+def findings(user: str, settings: Settings) -> list[Finding]:
+    """Look at the account and at who is admitted."""
+    return [_account(user), _locked(user, settings), _admitted(settings, user)]
+
+
+def _account(user: str) -> Finding:
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return Finding("account", FAILED, f"no user {user}", "run setup.sh, or give the right --user")
+    return judged(
+        "account",
+        entry.pw_uid != 0,
+        f"{user}, uid {entry.pw_uid}, shell {entry.pw_shell}",
+        "let workers log in as a user of their own, who can do nothing else",
+    )
+
+
+def _locked(user: str, settings: Settings) -> Finding:
+    try:
+        lines = Path("/etc/shadow").read_text(encoding="utf-8").splitlines()
+    except PermissionError:
+        return Finding("account-open", SKIPPED, "/etc/shadow is readable by root only: run this as root")
+    fields = next((line.split(":") for line in lines if line.startswith(f"{user}:")), None)
+    if fields is None:
+        return Finding("account-open", SKIPPED, f"{user} is not in /etc/shadow")
+    if fields[7] and int(fields[7]) * 86400 <= time.time():
+        return Finding("account-open", FAILED, "the account has expired", f"chage --expiredate -1 {user}")
+    locked, pam = fields[1].startswith("!"), one(settings, "usepam") == "yes"
+    seen = f"{'locked' if locked else 'not locked'}, UsePAM {'yes' if pam else 'no'}"
+    fix = f"usermod --password '*' {user}: without PAM sshd refuses the keys of a locked account"
+    return judged("account-open", not locked, seen, fix, otherwise=WARNING if pam else FAILED)
+
+
+def _admitted(settings: Settings, user: str) -> Finding:
+    """AllowUsers and DenyUsers; groups are left to sshd's own log."""
+
+    def matches(option: str) -> bool:
+        words = " ".join(settings.get(option, [])).split()
+        return any(fnmatch.fnmatchcase(user, word.partition("@")[0]) for word in words)
+
+    if "denyusers" in settings and matches("denyusers"):
+        return Finding(
+            "admitted", FAILED, f"DenyUsers {one(settings, 'denyusers')}", f"take {user} out of it"
+        )
+    if "allowusers" in settings and not matches("allowusers"):
+        return Finding("admitted", FAILED, f"AllowUsers {one(settings, 'allowusers')}", f"add {user} to it")
+    if "allowgroups" in settings and not _in_group(user, " ".join(settings["allowgroups"]).split()):
+        return Finding(
+            "admitted", FAILED, f"AllowGroups {one(settings, 'allowgroups')}", f"add {user} to one"
+        )
+    return Finding("admitted", OK, f"{user} may log in")
+
+
+def _in_group(user: str, patterns: list[str]) -> bool:
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return False
+    names = [grp.getgrgid(gid).gr_name for gid in os.getgrouplist(user, entry.pw_gid)]
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
