@@ -14,10 +14,11 @@ demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: s
 	@$(PY) -m agent demo $(if $(ONCE),--once)
 
 test: .venv/dev ## Unit, contract and integration tests that any host can run
-	@$(PY) -m pytest -q
+	@$(PY) -m pytest -q -m "not fault and not kubernetes and not gpu"
 
-test-all: .venv/all ## All of them, also those that need root (network namespaces, disks); a skip fails in CI
-	@$(PY) -m pytest -q $(if $(CI),--forbid-skips)
+test-all: .venv/all ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
+	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q --timeout 600 tests/unit/test_simulation.py
+	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
 
 faults: .venv/all ## Run the fault table and print it
 	@$(PY) -m scripts.faults

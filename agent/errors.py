@@ -2,6 +2,7 @@
 
     AgentError (70)
     ├── SettingsError    (78)  what is configured cannot work; trying again changes nothing
+    │   └── HostKeyError       the server shows another host key than the pinned one
     ├── TransientError   (75)  may heal by itself: retried, fatal only with --once
     └── RejectedError    (77)  a credential was refused; healed by another credential
 
@@ -38,6 +39,10 @@ class SettingsError(AgentError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems: tuple[str, ...] = problems
+
+
+class HostKeyError(SettingsError):
+    """No host key that the server shows is the pinned one."""
 
 
 class TransientError(AgentError):

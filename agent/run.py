@@ -33,13 +33,11 @@ from agent.core.events import (
     FactsRead,
     GoAsked,
     KubeProbed,
-    LinkEnded,
     Probe,
     ReverseProbed,
 )
 from agent.core.facts import GpuReading, HostFacts
 from agent.core.status import is_ready, status
-from agent.core.trouble import Trouble, TroubleKind
 from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError, TransientError
@@ -152,7 +150,7 @@ class Agent:
 
     def _doings(self) -> dict[type, Doing]:
         return {
-            StartLink: Doing(lambda command: self.tunnel.start(command), _start_failed),
+            StartLink: Doing(lambda command: self.tunnel.start(command)),
             StopLink: Doing(lambda command: self.tunnel.stop(command.purpose)),
             ProbeApi: Doing(self._probe_api, lambda c, e: ApiProbed(c.generation, _unasked(e))),
             ProbeReverse: Doing(self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _unasked(e))),
@@ -252,12 +250,6 @@ def make_forwards(settings: Settings, setup: Setup, sockets: tuple[Path, ...]) -
 
 def _unasked(error: Exception) -> Probe:
     return Probe(Answer.SILENT, text=f"could not be asked: {error}")
-
-
-def _start_failed(command: StartLink, error: Exception) -> Event:
-    return LinkEnded(
-        command.purpose, command.generation, Trouble(TroubleKind.EXITED, f"ssh not started: {error}")
-    )
 
 
 def _call_failed(command: CallGateway, error: Exception) -> Event:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from agent.adapters.process import CommandFailed, run
 from agent.core.keytext import fingerprint
-from agent.errors import Exit, SettingsError, TransientError
+from agent.errors import Exit, HostKeyError, SettingsError, TransientError
 from agent.settings import SecretRef, Settings
 
 NAME = "known_hosts"
@@ -58,7 +58,7 @@ def _proven(scanned: list[HostKey], expected: set[str], name: str) -> list[HostK
     proven = [key for key in scanned if _print(key) in expected]
     if not proven:
         seen = ", ".join(f"{_print(key)} ({key[0]})" for key in scanned)
-        raise SettingsError(
+        raise HostKeyError(
             f"BETA9_SSH_HOST_KEY_FINGERPRINT: {name} showed {seen}, not {', '.join(sorted(expected))}; nothing was"
             " sent. If the server was set up anew, run 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on it (by"
             " its console) and give what that prints; else find out who answers there"

@@ -16,7 +16,7 @@ from agent.core.events import Event, LinkEnded, LinkLoggedIn, LinkSaid
 from agent.core.policy import Policy
 from agent.core.trouble import Trouble, TroubleKind
 from agent.core.worker import Purpose
-from agent.errors import RejectedError, SettingsError, TransientError
+from agent.errors import HostKeyError, RejectedError, SettingsError, TransientError
 
 _NO_SSH = Trouble(
     TroubleKind.NO_SSH,
@@ -127,7 +127,9 @@ def _ports(line: str) -> list[str]:
 def _kind(error: Exception) -> TroubleKind:
     if isinstance(error, RejectedError):
         return TroubleKind.SECRET
-    # Settings that turn out unusable here are the key's or the host keys' own.
+    if isinstance(error, HostKeyError):
+        return TroubleKind.HOST_KEY
+    # Other settings that turn out unusable only here are the key's own.
     return TroubleKind.KEY_FILE if isinstance(error, SettingsError) else TroubleKind.UNREACHABLE
 
 

@@ -53,7 +53,7 @@ def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
 def next_kind(worker: Worker, at: Moment) -> CallKind | None:
     """The call that is due now, if any."""
     if worker.going is not None and worker.going.kind is GoingKind.STOP:
-        return CallKind.FAREWELL if worker.registration.times and not worker.going.farewell_done else None
+        return CallKind.FAREWELL if worker.registration.known and not worker.going.farewell_done else None
     if not worker.registration.checked:
         return CallKind.CHECK
     if needs_registration(worker, at):

@@ -44,7 +44,9 @@ def _all_said(worker: Worker) -> bool:
     going = worker.going
     if going is None or worker.call is not None:
         return False
-    if worker.registration.times == 0:
+    # Where the gateway does not know us there is nothing to take back; registering would bring back a machine
+    # that somebody deleted.
+    if not worker.registration.known:
         return True
     if going.kind is GoingKind.STOP:
         return going.farewell_done

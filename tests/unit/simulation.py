@@ -237,9 +237,8 @@ class World:
         session = self.sessions.get(Purpose.REVERSE)
         address = self.setup.addresses[command.candidate % len(self.setup.addresses)]
         held = any(s.address == address for s in self.lingering)
-        if not self._through(Purpose.API):
-            probe = Probe(Answer.SILENT, command.timeout_s)
-        elif held or (session is not None and session.stopped) or (session and self.faults.k3s == "hang"):
+        silent = held or (session is not None and (session.stopped or self.faults.k3s == "hang"))
+        if silent or not self._through(Purpose.API):
             probe = Probe(Answer.SILENT, command.timeout_s)
         elif session is None or session.address != address or self.faults.k3s:
             probe = Probe(Answer.CLOSED, 0.01)
@@ -263,10 +262,9 @@ class World:
     def _answer(self, command: CallGateway) -> Outcome:
         if not self._through(Purpose.API) or self.faults.gateway in {"hang", "refuse"}:
             return Outcome(OutcomeKind.NO_ANSWER, "no answer")
-        if self.faults.gateway == "500":
-            return Outcome(OutcomeKind.GATEWAY_ERROR, "500")
-        if self.faults.gateway == "401":
-            return Outcome(OutcomeKind.UNAUTHORIZED, "401")
+        if self.faults.gateway:
+            kinds = {"500": OutcomeKind.GATEWAY_ERROR, "401": OutcomeKind.UNAUTHORIZED}
+            return Outcome(kinds[self.faults.gateway], self.faults.gateway)
         self._expire()
         if command.kind is CallKind.CHECK:
             return Outcome(OutcomeKind.OK)

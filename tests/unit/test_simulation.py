@@ -14,6 +14,8 @@ from agent.core.worker import CallKind, GoingKind, Purpose, State, Worker
 from agent.errors import Exit
 from tests.unit.simulation import World
 
+Change = Callable[[World], None]
+
 
 def started(seed: int = 1) -> World:
     world = World(seed)
@@ -41,27 +43,37 @@ def invariants(world: World, event: Event, before: Worker, after: Worker) -> Non
         assert not after.offer.offered
 
 
-FAULTS: dict[str, tuple[Callable[[World], object], Callable[[World], object]]] = {
-    "link": (lambda w: w.cut(), lambda w: setattr(w.faults, "link", False)),
-    "sshd": (
-        lambda w: (setattr(w.faults, "sshd", True), w.kill(Purpose.API), w.kill(Purpose.REVERSE)),
-        lambda w: setattr(w.faults, "sshd", False),
-    ),
-    **{
-        f"gateway {kind}": (
-            lambda w, k=kind: setattr(w.faults, "gateway", k),
-            lambda w: setattr(w.faults, "gateway", ""),
-        )
-        for kind in ("refuse", "hang", "500", "401")
-    },
-    **{
-        f"k3s {kind}": (lambda w, k=kind: setattr(w.faults, "k3s", k), lambda w: setattr(w.faults, "k3s", ""))
-        for kind in ("refuse", "hang")
-    },
-    "wiped": (lambda w: setattr(w, "entry", None), lambda w: None),
-    "api killed": (lambda w: w.kill(Purpose.API), lambda w: None),
-    "reverse killed": (lambda w: w.kill(Purpose.REVERSE), lambda w: None),
-    "reverse session stopped": (lambda w: w.stop_reverse_session(), lambda w: None),
+def _gateway(kind: str) -> Change:
+    return lambda world: setattr(world.faults, "gateway", kind)
+
+
+def _k3s(kind: str) -> Change:
+    return lambda world: setattr(world.faults, "k3s", kind)
+
+
+def _end_sshd(world: World) -> None:
+    world.faults.sshd = True
+    world.kill(Purpose.API)
+    world.kill(Purpose.REVERSE)
+
+
+def _wipe(world: World) -> None:
+    world.entry = None
+
+
+def _nothing(_world: World) -> None:
+    """What needs no healing."""
+
+
+FAULTS: dict[str, tuple[Change, Change]] = {
+    "link": (World.cut, lambda world: setattr(world.faults, "link", False)),
+    "sshd": (_end_sshd, lambda world: setattr(world.faults, "sshd", False)),
+    **{f"gateway {kind}": (_gateway(kind), _gateway("")) for kind in ("refuse", "hang", "500", "401")},
+    **{f"k3s {kind}": (_k3s(kind), _k3s("")) for kind in ("refuse", "hang")},
+    "wiped": (_wipe, _nothing),
+    "api killed": (lambda world: world.kill(Purpose.API), _nothing),
+    "reverse killed": (lambda world: world.kill(Purpose.REVERSE), _nothing),
+    "reverse session stopped": (World.stop_reverse_session, _nothing),
 }
 
 # Mostly short, so that faults meet the agent half-way; 400 s is longer than the lease.
