@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -150,8 +151,8 @@ class Agent:
 
     def _doings(self) -> dict[type, Doing]:
         return {
-            StartLink: Doing(lambda command: self.tunnel.start(command)),
-            StopLink: Doing(lambda command: self.tunnel.stop(command.purpose)),
+            StartLink: Doing(self._start_link),
+            StopLink: Doing(self._stop_link),
             ProbeApi: Doing(self._probe_api, lambda c, e: ApiProbed(c.generation, _unasked(e))),
             ProbeReverse: Doing(self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _unasked(e))),
             ProbeKube: Doing(
@@ -160,6 +161,12 @@ class Agent:
             ReadFacts: Doing(self._read_facts, self._facts_failed),
             CallGateway: Doing(self._call, _call_failed),
         }
+
+    def _start_link(self, command: StartLink) -> None:
+        self.tunnel.start(command)
+
+    def _stop_link(self, command: StopLink) -> None:
+        self.tunnel.stop(command.purpose)
 
     def _probe_api(self, command: ProbeApi) -> Event:
         probe = probes.gateway_health(
@@ -276,7 +283,5 @@ def private_directory(state: StateDir) -> Path:
     try:
         return state.run_dir()
     except TransientError:
-        import tempfile
-
         # The state disk is full or read-only: sockets need a directory, not that disk.
         return Path(tempfile.mkdtemp(prefix="beta9-worker-"))

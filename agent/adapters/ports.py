@@ -8,9 +8,8 @@ def holder_of(port: int) -> str:
     import psutil
 
     try:
-        listening = [
-            c for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port
-        ]
+        connections = psutil.net_connections("tcp")
+        listening = [c for c in connections if c.status == "LISTEN" and getattr(c.laddr, "port", 0) == port]
         pids = [c.pid for c in listening if c.pid]
         if not pids:
             return f"port {port} is held by a process of another user" if listening else ""

@@ -36,7 +36,7 @@ class Tunnel:
     forwards: ssh.Forwards
     policy: Policy
     emit: Callable[[Event], None]
-    describe_holder: Callable[[int], str] = field(default=lambda port: "")
+    describe_holder: Callable[[int], str] = field(default=lambda _port: "")
     _children: dict[Purpose, Child] = field(default_factory=dict)
     _wanted: dict[Purpose, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)

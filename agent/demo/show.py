@@ -65,8 +65,7 @@ class Show:
         environment = self._settings(directory, machine, sshd, kubernetes, target)
         agent = self._start_agent(environment)
         stack.callback(agent.stop, LEAVE_TIMEOUT_S)
-        code = self._watch(agent, gateway, kubernetes, machine, environment)
-        return code
+        return self._watch(agent, gateway, kubernetes, machine, environment)
 
     # --- What the agent is given ---------------------------------------------------------------------------
 
