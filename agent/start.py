@@ -20,10 +20,10 @@ def start(settings: Settings, *, rejoin: bool = False) -> Exit:
     try:
         return _run(settings, redactor, log, rejoin)
     except AgentError as error:
-        log.error("stopped", text=str(error), exit_code=int(error.exit_code))
+        log.error("stopped", text=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - expected: no traceback
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the top of the process: a bug ends it, said in full
-        log.error("bug", error=error, exit_code=int(Exit.BUG))
+        log.error("bug", error=error, exit_code=int(Exit.BUG))  # noqa: TRY400 - `error` brings the traceback
         return Exit.BUG
     finally:
         written.close()
