@@ -207,7 +207,13 @@ class Agent:
             assert command.promise is not None  # noqa: S101 - the core sends one with every registration
             private_ip = worker.host.private_ip if worker.host else ""
             body = wire.register_body(self.setup, command.promise, self._k3s_token(), private_ip)
-        outcome = self.gateway.call(command.kind, body, command.timeout_s, fresh_secret=command.fresh_secret)
+        outcome = self.gateway.call(
+            command.kind,
+            body,
+            command.timeout_s,
+            fresh_secret=command.fresh_secret,
+            number=command.call_id,
+        )
         return CallEnded(command.call_id, outcome)
 
     def _k3s_token(self) -> str:

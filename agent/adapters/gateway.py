@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from agent.adapters.http_session import HttpSession
 from agent.core.wire import KEEPALIVE_PATH, REGISTER_PATH, Outcome, OutcomeKind, read_reply
 from agent.core.worker import CallKind
 from agent.errors import RejectedError, SettingsError, TransientError
@@ -17,9 +19,15 @@ if TYPE_CHECKING:
 REPLY_LIMIT_BYTES = 256 * 1024
 """A reply to a registration carries the gateway's configuration, some 13 kB; twenty times that is no reply."""
 
+_GIVEN_UP = Outcome(OutcomeKind.NO_ANSWER, "given up: another call took its place")
+
 
 class Gateway:
-    """One HTTP session with the gateway. One call at a time: the core sees to that."""
+    """Calls to the gateway, on one kept connection.
+
+    One call at a time: a call that is still under way when the next one begins was given up by the core (its
+    time limit passed, or a drain began); it is hung up, so that two never share a connection.
+    """
 
     def __init__(self, host: str, port: int, token: Callable[[bool], str], connect_timeout_s: float) -> None:
         """`token(fresh)` gives the machine token; with `fresh` it is resolved anew.
@@ -30,13 +38,76 @@ class Gateway:
         self.url = f"http://{name}:{port}"
         self._token = token
         self._connect_timeout_s = connect_timeout_s
-        self._session: requests.Session | None = None
+        self._lock = threading.Lock()
+        self._idle: HttpSession | None = None
+        self._current: _Call | None = None
+        self._latest = 0
 
     def call(
-        self, kind: CallKind, body: dict[str, Any], timeout_s: float, *, fresh_secret: bool = False
+        self,
+        kind: CallKind,
+        body: dict[str, Any],
+        timeout_s: float,
+        *,
+        fresh_secret: bool = False,
+        number: int = 0,
     ) -> Outcome:
-        """Make one call and say what came of it; `timeout_s` bounds it all, however slowly bytes trickle."""
+        """Make one call and say what came of it; `timeout_s` bounds it all, however slowly bytes trickle.
+
+        `number` grows from call to call: one whose thread comes late, after a newer one's, is not made.
+        """
         began_s = time.monotonic()
+        mine = self._begin(began_s + timeout_s, number)
+        if mine is None:
+            return _GIVEN_UP
+        try:
+            outcome = self._ask(mine, kind, body, fresh_secret)
+        finally:
+            self._end(mine)
+        return replace(outcome, took_s=time.monotonic() - began_s)
+
+    def prepare(self) -> None:
+        """Load what a call needs, ahead of the first."""
+        session = HttpSession()
+        with self._lock:
+            if self._idle is None and self._current is None:
+                self._idle = session
+
+    def abandon(self) -> None:
+        """Hang up the call that is under way, if any; it makes no further attempt."""
+        with self._lock:
+            abandoned, self._current = self._current, None
+        if abandoned is not None:
+            abandoned.abandon()
+
+    def close(self) -> None:
+        """Hang up, and drop the kept connection."""
+        self.abandon()
+        with self._lock:
+            idle, self._idle = self._idle, None
+        if idle is not None:
+            idle.close()
+
+    def _begin(self, deadline_s: float, number: int) -> _Call | None:
+        with self._lock:
+            if number < self._latest:
+                return None
+            before, self._latest = self._current, number
+            self._current = mine = _Call(deadline_s, self._idle)
+            self._idle = None
+        if before is not None:
+            before.abandon()
+        return mine
+
+    def _end(self, mine: _Call) -> None:
+        with self._lock:
+            ours = self._current is mine
+            if ours:
+                self._current, self._idle = None, mine.session
+        if not ours:
+            mine.drop()
+
+    def _ask(self, mine: _Call, kind: CallKind, body: dict[str, Any], fresh_secret: bool) -> Outcome:
         try:
             token = self._token(fresh_secret)
         except RejectedError as error:
@@ -45,51 +116,39 @@ class Gateway:
             return Outcome(OutcomeKind.UNUSABLE, str(error))
         except TransientError as error:
             return Outcome(OutcomeKind.NO_ANSWER, str(error))
-        path = REGISTER_PATH if kind in {CallKind.REGISTER, CallKind.FAREWELL} else KEEPALIVE_PATH
-        outcome = self._post(kind, path, body, token, began_s + timeout_s)
-        return _with_time(outcome, time.monotonic() - began_s)
+        return self._post(mine, kind, body, token)
 
-    def prepare(self) -> None:
-        """Load what a call needs, ahead of the first."""
-        if self._session is None:
-            self._session = _new_session()
-
-    def close(self) -> None:
-        """Drop the session's connections."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
-
-    def _post(
-        self, kind: CallKind, path: str, body: dict[str, Any], token: str, deadline_s: float
-    ) -> Outcome:
+    def _post(self, mine: _Call, kind: CallKind, body: dict[str, Any], token: str) -> Outcome:
         import requests
 
         for attempt in (1, 2):
-            used_before = self._session is not None
+            session = mine.open()
+            if session is None:
+                return _GIVEN_UP
+            used_before = session.used
             began_s = time.monotonic()
             try:
-                return self._once(kind, path, body, token, deadline_s)
+                return self._once(session, kind, body, token, mine.deadline_s)
             except requests.exceptions.ConnectionError as error:
-                self.close()
+                mine.drop()
                 # A kept connection may have died with an old tunnel, which shows only now. Both calls may be
                 # repeated safely, so ask once more on a new connection, unless time passed: that was a time-out.
                 quick = time.monotonic() - began_s < 1.0
-                if attempt == 1 and used_before and quick and time.monotonic() < deadline_s:
+                if attempt == 1 and used_before and quick and time.monotonic() < mine.deadline_s:
                     continue
                 return _no_answer(self.url, error)
             except requests.exceptions.RequestException as error:
-                self.close()
+                mine.drop()
                 return _no_answer(self.url, error)
         raise AssertionError("the second attempt returns")
 
     def _once(
-        self, kind: CallKind, path: str, body: dict[str, Any], token: str, deadline_s: float
+        self, session: HttpSession, kind: CallKind, body: dict[str, Any], token: str, deadline_s: float
     ) -> Outcome:
-        session = self._session = self._session or _new_session()
+        path = REGISTER_PATH if kind in {CallKind.REGISTER, CallKind.FAREWELL} else KEEPALIVE_PATH
         left_s = max(0.1, deadline_s - time.monotonic())
         # The socket's time-out starts anew with every byte. This timer does not.
-        watchdog = threading.Timer(left_s, _hang_up, args=(session,))
+        watchdog = threading.Timer(left_s, session.hang_up)
         watchdog.daemon = True
         watchdog.start()
         try:
@@ -106,6 +165,42 @@ class Gateway:
             watchdog.cancel()
 
 
+class _Call:
+    """One call under way: the session that it alone uses, and whether anybody still waits for it."""
+
+    def __init__(self, deadline_s: float, kept: HttpSession | None) -> None:
+        self.deadline_s = deadline_s
+        self.session = kept
+        self._abandoned = False
+        self._lock = threading.Lock()
+
+    def open(self) -> HttpSession | None:
+        """The session to use, a new one where there is none that serves; None once abandoned."""
+        with self._lock:
+            if self._abandoned:
+                return None
+            if self.session is not None and self.session.hung_up.is_set():
+                self.session.close()
+                self.session = None
+            if self.session is None:
+                self.session = HttpSession()
+            return self.session
+
+    def drop(self) -> None:
+        """Close the session; the next attempt gets a new one."""
+        with self._lock:
+            session, self.session = self.session, None
+        if session is not None:
+            session.close()
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more."""
+        with self._lock:
+            self._abandoned = True
+            if self.session is not None:
+                self.session.hang_up()
+
+
 def _read(kind: CallKind, response: requests.Response, deadline_s: float) -> Outcome:
     body = bytearray()
     for piece in response.iter_content(8192):
@@ -119,59 +214,6 @@ def _read(kind: CallKind, response: requests.Response, deadline_s: float) -> Out
     return read_reply(kind, response.status_code, bytes(body), response.headers.get("Retry-After"))
 
 
-def _new_session() -> requests.Session:
-    import requests
-
-    session = requests.Session()
-    # A proxy or a .netrc of this machine must never see, or replace, the machine token.
-    session.trust_env = False
-    session.mount("http://", _adapter())
-    return session
-
-
-def _adapter() -> requests.adapters.HTTPAdapter:
-    """An adapter that knows its sockets, so that a call past its deadline can be hung up from outside."""
-    import requests
-    from urllib3.connection import HTTPConnection
-    from urllib3.connectionpool import HTTPConnectionPool
-
-    class Adapter(requests.adapters.HTTPAdapter):
-        def __init__(self) -> None:
-            self.connections: list[HTTPConnection] = []
-            super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
-
-        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-            super().init_poolmanager(*args, **kwargs)
-            connections = self.connections
-
-            class Connection(HTTPConnection):
-                def connect(self) -> None:
-                    super().connect()
-                    connections[:] = [self]
-
-            class Pool(HTTPConnectionPool):
-                ConnectionCls = Connection
-
-            self.poolmanager.pool_classes_by_scheme = {"http": Pool}
-
-        def hang_up(self) -> None:
-            import contextlib
-            import socket
-
-            for connection in self.connections:
-                if connection.sock is not None:
-                    # Already closed by the other side: nothing is left to hang up.
-                    with contextlib.suppress(OSError):
-                        connection.sock.shutdown(socket.SHUT_RDWR)
-
-    return Adapter()
-
-
-def _hang_up(session: requests.Session) -> None:
-    adapter: Any = session.adapters["http://"]
-    adapter.hang_up()
-
-
 def _no_answer(url: str, error: Exception) -> Outcome:
     # requests wraps urllib3 wraps the operating system's reason; the innermost is the one for a person.
     inner: BaseException = error
@@ -180,9 +222,3 @@ def _no_answer(url: str, error: Exception) -> Outcome:
     reason = getattr(inner, "reason", None) or inner
     text = str(getattr(reason, "strerror", None) or reason)
     return Outcome(OutcomeKind.NO_ANSWER, f"no answer from the gateway at {url}: {text[-200:]}")
-
-
-def _with_time(outcome: Outcome, took_s: float) -> Outcome:
-    from dataclasses import replace
-
-    return replace(outcome, took_s=took_s)
