@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import pwd
+import re
 import secrets
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from tests.integration.ssh_client import DEADLINE_S, Ssh, dialled, listener, rec
 
 GATEWAY = Path(__file__).parents[2] / "bootstrap" / "gateway"
 DROP_IN = GATEWAY / "50-beta9-tunnel.conf"
+AUTHORIZE = GATEWAY.parents[1] / "agent" / "commands" / "authorize.py"
 MACHINE_ID = "1165a9b6"
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes and removes an account")
@@ -254,6 +256,38 @@ def test_a_wildcard_listener_on_6443_is_named_with_its_process(
         assert "pid" in findings["port-6443"]["seen"]
 
 
+_POOL_KEY = """
+import socket, sys
+from pathlib import Path
+from agent.core.addresses import candidates
+from agent.core.authorized import Grant
+from agent.demo.sshd import ThrowAwaySshd
+from tests.integration.ssh_client import Ssh, dialled, listener, wait_until
+address, user = candidates("1165a9b6")[0], sys.argv[1]
+forwards = [part for port, host in (("18801", "127.0.0.1"), ("18802", address), ("18803", "[::1]"))
+            for part in ("-L", f"127.0.0.1:{port}:{host}:6443")]
+with (listener(b"k3s") as k3s, ThrowAwaySshd(user=user, grant=Grant()) as server,
+      socket.create_server(("127.0.0.1", 6443)),
+      Ssh(server, "-R", f"{address}:6443:127.0.0.1:{k3s}", *forwards) as client):
+    wait_until(lambda: dialled("127.0.0.1", 18802) == b"k3s", "the machine's k3s")
+    assert dialled("127.0.0.1", 18801) == b"", "refused, though somebody listens"
+    assert client.stderr().count("connect failed: Connection refused") == 1
+    assert dialled("127.0.0.1", 18803) == b""
+"""
+
+
+@as_root
+def test_the_firewall_file_holds_a_pools_key_to_the_workers_addresses(site: Site) -> None:
+    """In a network namespace of its own: a k3s of the host's on 127.0.0.1:6443, and rules like the shipped ones."""
+    assert site.setup().returncode == 0
+    rules = site.directory / "pool-key.nft"
+    rules.write_text((GATEWAY / "pool-key.nft").read_text().replace('"beta9-tunnel"', f'"{site.user}"'))
+    script = f'ip link set lo up && nft -f {rules} && nft -f {rules} && exec "$@"'
+    command = ["unshare", "--net", "sh", "-c", script, "sh", sys.executable, "-c", _POOL_KEY, site.user]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S * 2, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 # --- check.py: the gateway's own configuration ---------------------------------------------------------------
 
 
@@ -371,6 +405,17 @@ def test_the_check_is_text_for_people_and_runs_on_older_pythons(host: Host) -> N
     assert "-> install 50-beta9-tunnel.conf" in result.stdout
     for path in GATEWAY.glob("*.py"):
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+
+
+def test_the_guide_names_every_finding_and_no_option_that_is_not_there(host: Host, tmp_path: Path) -> None:
+    guide = (GATEWAY.parents[1] / "docs" / "gateway-setup.md").read_text(encoding="utf-8")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(gateway_config()))
+    _, findings = check(*host.configure({}), "--config", config)
+    names = {"pool …" if name.startswith("pool ") else name for name in findings}
+    assert [name for name in names if f"`{name}`" not in guide] == []
+    programs = " ".join(path.read_text(encoding="utf-8") for path in [*GATEWAY.iterdir(), AUTHORIZE])
+    assert [option for option in re.findall(r"--[a-z][a-z-]+", guide) if option not in programs] == []
 
 
 # --- setup.sh ----------------------------------------------------------------------------------------------

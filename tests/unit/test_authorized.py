@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
+import io
+from pathlib import Path
 
 import pytest
 
+from agent.commands import authorize
 from agent.core.addresses import candidates
 from agent.core.authorized import Grant, key_line, options
 from agent.errors import SettingsError
@@ -138,3 +142,50 @@ def test_what_is_no_machine_id_is_refused(machine_id: str) -> None:
 def test_what_is_no_target_is_refused(target: str) -> None:
     with pytest.raises(SettingsError, match=r"host:port"):
         key_line(ED25519, Grant(targets=(target,)))
+
+
+# --- The command -------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    authorize.add_parser(parser.add_subparsers())
+    return authorize.run(parser.parse_args(["authorize", *arguments]))
+
+
+def test_the_command_prints_the_line_and_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key.pub"
+    key.write_text(ED25519 + "\n")
+    assert command("--machine-id", "1165a9b6", "--target", "localhost:1994", str(key)) == 0
+    assert capsys.readouterr().out == key_line(ED25519, Grant(("1165a9b6",), ("localhost:1994",))) + "\n"
+
+
+def test_the_command_reads_standard_input_and_allows_the_forwards_targets_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(ED25519))
+    forwards = ("--forward", "6379:redis:6379,[::1]:6380:redis:6379", "--forward", "443:[2001:db8::7]:443")
+    assert command("--pool-key", *forwards, "-") == 0
+    targets = ("localhost:31994", "redis:6379", "[2001:db8::7]:443")
+    assert capsys.readouterr().out == key_line(ED25519, Grant(targets=targets)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--pool-key", "/nonexistent/key.pub"), "No such file"),
+        (("--pool-key", "/"), "Is a directory"),
+        (("--pool-key", "--forward", "redis:6379", "-"), "--forward: has the part 'redis:6379'"),
+    ],
+)
+def test_what_the_command_cannot_use_is_named(arguments: tuple[str, ...], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        command(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [("key.pub",), ("--pool-key", "--machine-id", "1165a9b6", "key.pub")])
+def test_a_key_is_for_machines_or_for_a_pool(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit):
+        command(*arguments)
