@@ -132,28 +132,23 @@ class Show:
         machine: Machine,
         settings: Mapping[str, str],
     ) -> Exit:
-        shown = ""
+        life = _Life(gateway, machine.machine_id)
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         told = False
         while not self.done.wait(0.05):
-            entry = gateway.machine(machine.machine_id)
-            status = entry.status if entry else "gone"
-            if status != shown:
+            for status in life.news():
                 print(f"  machine  {machine.machine_id} is {status}", flush=True)
-                shown = status
             if agent.code is not None:
                 print(f"The agent ended with exit code {agent.code}.", file=sys.stderr)
                 return Exit.BUG
-            if not told and status == "ready" and kubernetes.cluster.jobs:
+            if not told and life.shown == "ready" and kubernetes.cluster.jobs:
                 told = True
                 self._tell_ready(gateway, kubernetes, settings)
                 if self.once:
                     return Exit.OK
             if not told and time.monotonic() > deadline_s:
-                print(
-                    f"Not ready after {READY_TIMEOUT_S:g} s; the agent's lines above say why.",
-                    file=sys.stderr,
-                )
+                why = f"Not ready after {READY_TIMEOUT_S:g} s; the agent's lines above say why."
+                print(why, file=sys.stderr)
                 return Exit.GAVE_UP
         print("\nStopping: the agent drains and says goodbye.")
         return Exit.OK
@@ -174,3 +169,31 @@ class Show:
                 "  pkill -KILL -f 'ssh .*probe0.sock'        # pull the plug, and watch it come back\n",
                 flush=True,
             )
+
+
+_MADE = {"register": "registered", "keepalive": "ready"}
+"""What a call that the gateway accepted makes of the machine (its contract)."""
+
+
+class _Life:
+    """The machine's statuses at the gateway, each once, also those that last a millisecond."""
+
+    def __init__(self, gateway: EmbeddedGateway, machine_id: str) -> None:
+        self._gateway, self._machine_id = gateway, machine_id
+        self._read = 0
+        self.shown = ""
+
+    def news(self) -> list[str]:
+        """The statuses since the last time, oldest first."""
+        requests = self._gateway.requests(machine_id=self._machine_id)
+        accepted = [
+            _MADE[each.route] for each in requests[self._read :] if each.status == 200 and each.route in _MADE
+        ]
+        self._read = len(requests)
+        machine = self._gateway.machine(self._machine_id)
+        told = []
+        for status in [*accepted, machine.status if machine else "gone"]:
+            if status != self.shown:
+                told.append(status)
+                self.shown = status
+        return told
