@@ -144,7 +144,7 @@ class Agent:
         identity = self.state.machine_id()
         if identity.note:
             self.log.warning("machine_id", text=identity.note)
-            self.degraded["state"] = identity.note
+            self.degraded["identity"] = identity.note
         return identity.machine_id
 
     # --- Carrying commands out ---------------------------------------------------------------------------
@@ -288,6 +288,9 @@ def private_directory(state: StateDir) -> Path:
     """Where sockets and private copies go. Raises: TransientError where not even that can be made."""
     try:
         return state.run_dir()
-    except TransientError:
+    except TransientError as error:
         # The state disk is full or read-only: sockets need a directory, not that disk.
-        return Path(tempfile.mkdtemp(prefix="beta9-worker-"))
+        try:
+            return Path(tempfile.mkdtemp(prefix="beta9-worker-"))
+        except OSError as second:
+            raise TransientError(f"{error}; nor a temporary one: {second}") from second

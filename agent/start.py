@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
 from agent.adapters.credentials import Credentials
 from agent.adapters.state import StateDir
 from agent.core.redaction import Redactor
@@ -11,14 +16,20 @@ from agent.observability.logs import EventLog
 from agent.run import Agent, private_directory, wait_for_lock
 from agent.settings import Settings
 
+AGAIN_S = 5.0
+"""Pause before starting anew what failed for a reason that may pass (no place for a private file)."""
+
 
 def start(settings: Settings, *, rejoin: bool = False) -> Exit:
     """Run the agent to its end. Whatever goes wrong is logged; the exit code says what to do about it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Until the agent itself takes signals there is nothing to say goodbye to.
+        signal.signal(number, _leave)
     redactor = Redactor()
     written = logs.setup(settings.log_format or "auto", settings.log_level, redactor)
     log = logs.get_logger()
     try:
-        return _run(settings, redactor, log, rejoin)
+        return _run_at_last(settings, redactor, log, rejoin)
     except AgentError as error:
         log.error("stopped", text=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - expected: no traceback
         return error.exit_code
@@ -29,15 +40,41 @@ def start(settings: Settings, *, rejoin: bool = False) -> Exit:
         written.close()
 
 
-def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> Exit:
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(int(Exit.OK))
+
+
+def _run_at_last(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> Exit:
+    """Only with --once does what may heal end the process; a service is there to wait for it."""
     for warning in settings.warnings:
         log.warning("setting", text=warning)
-    state = StateDir.open(settings.state_dir)
-    wait_for_lock(state, settings.policy.conflict_s)
-    if not _may_come_back(state, log, rejoin):
-        return Exit.OK
-    credentials = Credentials(settings, private_directory(state), redactor)
-    agent = Agent(settings, state, credentials, log)
+    pause = threading.Event()
+    while True:
+        try:
+            return _run(settings, redactor, log, rejoin)
+        except TransientError as error:
+            if settings.once:
+                raise
+            log.warning("not_started", text=str(error), again_in_s=AGAIN_S)
+        pause.wait(AGAIN_S)
+
+
+def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> Exit:
+    state, without = _open_state(settings)
+    if without:
+        log.warning("state", text=without)
+    try:
+        if not _may_come_back(state, log, rejoin):
+            return Exit.OK
+        credentials = Credentials(settings, private_directory(state), redactor)
+        agent = Agent(settings, state, credentials, log, degraded={"state": without} if without else {})
+        return _work(agent, log)
+    finally:
+        state.unlock()
+
+
+def _work(agent: Agent, log: EventLog) -> Exit:
+    settings = agent.settings
     endpoint = server.StatusServer(
         settings.status_addr, agent.status, agent.supervisor.is_live, agent.is_ready
     )
@@ -56,6 +93,19 @@ def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) ->
     level = log.info if code is Exit.OK else log.error
     level("ended", exit_code=int(code), why=finish.reason if finish else "")
     return code
+
+
+def _open_state(settings: Settings) -> tuple[StateDir, str]:
+    """The state directory, locked, and what is wrong with it: a full or read-only disk is no reason to stay away.
+
+    Raises: SettingsError where another agent is in it, or where it can never work.
+    """
+    try:
+        state = StateDir.open(settings.state_dir)
+        wait_for_lock(state, settings.policy.conflict_s)
+    except TransientError as error:
+        return StateDir(Path(settings.state_dir)), f"going on without what would be kept there: {error}"
+    return state, ""
 
 
 def _may_come_back(state: StateDir, log: EventLog, rejoin: bool) -> bool:

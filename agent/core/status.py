@@ -11,6 +11,9 @@ from agent.core import offer
 from agent.core.policy import Policy
 from agent.core.worker import Link, Phase, Worker
 
+FULL_DISK_BYTES = 64 * 1024
+"""Less than this free, and the state directory's few small files may not be written any more."""
+
 
 def status(
     worker: Worker, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
@@ -106,6 +109,12 @@ def _offered(worker: Worker) -> bool:
 
 def _degraded(worker: Worker) -> list[str]:
     texts = []
+    host = worker.host
+    if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
+        texts.append(
+            f"the state directory's disk is full ({host.disk_free_bytes} bytes free): the machine's id and a stop "
+            "marker could not be kept there; free space"
+        )
     if worker.gpus.problem:
         texts.append(f"GPUs: {worker.gpus.problem}")
     texts += [f"GPU {gpu.uuid} ({gpu.name}): {gpu.reason}" for gpu in worker.gpus.gpus if not gpu.healthy]
