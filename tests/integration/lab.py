@@ -167,7 +167,9 @@ class Lab:
     sshd_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        gateway = self._serve("gateway", "agent.demo.gateway", "--pool", "gpu:", *self.gateway_options)
+        gateway = self._serve(
+            "gateway", "agent.demo.gateway", "--port", "0", "--pool", "gpu:", *self.gateway_options
+        )
         self.gateway = GatewayAdmin(gateway["admin_url"])
         self.gateway_port = int(gateway["port"])
         self.target = f"{HOST}:{self.gateway_port}"
@@ -176,7 +178,9 @@ class Lab:
         self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
         self.k3s_api = kubernetes["url"].removeprefix("https://")
         self.k3s_token_file = token_file
-        self.sshd = self.stack.enter_context(ThrowAwaySshd(self.directory / "sshd", options=self.sshd_options))
+        self.sshd = self.stack.enter_context(
+            ThrowAwaySshd(self.directory / "sshd", options=self.sshd_options)
+        )
         self.processes: dict[str, Child]
         self.machine_ids: list[str] = []
 
