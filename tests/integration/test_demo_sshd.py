@@ -384,9 +384,11 @@ def test_options_can_be_changed_while_it_runs(server: ThrowAwaySshd) -> None:
         assert before.running()
 
 
-def test_an_option_that_sshd_does_not_know_is_named() -> None:
-    with pytest.raises(SettingsError, match="NoSuchOption"), ThrowAwaySshd(options={"NoSuchOption": "1"}):
+def test_an_option_that_sshd_does_not_know_is_named_and_nothing_is_left() -> None:
+    server = ThrowAwaySshd(options={"NoSuchOption": "1"})
+    with pytest.raises(SettingsError, match="NoSuchOption"), server:
         pass
+    assert not server.directory.exists()
 
 
 def test_a_port_that_is_taken_is_named() -> None:
