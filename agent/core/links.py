@@ -205,7 +205,11 @@ def on_reverse_probed(worker: Worker, event: ReverseProbed, at: Moment) -> Worke
     answer = event.probe.answer
     link = replace(link, probing=False)
     if answer in {Answer.ANSWERED, Answer.UNWELL}:
-        return replace(worker, path_verified=True, reverse=_up(link, event.probe.took_s, at))
+        return replace(
+            worker,
+            path_verified=True,
+            reverse=_up(link, event.probe.took_s, at, at.policy.reverse_interval_s),
+        )
     if answer is Answer.DENIED:
         text = f"{worker.address} answers, and not as this machine's k3s: {event.probe.text}"
         return fail(
@@ -253,7 +257,7 @@ def _reverse_closed(worker: Worker, link: Link, at: Moment) -> Worker:
     return fail(worker, Purpose.REVERSE, Trouble(TroubleKind.GATEWAY_PORTS, text), at)
 
 
-def _up(link: Link, took_s: float | None, at: Moment) -> Link:
+def _up(link: Link, took_s: float | None, at: Moment, again_s: float | None = None) -> Link:
     came_up = link.phase is not Phase.UP
     return replace(
         link,
@@ -266,7 +270,7 @@ def _up(link: Link, took_s: float | None, at: Moment) -> Link:
         silent=0,
         refusals=0,
         trouble=None,
-        probe_at_s=at.now_s + at.policy.probe_interval_s,
+        probe_at_s=at.now_s + (again_s or at.policy.probe_interval_s),
     )
 
 

@@ -57,7 +57,8 @@ class Policy:
     kube_failures: float = 2
     kube_look_s: float = 10.0
     """With BETA9_K3S=auto and no k3s so far, look for one this often."""
-    reverse_interval_s: float = 5.0
+    reverse_interval_s: float = 4.0
+    """Each such probe is a TLS handshake, ten times the cost of asking the gateway for its health."""
     reverse_wait_s: float = 20.0
     """Registered without a keepalive when the reverse path is not verified this long after the gateway answers."""
     reverse_settle_s: float = 3.0
