@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from agent import __version__
-from agent.adapters import probes
+from agent.adapters import metadata, probes
 from agent.adapters.clock import SystemClock
 from agent.adapters.credentials import Credentials
 from agent.adapters.gateway import Gateway
@@ -44,8 +44,10 @@ from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError, TransientError
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
-from agent.settings import Settings
+from agent.settings import Interruption, Settings
 from agent.supervisor import Doing, Supervisor
+
+METADATA_TIMEOUT_S = 2.0
 
 _SIGNALS = {
     signal.SIGTERM: GoingKind.STOP,
@@ -141,6 +143,11 @@ class Agent:
     def _machine_id(self) -> str:
         if self.settings.machine_id:
             return self.settings.machine_id
+        # An image of a cloud machine may be booted many times: its instance id is its own, the disk's copy not.
+        if self.settings.interruption is not Interruption.NONE:
+            instance = metadata.instance_id(self.settings.metadata_endpoint, METADATA_TIMEOUT_S)
+            if instance is not None:
+                return metadata.machine_id_of(instance)
         identity = self.state.machine_id()
         if identity.note:
             self.log.warning("machine_id", text=identity.note)

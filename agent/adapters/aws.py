@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.adapters.region import metadata_region
+from agent.adapters import metadata
 from agent.core.text import nearest
 from agent.errors import AgentError, RejectedError, SettingsError, TransientError
 
@@ -91,10 +91,8 @@ class Store:
         return session
 
     def _variables(self) -> Mapping[str, Any]:
-        from agent.adapters.secrets import DEFAULT_METADATA_ENDPOINT
-
         bounds = {"metadata_service_timeout": METADATA_TIMEOUT_S, "metadata_service_num_attempts": 2}
-        if self._metadata_endpoint == DEFAULT_METADATA_ENDPOINT:
+        if self._metadata_endpoint == metadata.DEFAULT_ENDPOINT:
             return bounds
         return {**bounds, "ec2_metadata_service_endpoint": self._metadata_endpoint}
 
@@ -102,7 +100,7 @@ class Store:
         """From the entry's ARN, the environment, AWS's configuration file, or the metadata service."""
         in_arn = name.split(":")[3] if name.startswith("arn:") and name.count(":") >= 5 else None
         configured = in_arn or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-        region = configured or metadata_region(self._metadata_endpoint, METADATA_TIMEOUT_S)
+        region = configured or metadata.region(self._metadata_endpoint, METADATA_TIMEOUT_S)
         if not region:
             raise SettingsError(
                 f"{self._setting}: {reference}: no AWS region is known (no metadata service answers here);"

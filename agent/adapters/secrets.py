@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent.adapters import metadata
 from agent.adapters.keycopy import PrivateKey, private_key_copy
 from agent.core.text import shape
 from agent.errors import SettingsError
@@ -16,9 +17,6 @@ from agent.settings.secretrefs import secret_problem
 from agent.settings.values import SecretRef
 
 __all__ = ["PrivateKey", "Secrets", "private_key_copy"]
-
-DEFAULT_METADATA_ENDPOINT = "http://169.254.169.254"
-"""Where every cloud that has an instance metadata service answers (link-local, RFC 3927)."""
 
 
 class Secrets:
@@ -30,7 +28,7 @@ class Secrets:
 
     def __init__(
         self,
-        metadata_endpoint: str = DEFAULT_METADATA_ENDPOINT,
+        metadata_endpoint: str = metadata.DEFAULT_ENDPOINT,
         learned: Callable[[str], object] | None = None,
     ) -> None:
         self._metadata_endpoint = metadata_endpoint

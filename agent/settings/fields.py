@@ -57,7 +57,7 @@ FIELDS: tuple[Field, ...] = (
         "8 hexadecimal characters",
         parsers.machine_id,
         flag="--machine-id",
-        default_text="made once and kept in the state directory",
+        default_text="on AWS the instance id's hash; else made once and kept in the state directory",
     ),
     Field(
         "provider_name",

@@ -174,7 +174,9 @@ class Lab:
         self.gateway_port = int(gateway["port"])
         self.target = f"{HOST}:{self.gateway_port}"
         token_file = self.directory / "k3s_token"
-        kubernetes = self._serve("kubernetes", "agent.demo.kubernetes", "--token-file", str(token_file))
+        kubernetes = self._serve(
+            "kubernetes", "agent.demo.kubernetes", "--port", "0", "--token-file", str(token_file)
+        )
         self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
         self.k3s_api = kubernetes["url"].removeprefix("https://")
         self.k3s_token_file = token_file
@@ -204,7 +206,7 @@ class Lab:
 
     def agent(self, tuning: Mapping[str, float] | None = None, **settings: str) -> AgentProcess:
         """A machine that was created at the gateway, and its agent, not started yet."""
-        machine = self.gateway.create_machine("gpu", settings.get("BETA9_MACHINE_ID"))
+        machine = self.gateway.create_machine("gpu", settings.get("BETA9_MACHINE_ID") or None)
         machine_id = str(machine["machine_id"])
         self.machine_ids.append(machine_id)
         self.authorize(*self.machine_ids)
