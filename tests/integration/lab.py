@@ -118,8 +118,17 @@ class AgentProcess:
     def wait_back(self, deadline_s: float = DEADLINE_S) -> float:
         """Wait until READY and offering; seconds that it took."""
         began_s = time.monotonic()
-        wait_for("READY and offering", self.is_back, deadline_s)
+        try:
+            wait_for("READY and offering", lambda: self.is_back() or self._has_ended(), deadline_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; /status {self.status()}; log {self.lines[-15:]}") from error
         return time.monotonic() - began_s
+
+    def _has_ended(self) -> bool:
+        """False. Raises: AssertionError where the process is gone, with its last words."""
+        assert self.child is not None
+        assert self.child.code is None, f"the agent ended with {self.child.code}: {self.lines[-15:]}"
+        return False
 
     def ssh_pids(self) -> dict[str, int]:
         """Pids of its ssh children by purpose (`api`, `reverse`, `data`)."""

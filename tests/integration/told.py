@@ -1,0 +1,19 @@
+"""What a fault test tells the table: what its row expects, what happened, and how long that took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Tell = Callable[[str, str, float], None]
+"""Called once by each fault test: expected, happened, seconds. `make faults` prints it."""
+
+
+def teller(record_property: Callable[[str, object], None]) -> Tell:
+    """Make a `Tell` from pytest's fixture `record_property`."""
+
+    def tell(expected: str, happened: str, seconds: float) -> None:
+        record_property("expected", expected)
+        record_property("happened", happened)
+        record_property("seconds", round(seconds, 1))
+
+    return tell
