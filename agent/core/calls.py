@@ -52,8 +52,10 @@ def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
 
 def next_kind(worker: Worker, at: Moment) -> CallKind | None:
     """The call that is due now, if any."""
+    if worker.going is not None and not worker.registration.known:
+        return None
     if worker.going is not None and worker.going.kind is GoingKind.STOP:
-        return CallKind.FAREWELL if worker.registration.known and not worker.going.farewell_done else None
+        return None if worker.going.farewell_done else CallKind.FAREWELL
     if not worker.registration.checked:
         return CallKind.CHECK
     if needs_registration(worker, at):
@@ -76,13 +78,17 @@ def may_register(worker: Worker, at: Moment) -> bool:
     """Registering waits, bounded, until it would say the truth."""
     if worker.host is None or (worker.setup.k3s is not K3sMode.NONE and not worker.kube.looked):
         return False
-    if worker.registration.times:
-        return True
-    if worker.setup.k3s is K3sMode.REQUIRED and not worker.kube.answering:
+    before = worker.registration.times > 0
+    if not before and worker.setup.k3s is K3sMode.REQUIRED and not worker.kube.answering:
+        return False
+    if not before and offer.gpus_awaited(worker) and at.now_s - worker.born_at_s < at.policy.gpu_wait_s:
         return False
     if offer.path_expected(worker) and worker.reverse.phase is not Phase.UP and not worker.setup.once:
         since_s = worker.api.up_since_s
-        return since_s is not None and at.now_s - since_s >= at.policy.reverse_wait_s
+        # Forgotten during an outage, it comes back a moment after the api link, so that one registration tells all.
+        forgotten = before and not worker.registration.known and worker.kube.answering
+        wait_s = at.policy.path_grace_s if forgotten else 0.0 if before else at.policy.reverse_wait_s
+        return since_s is not None and at.now_s - since_s >= wait_s
     return True
 
 
@@ -149,7 +155,9 @@ def _succeeded(worker: Worker, call: Call, outcome: Outcome, at: Moment) -> Work
         at_s=at.now_s,
         gateway_config=outcome.gateway_config,
     )
-    floor = max(worker.gpu_floor, call.promise.capacity.gpu_count) if call.promise else worker.gpu_floor
+    floor = worker.gpu_floor
+    if call.promise is not None and call.promise.offered:
+        floor = max(floor, call.promise.capacity.gpu_count)
     going = worker.going
     if call.kind is CallKind.FAREWELL and going is not None:
         going = replace(going, farewell_done=True)
@@ -190,7 +198,7 @@ def _failed(worker: Worker, call: Call, outcome: Outcome, at: Moment) -> Worker:
     if outcome.kind is OutcomeKind.MACHINE_NOT_FOUND:
         return _unknown_to_gateway(worker)
     fatal = _FATAL.get(outcome.kind)
-    if fatal is not None and worker.registration.times == 0:
+    if fatal is not None and worker.registration.times == 0 and worker.going is None:
         return replace(worker, ending=Ending(fatal, outcome.text))
     return worker
 

@@ -19,8 +19,11 @@ _LINK_ENDS = {
 
 
 def judge(worker: Worker, at: Moment) -> Worker:
-    """End a start that no retry would save. Once registered, nothing but a signal or a bug ends the agent."""
-    if worker.ending is not None or worker.registration.times:
+    """End a start that no retry would save. Once registered, nothing but a signal or a bug ends the agent.
+
+    Nor does it count any more while the agent leaves: it was asked to, and that is what its exit code says.
+    """
+    if worker.ending is not None or worker.registration.times or worker.going is not None:
         return worker
     for link in (worker.api, worker.reverse, worker.data):
         ending = _hopeless(link, at)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from agent.core import offer
 from agent.core.events import GoAsked
 from agent.core.moment import Moment
-from agent.core.worker import CallKind, Ending, Going, GoingKind, Phase, Worker
+from agent.core.worker import Call, CallKind, Ending, Going, GoingKind, Phase, Worker
 from agent.errors import Exit
 
 
@@ -17,12 +17,21 @@ def on_asked(worker: Worker, event: GoAsked, at: Moment) -> Worker:
         if event.kind is GoingKind.STOP and worker.going.kind is GoingKind.STOP:
             return replace(worker, ending=Ending(Exit.OK, f"{event.reason}, asked twice"))
         return replace(worker, going=_begin(event, at)) if event.kind is GoingKind.STOP else worker
-    call = worker.call
-    # A registration in flight is waited for, so that the farewell is the last thing the gateway hears. The
-    # answer to anything else does not matter any more.
-    if call is not None and call.kind is not CallKind.REGISTER:
-        call = None
-    return replace(worker, going=_begin(event, at), call=call, call_retry_at_s=at.now_s)
+    return replace(
+        worker, going=_begin(event, at), call=_last_call(worker.call, at), call_retry_at_s=at.now_s
+    )
+
+
+def _last_call(call: Call | None, at: Moment) -> Call | None:
+    """What is in flight is waited for, so that the farewell is the last thing that the gateway hears.
+
+    A keepalive gets half of the time for saying goodbye; nothing follows the check of route and token.
+    """
+    if call is None or call.kind is CallKind.CHECK:
+        return None
+    if call.kind is CallKind.KEEPALIVE:
+        return replace(call, deadline_at_s=min(call.deadline_at_s, at.now_s + at.policy.farewell_s / 2))
+    return call
 
 
 def _begin(event: GoAsked, at: Moment) -> Going:
