@@ -8,12 +8,13 @@ from pathlib import Path
 from types import FrameType
 
 from agent.adapters.credentials import Credentials
+from agent.adapters.private_dir import private_directory
 from agent.adapters.state import StateDir
 from agent.core.redaction import Redactor
 from agent.errors import AgentError, Exit, TransientError
 from agent.observability import logs, server
 from agent.observability.logs import EventLog
-from agent.run import Agent, private_directory, wait_for_lock
+from agent.run import Agent, wait_for_lock
 from agent.settings import Settings
 
 AGAIN_S = 5.0
@@ -76,7 +77,11 @@ def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) ->
 def _work(agent: Agent, log: EventLog) -> Exit:
     settings = agent.settings
     endpoint = server.StatusServer(
-        settings.status_addr, agent.status, agent.supervisor.is_live, agent.is_ready
+        settings.status_addr,
+        agent.status,
+        agent.supervisor.is_live,
+        agent.is_ready,
+        clean=agent.credentials.redactor.clean,
     )
     trouble = endpoint.start()
     if trouble:

@@ -5,6 +5,7 @@ Nothing is ever trusted on first use. A scan only fetches what the fingerprint t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import tempfile
@@ -117,12 +118,20 @@ def _written_before(path: Path, name: str) -> list[HostKey]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace the file at once: an ssh child that starts meanwhile reads the old one or the new."""
+    """Replace the file at once: an ssh child that starts meanwhile reads the old one or the new.
+
+    What is there already is not written again: a disk that is full by now must not end the connecting.
+    """
+    wanted = text.replace("\r\n", "\n").strip() + "\n"
+    not_there_or_not_ours = contextlib.suppress(OSError, UnicodeError)
+    with not_there_or_not_ours:
+        if path.read_text(encoding="utf-8") == wanted:
+            return
     try:
         # A name of its own and mode 0600 (mkstemp): two children may be about to start at the same time.
         descriptor, temporary = tempfile.mkstemp(prefix=f".{NAME}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text.replace("\r\n", "\n").strip() + "\n")
+            file.write(wanted)
         Path(temporary).replace(path)
     except OSError as error:
         raise TransientError(f"{path} not written: {error.strerror}; free space there") from error
