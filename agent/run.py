@@ -176,21 +176,18 @@ class Agent:
         self.tunnel.stop(command.purpose)
 
     def _probe_api(self, command: ProbeApi) -> Event:
-        probe = probes.gateway_health(
-            self.settings.gateway_host, self.settings.gateway_port, command.timeout_s
+        settings = self.settings
+        probe = probes.gateway_behind_tunnel(
+            settings.gateway_host, settings.gateway_port, self._spare_socket(), command.timeout_s
         )
-        if probe.answer is Answer.SILENT and self._tunnel_echoes(command.timeout_s):
-            probe = Probe(
-                Answer.BEYOND_SILENT, probe.took_s, "the gateway accepts connections and does not answer"
-            )
         return ApiProbed(command.generation, probe)
 
-    def _tunnel_echoes(self, timeout_s: float) -> bool:
-        """Whether ssh and sshd are alive although the gateway is silent: a spare address must be refused."""
+    def _spare_socket(self) -> Path | None:
+        """A forward to an address where nobody listens, if there is one."""
         if len(self.sockets) < 2:
-            return False
+            return None
         spare = (self.supervisor.worker.candidate + len(self.sockets) - 1) % len(self.sockets)
-        return probes.tunnel_echo(self.sockets[spare], timeout_s)
+        return self.sockets[spare]
 
     def _probe_reverse(self, command: ProbeReverse) -> Event:
         socket = self.sockets[command.candidate % len(self.sockets)]

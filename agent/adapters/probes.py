@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,27 @@ class Seen:
 def gateway_health(host: str, port: int, timeout_s: float) -> Probe:
     """Ask the gateway for its health. An answer that is not 200 still proves the way (UNWELL)."""
     return _timed(lambda deadline: _plain_get((host, port), host, HEALTH_PATH, deadline), timeout_s)
+
+
+def gateway_behind_tunnel(host: str, port: int, spare: Path | None, timeout_s: float) -> Probe:
+    """Ask the gateway; silence is told apart by whether the tunnel echoes (BEYOND_SILENT) or not (SILENT).
+
+    The echo is asked for while the gateway is still waited for, so that a dead tunnel is known no later.
+    """
+    echoes: list[bool] = []
+    if spare is None:
+        return gateway_health(host, port, timeout_s)
+    half_s = timeout_s / 2
+    echo = threading.Timer(half_s, lambda: echoes.append(tunnel_echo(spare, half_s)))
+    echo.daemon = True
+    echo.start()
+    probe = gateway_health(host, port, timeout_s)
+    echo.cancel()
+    if probe.answer is not Answer.SILENT:
+        return probe
+    echo.join()
+    text = "the gateway accepts connections and does not answer"
+    return Probe(Answer.BEYOND_SILENT, probe.took_s, text) if any(echoes) else probe
 
 
 def tunnel_echo(path: Path, timeout_s: float) -> bool:

@@ -16,6 +16,19 @@ from agent.core.moment import Moment
 from agent.core.trouble import DENIED, Trouble, TroubleKind
 from agent.core.worker import Connection, K3sMode, Link, Phase, Purpose, Worker
 
+_SHARED = DENIED | {
+    TroubleKind.REFUSED,
+    TroubleKind.UNREACHABLE,
+    TroubleKind.DNS,
+    TroubleKind.LOST,
+    TroubleKind.SILENT,
+    TroubleKind.SECRET,
+}
+"""Troubles of the way to sshd, which all children share."""
+
+_MISCONFIGURED = frozenset({TroubleKind.GATEWAY_PORTS, TroubleKind.PERMIT_OPEN})
+"""What only a person at the gateway's sshd can mend: asking quickly is noise in its log."""
+
 _SILENT = Trouble(TroubleKind.SILENT, "no answer through the tunnel; the ssh child is replaced")
 
 
@@ -54,6 +67,8 @@ def pause_s(link: Link, kind: TroubleKind, at: Moment) -> float:
         return 0.0
     if kind in DENIED:
         return between_s(policy.denied_min_s, policy.denied_max_s, at.jitter)
+    if kind in _MISCONFIGURED:
+        return between_s(policy.backoff_cap_s / 2, policy.backoff_cap_s, at.jitter)
     young = link.down_since_s is None or at.now_s - link.down_since_s < policy.outage_s
     cap_s = policy.outage_cap_s if young else policy.backoff_cap_s
     return full_jitter_s(link.attempt, policy.backoff_base_s, cap_s, at.jitter)
@@ -66,13 +81,15 @@ def fail(worker: Worker, purpose: Purpose, trouble: Trouble, at: Moment) -> Work
     link = replace(link, attempt=0) if settled else link
     pause = pause_s(link, trouble.kind, at)
     if purpose is Purpose.REVERSE and moves_on(worker, trouble.kind):
-        worker, pause = _next_address(worker, link, pause)
+        worker, pause = _next_address(worker, link, trouble, pause)
     is_conflict = trouble.kind is TroubleKind.LOCAL_PORT
+    if trouble.kind in DENIED:
+        worker = replace(worker, denied_at_s=at.now_s)
     link = replace(
         link,
         phase=Phase.DOWN,
         attempt=link.attempt + 1,
-        retry_at_s=at.now_s + pause,
+        retry_at_s=max(at.now_s + pause, _spared_until_s(worker, at)),
         down_since_s=at.now_s if link.down_since_s is None else link.down_since_s,
         conflict_since_s=(link.conflict_since_s or at.now_s) if is_conflict else None,
         up_since_s=None,
@@ -88,6 +105,11 @@ def fail(worker: Worker, purpose: Purpose, trouble: Trouble, at: Moment) -> Work
     return put(worker, purpose, link)
 
 
+def _spared_until_s(worker: Worker, at: Moment) -> float:
+    """Until when sshd must hear of no further login: one that it refused was another child's, with the same key."""
+    return at.now_s if worker.denied_at_s is None else worker.denied_at_s + at.policy.denied_min_s
+
+
 def moves_on(worker: Worker, kind: TroubleKind) -> bool:
     """Whether the reverse path should take its next address rather than ask for the same again."""
     return len(worker.setup.addresses) > 1 and kind in {
@@ -97,11 +119,13 @@ def moves_on(worker: Worker, kind: TroubleKind) -> bool:
     }
 
 
-def _next_address(worker: Worker, link: Link, pause: float) -> tuple[Worker, float]:
+def _next_address(worker: Worker, link: Link, trouble: Trouble, pause: float) -> tuple[Worker, float]:
     # The first round over all addresses costs no pause: a dead session that holds one costs a second, not more.
     if link.attempt < len(worker.setup.addresses) - 1:
         pause = 0.0
-    return replace(worker, candidate=worker.candidate + 1), pause
+    return replace(
+        worker, candidate=worker.candidate + 1, detour=f"not {worker.address}: {trouble.text}"
+    ), pause
 
 
 def _count(restarts: tuple[tuple[str, int], ...], reason: str) -> tuple[tuple[str, int], ...]:
@@ -120,7 +144,19 @@ def on_logged_in(worker: Worker, event: LinkLoggedIn, at: Moment) -> Worker:
         return worker
     # The forwards are set up within a round trip of the login, so ask at once.
     link = replace(link, logged_in_at_s=at.now_s, probe_at_s=at.now_s)
+    worker = replace(worker, denied_at_s=None)
+    if event.purpose is Purpose.API:
+        worker = _follow_api(worker, at)
     return put(worker, event.purpose, link if _probed(worker, event.purpose) else _up(link, None, at))
+
+
+def _follow_api(worker: Worker, at: Moment) -> Worker:
+    """The way to sshd is open and the key is good: whoever waited only for that goes now."""
+    for purpose in (Purpose.REVERSE, Purpose.DATA):
+        link = worker.link(purpose)
+        if link.phase is Phase.DOWN and link.trouble is not None and link.trouble.kind in _SHARED:
+            worker = put(worker, purpose, replace(link, retry_at_s=at.now_s))
+    return worker
 
 
 def _probed(worker: Worker, purpose: Purpose) -> bool:
@@ -194,7 +230,12 @@ def _api_beyond(worker: Worker, link: Link, text: str, at: Moment) -> Worker:
         trouble=trouble,
         started_at_s=at.now_s,
     )
-    return replace(worker, api=link, gateway_trouble=trouble.text)
+    worker = replace(worker, api=link, gateway_trouble=trouble.text)
+    # What a key may open is settled at the login: only another login, now and then, sees that it was corrected.
+    logged_in_s = at.now_s - (link.logged_in_at_s or at.now_s)
+    if trouble.kind is TroubleKind.PERMIT_OPEN and logged_in_s >= at.policy.denied_min_s:
+        return fail(worker, Purpose.API, trouble, at)
+    return worker
 
 
 def on_reverse_probed(worker: Worker, event: ReverseProbed, at: Moment) -> Worker:
@@ -306,9 +347,20 @@ def _manage_one(worker: Worker, purpose: Purpose, at: Moment, commands: list[Com
             StopLink(purpose, link.generation, link.trouble.text if link.trouble else "not wanted now")
         )
         worker, link = _change(worker, purpose, replace(link, child=False))
-    if is_wanted and link.phase is Phase.DOWN and at.now_s >= link.retry_at_s:
+    if is_wanted and link.phase is Phase.DOWN and at.now_s >= link.retry_at_s and _has_turn(worker, purpose):
         return _start(worker, purpose, link, at, commands)
     return worker
+
+
+def _has_turn(worker: Worker, purpose: Purpose) -> bool:
+    """One asks for all: while sshd is out of reach or refuses the key, only the api child tries.
+
+    The first attempt of a start is everybody's at once, for speed.
+    """
+    api = worker.api
+    if purpose is Purpose.API or worker.setup.connection is not Connection.SSH:
+        return True
+    return api.phase is not Phase.DOWN and (api.logged_in_at_s is not None or api.generation == 1)
 
 
 _FORGOTTEN: dict[str, Any] = {

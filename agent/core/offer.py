@@ -79,9 +79,12 @@ def _path(worker: Worker, at: Moment) -> str | None:
     if setup.k3s is K3sMode.NONE or link.phase is Phase.UP:
         return None
     offered = worker.registration.promise is not None and worker.registration.promise.offered
-    # A child that is being replaced takes a second; withdrawing for that would register twice for nothing.
-    if offered and link.down_since_s is not None and at.now_s - link.down_since_s < at.policy.path_grace_s:
-        return None
+    # A child that is being replaced takes a second; withdrawing for that would register twice for nothing. And
+    # while the gateway is out of reach it can be told nothing: both ways get the same moment to come back.
+    if offered and link.down_since_s is not None:
+        since_s = max(link.down_since_s, worker.api.up_since_s or at.now_s)
+        if at.now_s - since_s < at.policy.path_grace_s:
+            return None
     return link.trouble.text if link.trouble else "the reverse path is not verified yet"
 
 

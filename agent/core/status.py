@@ -38,7 +38,7 @@ def status(
             "generation": worker.api.generation,
             "restarts": sum(count for _, count in worker.api.restarts),
             "forward": _link(worker.api, gateway_url),
-            "reverse": _link(worker.reverse, worker.address),
+            "reverse": _link(worker.reverse, worker.address, worker.detour),
             "data": _link(worker.data, None) if setup.data else None,
         },
         "registration": {
@@ -134,11 +134,11 @@ def _restarts(worker: Worker) -> dict[str, int]:
     return total
 
 
-def _link(link: Link, address: str | None) -> dict[str, Any]:
+def _link(link: Link, address: str | None, note: str | None = None) -> dict[str, Any]:
     return {
         "up": link.phase is Phase.UP,
         "address": address,
-        "reason": link.trouble.text if link.trouble else None,
+        "reason": link.trouble.text if link.trouble else note,
         "generation": link.generation,
     }
 

@@ -253,7 +253,11 @@ class Worker:
     api: Link = field(default_factory=Link)
     reverse: Link = field(default_factory=Link)
     data: Link = field(default_factory=Link)
+    denied_at_s: float | None = None
+    """When sshd last refused the key, or we its identity; None since a login succeeded."""
     candidate: int = 0
+    detour: str | None = None
+    """Why the reverse path is not at the address tried before the present one."""
     kube: Kube = field(default_factory=Kube)
     offer: Offer = field(default_factory=Offer)
     call: Call | None = None

@@ -32,6 +32,7 @@ from agent.core.events import (
     KubeProbed,
     LinkEnded,
     LinkLoggedIn,
+    LinkSaid,
     Probe,
     ReverseProbed,
     Tick,
@@ -46,6 +47,8 @@ from agent.core.worker import CallKind, Connection, Purpose, Setup, State, Worke
 TTL_S = 300.0
 SSHD_NOTICES_S = 12.0
 SSH_NOTICES_S = 12.0
+_SYN_AGAIN_S = (1.0, 2.0)
+"""The kernel asks again 1 s and 3 s after the first SYN, so an attempt under way finds a healed link."""
 
 
 @dataclass
@@ -56,6 +59,10 @@ class Faults:
     """Nothing gets through in either direction."""
     sshd: bool = False
     """Nobody listens on the SSH port, and sessions are gone."""
+    auth: bool = False
+    """sshd does not accept the key any more; sessions live on."""
+    permit_open: bool = False
+    """The key may not open the gateway's address, from the next login on."""
     gateway: str = ""
     """"", `refuse`, `hang`, `500`, `401`."""
     k3s: str = ""
@@ -82,6 +89,7 @@ class Session:
     address: str | None
     dead_since_s: float | None = None
     stopped: bool = False
+    prohibited: bool = False
 
 
 @dataclass
@@ -113,6 +121,8 @@ class World:
         self.open_calls: set[int] = set()
         self.finish: Finish | None = None
         self.registrations = 0
+        self.logins: list[tuple[float, Purpose]] = []
+        """Every time that sshd was asked to let somebody in."""
         self.seen: list[State] = []
         self.watch: Callable[[World, Event, Worker, Worker], None] = lambda *_: None
         self.feed(Tick())
@@ -186,20 +196,31 @@ class World:
                 self.finish = command
 
     def _start(self, command: StartLink) -> None:
+        self._drop(command.purpose, noticed=True)
+        self._connect(command, _SYN_AGAIN_S)
+
+    def _connect(self, command: StartLink, again_s: tuple[float, ...]) -> None:
         purpose, generation = command.purpose, command.generation
-        self._drop(purpose, noticed=True)
 
         def end(kind: TroubleKind) -> Callable[[], Event]:
             return lambda: LinkEnded(purpose, generation, Trouble(kind, kind.value))
 
-        if self.faults.link:
-            self.later(self.policy.ssh_connect_timeout_s, end(TroubleKind.UNREACHABLE))
+        if self.worker.link(purpose).generation != generation or not self.worker.link(purpose).child:
+            return  # ended meanwhile
+        if self.faults.link and again_s:
+            self.later(again_s[0], lambda: self._connect(command, again_s[1:]))
+        elif self.faults.link:
+            self.later(self.policy.ssh_connect_timeout_s - sum(_SYN_AGAIN_S), end(TroubleKind.UNREACHABLE))
         elif self.faults.sshd:
             self.later(0.02, end(TroubleKind.REFUSED))
+        elif self.faults.auth:
+            self.logins.append((self.now_s, purpose))
+            self.later(0.2, end(TroubleKind.AUTH))
         elif command.address is not None and self._is_held(command.address):
             self.later(0.2, end(TroubleKind.BIND))
         else:
-            self.sessions[purpose] = Session(generation, command.address)
+            self.logins.append((self.now_s, purpose))
+            self.sessions[purpose] = Session(generation, command.address, prohibited=self.faults.permit_open)
             self.later(0.2, lambda: LinkLoggedIn(purpose, generation))
 
     def _is_held(self, address: str) -> bool:
@@ -223,6 +244,10 @@ class World:
             probe = Probe(Answer.NOT_LISTENING)
         elif self.faults.link:
             probe = Probe(Answer.SILENT, command.timeout_s)
+        elif session.prohibited:
+            trouble = Trouble(TroubleKind.PERMIT_OPEN, "prohibited")
+            self.later(0.005, lambda: LinkSaid(Purpose.API, command.generation, trouble))
+            probe = Probe(Answer.CLOSED, 0.01)
         else:
             probe = {
                 "": Probe(Answer.ANSWERED, 0.01),
