@@ -14,13 +14,13 @@ from types import FrameType
 from typing import Any
 
 from agent import __version__
-from agent.adapters import metadata, probes
+from agent.adapters import kubeconfig, metadata, probes
 from agent.adapters.clock import SystemClock
 from agent.adapters.credentials import Credentials
 from agent.adapters.gateway import Gateway
 from agent.adapters.gpu import GpuReader
 from agent.adapters.host import read_host
-from agent.adapters.kubernetes import LocalKubernetes
+from agent.adapters.kubernetes import LocalKubernetes, open_cluster
 from agent.adapters.ports import holder_of
 from agent.adapters.state import StateDir
 from agent.adapters.tunnel import Tunnel, probe_sockets
@@ -40,8 +40,8 @@ from agent.core.events import (
 from agent.core.facts import GpuReading, HostFacts
 from agent.core.status import is_ready, status
 from agent.core.wire import Outcome, OutcomeKind
-from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
-from agent.errors import AgentError, Exit, SettingsError, TransientError
+from agent.core.worker import CallKind, Connection, GoingKind, K3sMode, Setup, Worker
+from agent.errors import AgentError, Exit, SettingsError
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
 from agent.settings import Interruption, Settings
@@ -77,9 +77,7 @@ class Agent:
             self.credentials.token,
             settings.policy.http_connect_timeout_s,
         )
-        self.kubernetes = LocalKubernetes(
-            settings.k3s_api.host, settings.k3s_api.port, self.credentials.k3s_token
-        )
+        self.kubernetes = make_kubernetes(settings, self.credentials)
         self.gpus = GpuReader()
         self.narrator = Narrator(self.log)
         self.supervisor = Supervisor(
@@ -222,7 +220,7 @@ class Agent:
 
     def _k3s_token(self) -> str:
         try:
-            return self.credentials.k3s_token(False) or ""
+            return self.kubernetes.token() or ""
         except AgentError as error:
             # Without it nothing can be placed, and nothing is offered (see core/offer.py); the lease goes on.
             self.log.warning("k3s_token", text=str(error))
@@ -242,7 +240,7 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         provider_name=settings.provider_name,
         connection=settings.connection,
         k3s=settings.k3s,
-        has_k3s_token=settings.k3s_token is not None,
+        has_k3s_token=settings.k3s_token is not None or _mints_tokens(settings),
         hostname=settings.hostname,
         addresses=bound,
         reserve_cpu_millicores=settings.reserve_cpu_millicores,
@@ -251,6 +249,23 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         once=settings.once,
         version=__version__,
     )
+
+def _mints_tokens(settings: Settings) -> bool:
+    """Whether the gateway's token can be made here; with BETA9_K3S=none this machine's k3s is left alone."""
+    return settings.k3s is not K3sMode.NONE and kubeconfig.find(settings.kubeconfig) is not None
+
+
+def make_kubernetes(settings: Settings, credentials: Credentials) -> LocalKubernetes:
+    """The machine's own Kubernetes, with whatever logins there are for it."""
+    policy, api = settings.policy, settings.k3s_api
+    learned = credentials.redactor.add
+    cluster = None
+    if settings.k3s is not K3sMode.NONE:
+        cluster = open_cluster(
+            settings.kubeconfig, policy.kube_token_s, policy.kube_renew_s, policy.node_interval_s, learned
+        )
+    return LocalKubernetes(api.host, api.port, credentials.k3s_token, cluster)
+
 
 
 def make_forwards(settings: Settings, setup: Setup, sockets: tuple[Path, ...]) -> ssh.Forwards:

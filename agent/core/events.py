@@ -95,11 +95,16 @@ class ReverseProbed:
 
 @dataclass(frozen=True)
 class KubeProbed:
-    """The machine's own Kubernetes was asked directly. `token_serial` counts renewals of the gateway's token."""
+    """The machine's own Kubernetes was asked directly. `token_serial` counts renewals of the gateway's token.
+
+    `node` is what was read last (None: it never could be); `problem` says why it could not be read anew, or why
+    the token could not be renewed.
+    """
 
     probe: Probe
     node: NodeFacts | None = None
     token_serial: int = 0
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,11 @@ class NodeFacts:
     schedulable: bool = True
     pressures: tuple[str, ...] = ()
     """Conditions that keep work away, for example DiskPressure."""
+    gpus_capacity: int = 0
+    """What the device plugin registered, with those that it found unhealthy since."""
     gpus_allocatable: int = 0
+    """What it advertises for use; MIG included, since it advertises slices rather than boards."""
     gpus_requested: int = 0
+    """Held by pods that are scheduled here and have not ended."""
     worker_count: int = 0
     container_count: int = 0

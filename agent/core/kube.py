@@ -1,7 +1,8 @@
 """Whether the machine's own Kubernetes answers, and whether its node can take work.
 
 Probed locally, with the very token that the gateway gets, because the gateway's dial to a k3s that hangs stops
-the whole pool: two probes without an answer and the reverse path is closed (see links.wanted).
+the whole pool: two probes without an answer and the reverse path is closed (see links.wanted). A node that is
+not well while the API answers is given `node_grace_s` before the offer is withdrawn (see offer.decide).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def on_probed(worker: Worker, event: KubeProbed, at: Moment) -> Worker:
     """One local probe ended."""
     kube = replace(worker.kube, probing=False, looked=True)
     if event.probe.answer is Answer.ANSWERED:
-        return replace(worker, kube=_well(kube, event, at))
+        return replace(worker, kube=_well(worker, kube, event, at))
     failures = kube.failures + 1
     answering = kube.answering and failures < at.policy.kube_failures
     expected = kube.expected or _is_there(worker, event.probe.answer)
@@ -63,8 +64,8 @@ def _is_there(worker: Worker, answer: Answer) -> bool:
     return worker.setup.has_k3s_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
 
 
-def _well(kube: Kube, event: KubeProbed, at: Moment) -> Kube:
-    trouble = node_trouble(event.node) if event.node is not None else None
+def _well(worker: Worker, kube: Kube, event: KubeProbed, at: Moment) -> Kube:
+    trouble = node_trouble(event.node, worker) if event.node is not None else None
     return replace(
         kube,
         expected=True,
@@ -78,10 +79,11 @@ def _well(kube: Kube, event: KubeProbed, at: Moment) -> Kube:
         node=event.node,
         node_trouble=trouble,
         node_bad_since_s=(kube.node_bad_since_s or at.now_s) if trouble else None,
+        problem=event.problem,
     )
 
 
-def node_trouble(node: NodeFacts) -> str | None:
+def node_trouble(node: NodeFacts, worker: Worker) -> str | None:
     """Why the node cannot take a worker although the API answers, or None."""
     if not node.ready:
         return "the Kubernetes node is not Ready"
@@ -89,4 +91,11 @@ def node_trouble(node: NodeFacts) -> str | None:
         return "the Kubernetes node is cordoned"
     if node.pressures:
         return f"the Kubernetes node reports {', '.join(node.pressures)}"
+    if node.gpus_allocatable < worker.gpu_floor:
+        return (
+            f"the device plugin advertises {node.gpus_allocatable} nvidia.com/gpu, {worker.gpu_floor} were offered to "
+            "the gateway: repair the GPU; if the machine is to go on with fewer, end its workers and restart the agent"
+        )
+    if not node.gpus_allocatable and any(gpu.healthy for gpu in worker.gpus.gpus):
+        return "the device plugin advertises no nvidia.com/gpu although the driver sees GPUs: look at its pod"
     return None

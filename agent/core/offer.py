@@ -95,13 +95,34 @@ def capacity(worker: Worker) -> Capacity:
     """What is here to give: cpu and memory less the reserve, GPUs as counted, free ones less the broken."""
     if worker.host is None:
         return Capacity()
-    healthy = sum(gpu.healthy for gpu in worker.gpus.gpus)
+    usable, requested, free = _gpus(worker)
     return Capacity(
         cpu_millicores=max(0, worker.host.cpu_millicores - worker.setup.reserve_cpu_millicores),
         memory_mib=max(0, worker.host.memory_mib - worker.setup.reserve_memory_mib),
-        gpu_count=max(healthy, worker.gpu_floor),
-        free_gpu_count=healthy,
+        # Never less than workers hold, also those of an agent before this one: the gateway subtracts unsigned.
+        gpu_count=max(usable, requested, worker.gpu_floor),
+        free_gpu_count=free,
     )
+
+
+def gpus_awaited(worker: Worker) -> bool:
+    """Whether the driver sees GPUs that the device plugin has not advertised yet."""
+    kube, node = worker.kube, worker.kube.node
+    is_seen = any(gpu.healthy for gpu in worker.gpus.gpus)
+    return kube.expected and node is not None and not node.gpus_allocatable and is_seen
+
+
+def _gpus(worker: Worker) -> tuple[int, int, int]:
+    """How many GPUs can be used, are held by pods, and are free: as the device plugin says, else by NVML."""
+    healthy = sum(gpu.healthy for gpu in worker.gpus.gpus)
+    failed = len(worker.gpus.gpus) - healthy
+    node = worker.kube.node
+    if node is None or not worker.kube.expected or worker.setup.k3s is K3sMode.NONE:
+        return healthy, 0, healthy
+    # A board that failed is still advertised until the plugin notices, and must not be subtracted twice then.
+    noticed = max(0, node.gpus_capacity - node.gpus_allocatable)
+    free = node.gpus_allocatable - node.gpus_requested - max(0, failed - noticed)
+    return node.gpus_allocatable, node.gpus_requested, max(0, free)
 
 
 def promise(worker: Worker) -> Promise:

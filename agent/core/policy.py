@@ -65,8 +65,15 @@ class Policy:
     """Logged in this long and the address still refuses: sshd bound another one (GatewayPorts no)."""
     path_grace_s: float = 6.0
     """The reverse path may be unverified this long (a child being replaced) before the offer is withdrawn."""
+    node_interval_s: float = 10.0
+    """How often the node and its pods are read; each probe only asks what the gateway would."""
     node_grace_s: float = 30.0
     gpu_wait_s: float = 300.0
+    """Registering waits this long for the device plugin to advertise GPUs that the driver sees."""
+    kube_token_s: float = 86_400.0
+    """Life of the token that the gateway gets; the API server's least is 600."""
+    kube_renew_s: float = 43_200.0
+    """A token this old is replaced; never later than at half the life that was granted."""
 
     # Facts and going
     facts_interval_s: float = 15.0

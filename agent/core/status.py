@@ -65,6 +65,13 @@ def status(
             "expected": worker.kube.expected,
             "answering": worker.kube.answering,
             "reason": worker.kube.trouble or worker.kube.node_trouble,
+            "token_serial": worker.kube.token_serial,
+            "node": _node(worker),
+        },
+        "placement": {
+            "keepalives_go": lease.ready and lease.failures == 0,
+            "work_can_be_placed": lease.ready and _offered(worker) and worker.offer.offered,
+            "reason": _unplaceable(worker),
         },
         "gpus": [
             {
@@ -107,8 +114,32 @@ def _offered(worker: Worker) -> bool:
     return worker.registration.known and promise is not None and promise.offered
 
 
+def _unplaceable(worker: Worker) -> str | None:
+    """Why the gateway can start no work here, None where it can."""
+    if worker.offer.reason is not None:
+        return worker.offer.reason
+    if not worker.lease.ready:
+        return "the gateway has accepted no keepalive since the machine was registered"
+    return None if _offered(worker) else "the gateway was not told yet"
+
+
+def _node(worker: Worker) -> dict[str, Any] | None:
+    node = worker.kube.node
+    if node is None:
+        return None
+    return {
+        "ready": node.ready,
+        "schedulable": node.schedulable,
+        "pressures": list(node.pressures),
+        "gpus_allocatable": node.gpus_allocatable,
+        "gpus_requested": node.gpus_requested,
+        "worker_count": node.worker_count,
+        "container_count": node.container_count,
+    }
+
+
 def _degraded(worker: Worker) -> list[str]:
-    texts = []
+    texts = [] if worker.kube.problem is None else [f"Kubernetes: {worker.kube.problem}"]
     host = worker.host
     if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
         texts.append(

@@ -208,6 +208,8 @@ class Kube:
     node: NodeFacts | None = None
     node_bad_since_s: float | None = None
     node_trouble: str | None = None
+    problem: str | None = None
+    """What could not be read or renewed although the API answers."""
 
 
 class GoingKind(str, Enum):
@@ -247,7 +249,7 @@ class Worker:
     host: HostFacts | None = None
     gpus: GpuReading = field(default_factory=GpuReading)
     gpu_floor: int = 0
-    """GPUs told to the gateway so far: never lowered under running workers (it subtracts unsigned)."""
+    """Most GPUs offered to the gateway so far: never lowered under running workers (it subtracts unsigned)."""
     reading: bool = False
     facts_at_s: float = 0.0
     api: Link = field(default_factory=Link)

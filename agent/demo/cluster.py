@@ -33,7 +33,8 @@ class Cluster:
     """Of `Memory`, `Disk`, `PID`."""
     jobs: dict[tuple[str, str], Object] = field(default_factory=dict)
     pods: dict[tuple[str, str], Object] = field(default_factory=dict)
-    service_accounts: frozenset[tuple[str, str]] = frozenset({("default", "beta9-gateway")})
+    grants: dict[tuple[str, str, str], Object] = field(default_factory=dict)
+    """Service accounts, Roles and their bindings, keyed by (kind, namespace, name). They grant nothing here."""
     _version: int = 1
 
     def node(self) -> Object:

@@ -146,8 +146,7 @@ def _nodes(api: ApiState, call: _Call) -> Reply:
 
 
 def _token(api: ApiState, call: _Call) -> Reply:
-    account = (call.namespace or "default", call.name)
-    if account not in api.cluster.service_accounts:
+    if ("ServiceAccount", call.namespace or "default", call.name) not in api.cluster.grants:
         raise KeyError(call.name)
     seconds = ((call.body or {}).get("spec") or {}).get("expirationSeconds") or 3600
     if seconds < LEAST_TOKEN_S:
@@ -160,8 +159,35 @@ def _token(api: ApiState, call: _Call) -> Reply:
     return _shown("TokenRequest", "authentication.k8s.io/v1", granted, 201)
 
 
+def _grants(api: ApiState, call: _Call, kind: str, version: str) -> Reply:
+    """Service accounts, Roles and bindings: kept as they come, checked by nobody."""
+    key = (
+        kind,
+        call.namespace or "default",
+        call.name or str((call.body or {}).get("metadata", {}).get("name")),
+    )
+    kept = api.cluster.grants
+    match call.method:
+        case "GET":
+            return _shown(kind, version, kept[key])
+        case "POST" if key in kept:
+            raise ConflictError(key[2])
+        case "POST" | "PUT":
+            kept[key] = {name: call.body[name] for name in call.body if name not in {"kind", "apiVersion"}}
+            return _shown(kind, version, kept[key], 201 if call.method == "POST" else 200)
+        case "DELETE":
+            del kept[key]
+            return status_reply(200, "")
+    return status_reply(405, f"{call.method} is not served by the stand-in")
+
+
+def _grant(kind: str, version: str) -> Callable[[ApiState, _Call], Reply]:
+    return lambda api, call: _grants(api, call, kind, version)
+
+
 _IN = r"(?:/namespaces/(?P<namespace>[^/]+))?"
 _NAME = r"(?:/(?P<name>[^/]+))?"
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _ROUTES: tuple[tuple[re.Pattern[str], frozenset[str], Callable[[ApiState, _Call], Reply]], ...] = (
     # path, the methods that the gateway's Role has there (in namespace default only), what answers
     (re.compile(f"/apis/batch/v1{_IN}/jobs{_NAME}"), frozenset({"GET", "POST", "DELETE"}), _jobs),
@@ -169,6 +195,13 @@ _ROUTES: tuple[tuple[re.Pattern[str], frozenset[str], Callable[[ApiState, _Call]
     (re.compile(rf"/api/v1{_IN}/pods/(?P<name>[^/]+)/eviction"), frozenset(), _eviction),
     (re.compile(f"/api/v1/nodes{_NAME}"), frozenset(), _nodes),
     (re.compile(rf"/api/v1{_IN}/serviceaccounts/(?P<name>[^/]+)/token"), frozenset(), _token),
+    (re.compile(f"/api/v1{_IN}/serviceaccounts{_NAME}"), frozenset(), _grant("ServiceAccount", "v1")),
+    (re.compile(f"{_RBAC}{_IN}/roles{_NAME}"), frozenset(), _grant("Role", "rbac.authorization.k8s.io/v1")),
+    (
+        re.compile(f"{_RBAC}{_IN}/rolebindings{_NAME}"),
+        frozenset(),
+        _grant("RoleBinding", "rbac.authorization.k8s.io/v1"),
+    ),
 )
 
 

@@ -19,7 +19,9 @@ from tests.contract.waiting import wait_until
 JOBS = "/apis/batch/v1/namespaces/default/jobs"
 PODS = "/api/v1/namespaces/default/pods"
 NODE = "/api/v1/nodes/demo-node"
-TOKEN = "/api/v1/namespaces/default/serviceaccounts/beta9-gateway/token"
+ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
+ACCOUNT = {"metadata": {"name": "beta9-gateway"}}
+TOKEN = f"{ACCOUNTS}/beta9-gateway/token"
 
 
 @pytest.fixture
@@ -139,6 +141,7 @@ def test_the_node_tells_its_gpus_and_conditions(api: StandInKubernetes) -> None:
 
 
 def test_a_requested_token_may_do_what_the_gateway_needs_and_nothing_else(api: StandInKubernetes) -> None:
+    assert ask(api, "POST", ACCOUNTS, ACCOUNT)[0] == 201
     status, granted = ask(api, "POST", TOKEN, {"spec": {"expirationSeconds": 86400}})
     token = granted["status"]["token"]
     assert status == 201
@@ -161,6 +164,8 @@ def test_a_requested_token_may_do_what_the_gateway_needs_and_nothing_else(api: S
 def test_a_requested_token_expires_and_none_is_granted_for_less_than_ten_minutes() -> None:
     now_s = [1000.0]
     with StandInKubernetes(clock=lambda: now_s[0]) as api:
+        assert ask(api, "POST", TOKEN, {"spec": {"expirationSeconds": 600}})[0] == 404
+        assert ask(api, "POST", ACCOUNTS, ACCOUNT)[0] == 201
         assert ask(api, "POST", TOKEN, {"spec": {"expirationSeconds": 599}})[0] == 422
         token = ask(api, "POST", TOKEN, {"spec": {"expirationSeconds": 600}})[1]["status"]["token"]
         assert ask(api, "GET", JOBS, token=token)[0] == 200
