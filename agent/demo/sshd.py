@@ -15,7 +15,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -41,11 +41,12 @@ PORT_TRIES = 5
 class ThrowAwaySshd:
     """A running sshd, as a context manager. `grant` is what its own key may do; None: nothing yet.
 
-    `options` override any line of its configuration (None leaves one out). `port` 0 takes a free one.
+    `options` override any line of its configuration (None leaves one out). `port` 0 takes a free one. `prefix`
+    goes before sshd's own command, such as `ip netns exec NAME`, where `host` then has to be an address.
     Raises: SettingsError where there is no sshd or it refuses the options; TransientError where it doesn't start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - keywords, most of them left out
         self,
         directory: Path | None = None,
         *,
@@ -53,9 +54,12 @@ class ThrowAwaySshd:
         port: int = 0,
         user: str | None = None,
         options: Mapping[str, Option] | None = None,
+        host: str = HOST,
+        prefix: Sequence[str] = (),
     ) -> None:
-        self.host = HOST
+        self.host = host
         self.port = port
+        self._prefix = tuple(prefix)
         self.user = user or own_name()
         self._sshd = find_sshd()
         self._temporary = directory is None
@@ -113,7 +117,7 @@ class ThrowAwaySshd:
             self.port = chosen or free_port(self.host)
             self._write_files()
             seen = len(self.log())
-            argv = [self._sshd, "-D", "-f", str(self._configuration), "-E", str(self._log)]
+            argv = [*self._prefix, self._sshd, "-D", "-f", str(self._configuration), "-E", str(self._log)]
             self._child = spawn(argv, name="sshd")
             if self._listens(seen):
                 return self

@@ -24,9 +24,13 @@ from agent.demo.admin import GatewayAdmin
 from agent.demo.kubernetes import KubernetesAdmin
 from agent.demo.sshd import HOST, ThrowAwaySshd
 from agent.demo.sshd_program import free_port
+from tests.integration.netns import HERE, Place
 
 DEADLINE_S = 60.0
 """Generous: how long a condition may take on a slow, shared machine before the test gives up on it."""
+
+SSH_PORT = 2222
+"""In a namespace, where every port is free."""
 
 T = TypeVar("T")
 
@@ -50,10 +54,20 @@ class AgentProcess:
     machine_id: str
     lines: list[str] = field(default_factory=list)
     child: Child | None = None
+    place: Place = HERE
 
     def start(self, *arguments: str) -> AgentProcess:
         """Start it (again)."""
-        argv = [sys.executable, "-m", "agent", "run", "--env-file", os.devnull, *arguments]
+        argv = [
+            *self.place.prefix,
+            sys.executable,
+            "-m",
+            "agent",
+            "run",
+            "--env-file",
+            os.devnull,
+            *arguments,
+        ]
         self.child = spawn(argv, name="agent", env=self.environment, on_line=self.lines.append)
         return self
 
@@ -83,7 +97,7 @@ class AgentProcess:
         """GET from its status server; (0, None) while nobody answers."""
         url = f"http://{self.environment['BETA9_STATUS_ADDR']}{path}"
         try:
-            with urllib.request.urlopen(url, timeout=5) as reply:
+            with self.place.inside(), urllib.request.urlopen(url, timeout=5) as reply:
                 body = reply.read()
                 code = reply.status
         except urllib.error.HTTPError as error:
@@ -166,6 +180,18 @@ def _cmdline(pid: int) -> list[str]:
         return []
 
 
+class FarGatewayAdmin(GatewayAdmin):
+    """Drives a gateway in another place."""
+
+    def __init__(self, url: str, place: Place) -> None:
+        super().__init__(url)
+        self._place = place
+
+    def call(self, name: str, /, **arguments: Any) -> Any:
+        with self._place.inside():
+            return super().call(name, **arguments)
+
+
 @dataclass
 class Lab:
     """The other side, and agents on request. Use `laboratory()`."""
@@ -174,30 +200,40 @@ class Lab:
     stack: ExitStack
     gateway_options: tuple[str, ...] = ()
     sshd_options: Mapping[str, Any] = field(default_factory=dict)
+    near: Place = HERE
+    """Where agents and k3s run."""
+    far: Place = HERE
+    """Where gateway and sshd run."""
 
     def __post_init__(self) -> None:
         gateway = self._serve(
-            "gateway", "agent.demo.gateway", "--port", "0", "--pool", "gpu:", *self.gateway_options
+            self.far, "gateway", "agent.demo.gateway", "--port", "0", "--pool", "gpu:", *self.gateway_options
         )
-        self.gateway = GatewayAdmin(gateway["admin_url"])
+        self.gateway = FarGatewayAdmin(gateway["admin_url"], self.far)
         self.gateway_port = int(gateway["port"])
         self.target = f"{HOST}:{self.gateway_port}"
         token_file = self.directory / "k3s_token"
         kubernetes = self._serve(
-            "kubernetes", "agent.demo.kubernetes", "--port", "0", "--token-file", str(token_file)
+            self.near, "kubernetes", "agent.demo.kubernetes", "--port", "0", "--token-file", str(token_file)
         )
         self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
         self.k3s_api = kubernetes["url"].removeprefix("https://")
         self.k3s_token_file = token_file
         self.sshd = self.stack.enter_context(
-            ThrowAwaySshd(self.directory / "sshd", options=self.sshd_options)
+            ThrowAwaySshd(
+                self.directory / "sshd",
+                options=self.sshd_options,
+                host=self.far.address,
+                port=SSH_PORT if self.far.name else 0,
+                prefix=self.far.prefix,
+            )
         )
         self.processes: dict[str, Child]
         self.machine_ids: list[str] = []
 
-    def _serve(self, name: str, module: str, *arguments: str) -> dict[str, Any]:
+    def _serve(self, place: Place, name: str, module: str, *arguments: str) -> dict[str, Any]:
         ready = self.directory / f"{name}.ready"
-        argv = [sys.executable, "-m", module, "--ready-file", str(ready), *arguments]
+        argv = [*place.prefix, sys.executable, "-m", module, "--ready-file", str(ready), *arguments]
         child = spawn(argv, name=name)
         self.stack.callback(child.stop, 5)
         if not hasattr(self, "processes"):
@@ -232,7 +268,7 @@ class Lab:
             "BETA9_POOL_NAME": "gpu",
             "BETA9_MACHINE_ID": machine_id,
             "BETA9_GATEWAY_PORT": str(free_port(HOST)),
-            "BETA9_SSH_HOST": HOST,
+            "BETA9_SSH_HOST": self.sshd.host,
             "BETA9_SSH_PORT": str(self.sshd.port),
             "BETA9_SSH_USER": self.sshd.user,
             "BETA9_SSH_KEY_FILE": str(self.sshd.key_path),
@@ -248,7 +284,8 @@ class Lab:
         }
         if tuning:
             environment["BETA9_TUNING"] = ",".join(f"{name}={value}" for name, value in tuning.items())
-        agent = AgentProcess({name: value for name, value in environment.items() if value}, machine_id)
+        environment = {name: value for name, value in environment.items() if value}
+        agent = AgentProcess(environment, machine_id, place=self.near)
         self.stack.callback(_end, agent)
         return agent
 
