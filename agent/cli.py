@@ -12,7 +12,7 @@ from agent.errors import AgentError, Exit, SettingsError
 from agent.settings import add_arguments, describe, load, without_ignored
 
 PROGRAM = "beta9-worker"
-_COMMANDS = ("run", "authorize", "demo", "status", "health")
+_COMMANDS = ("run", "authorize", "demo", "doctor", "status", "health")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +50,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from agent.commands import authorize, demo, health, status
+    from agent.commands import authorize, demo, doctor, health, status
 
-    for command in (authorize, demo, health, status):
+    for command in (authorize, demo, doctor, health, status):
         command.add_parser(commands)
 
 

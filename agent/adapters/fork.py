@@ -94,10 +94,11 @@ def fork(argv: Sequence[str], env: Mapping[str, str] | None, *, stdin: bool, std
 
 
 def _dying_with_us(argv: list[str]) -> tuple[list[str], Callable[[], None] | None]:
-    if not _setpriv_works():
+    setpriv = _setpriv()
+    if setpriv is None:
         return argv, _die_with(os.getpid())
     return [
-        "setpriv",
+        setpriv,
         "--pdeathsig",
         "KILL",
         "--",
@@ -110,19 +111,25 @@ def _dying_with_us(argv: list[str]) -> tuple[list[str], Callable[[], None] | Non
 
 
 @functools.cache
-def _setpriv_works() -> bool:
-    """Tried once rather than looked for: BusyBox has a `setpriv` that lacks the option."""
+def _setpriv() -> str | None:
+    """Where it is: by its whole path, since a child may get another PATH than ours.
+
+    Tried once rather than only looked for: BusyBox has a `setpriv` that lacks the option.
+    """
+    path = shutil.which("setpriv")
+    if path is None:
+        return None
     try:
         tried = subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", "--", "/bin/sh", "-c", "exit 0"],  # noqa: S607
+            [path, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", "exit 0"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
             timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return tried.returncode == 0
+        return None
+    return path if tried.returncode == 0 else None
 
 
 def _die_with(parent: int) -> Callable[[], None]:

@@ -244,8 +244,13 @@ def test_fault_47_a_child_that_cannot_be_listened_to_does_not_stay(monkeypatch: 
         run(["true"], timeout_s=GENEROUS_S)
 
 
+def test_a_child_may_get_a_path_of_its_own(tmp_path: Path) -> None:
+    done = run(["/bin/echo", "x"], timeout_s=GENEROUS_S, env={"PATH": str(tmp_path)})
+    assert done.stdout == "x\n"
+
+
 def test_the_fallback_without_setpriv_works_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fork, "_setpriv_works", lambda: False)
+    monkeypatch.setattr(fork, "_setpriv", lambda: None)
     assert run(["echo", "x"], timeout_s=GENEROUS_S).stdout == "x\n"
 
 
@@ -265,7 +270,7 @@ def test_fault_40_children_die_with_a_killed_agent(setpriv: bool) -> None:
     code = (
         "import threading, time\n"
         "from agent.adapters import fork\n"
-        f"fork._setpriv_works = lambda: {setpriv}\n"
+        f"{'' if setpriv else 'fork._setpriv = lambda: None'}\n"
         "from agent.adapters.process import spawn\n"
         "made = []\n"
         "t = threading.Thread(target=lambda: made.append(spawn(['sleep', '600'], name='x')))\n"

@@ -1,0 +1,92 @@
+"""What all checks share: the settings as far as they could be read, the running agent's word, our own tunnel."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.adapters import metadata
+from agent.adapters.credentials import Credentials
+from agent.adapters.state import IDENTITY_NAME
+from agent.adapters.status_client import ask
+from agent.core.redaction import Redactor
+from agent.doctor.own_tunnel import OwnTunnel
+from agent.settings import Connection, Interruption, Settings
+
+METADATA_TIMEOUT_S = 2.0
+STATUS_TIMEOUT_S = 4.0
+
+
+@dataclass
+class Case:
+    """One visit of the doctor. Everything made for it is gone after `close`."""
+
+    settings: Settings
+    problems: tuple[str, ...]
+    outbound: str
+    """host:port on the internet that must be reachable."""
+    redactor: Redactor = field(default_factory=Redactor)
+    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="b9doctor-")))
+    """Private (0700, by mkdtemp); a short path, since unix sockets in it may have 107 characters."""
+    _found: dict[str, Any] = field(default_factory=dict)
+    _running: dict[str, Any] | None = None
+    _asked: bool = False
+    _asking: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # A directory of our own: the copies of a running agent, kept by directory, stay as they are.
+        self.credentials = Credentials(self.settings, self.directory, self.redactor)
+        self.tunnel = OwnTunnel(self.settings, self.directory)
+
+    @property
+    def is_ssh(self) -> bool:
+        """Whether the gateway is reached by a tunnel."""
+        return self.settings.connection is Connection.SSH
+
+    def tell(self, check: str, found: Any) -> None:
+        """Keep what a check found for those that need it."""
+        self._found[check] = found
+
+    def found(self, check: str) -> Any:
+        """What a check found; only for checks that need that one."""
+        return self._found.get(check)
+
+    def running(self) -> dict[str, Any] | None:
+        """What the agent that runs here says of itself, None where none answers."""
+        with self._asking:
+            if not self._asked:
+                reply = ask(str(self.settings.status_addr), "/status", STATUS_TIMEOUT_S)
+                is_status = reply.status == 200 and isinstance(reply.body, dict) and "state" in reply.body
+                self._running, self._asked = reply.body if is_status else None, True
+        return self._running
+
+    def machine_id(self) -> str | None:
+        """As the agent would take it, but nothing is made: None where it would make one."""
+        running = self.running()
+        if running is not None or self.settings.machine_id:
+            return str(running["machine_id"]) if running else self.settings.machine_id
+        if self.settings.interruption is not Interruption.NONE:
+            instance = metadata.instance_id(self.settings.metadata_endpoint, METADATA_TIMEOUT_S)
+            if instance is not None:
+                return metadata.machine_id_of(instance)
+        return _kept_machine_id(self.settings.state_dir / IDENTITY_NAME)
+
+    def close(self) -> None:
+        """End our own ssh children, and remove every private copy."""
+        self.tunnel.close()
+        self.credentials.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _kept_machine_id(file: Path) -> str | None:
+    """Only looked at: a file that cannot be used is the agent's to set aside."""
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(kept["machine_id"]) if isinstance(kept, dict) and "machine_id" in kept else None

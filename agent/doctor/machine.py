@@ -1,0 +1,149 @@
+"""Checks of the machine itself: system, user, programs, settings and secrets, disk, cgroups, FUSE."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
+from agent.adapters.host import read_host
+from agent.adapters.process import CommandFailed, CommandNotFound, run
+from agent.adapters.secrets import Secrets
+from agent.doctor.case import Case
+from agent.doctor.check import Check, Finding, fail, ok, skip, warn
+from agent.errors import AgentError
+from agent.settings import K3sMode, SecretRef
+
+OLDEST_SSH = (8, 0)
+LEAST_FREE_BYTES = 1 << 30
+GOOD_FREE_BYTES = 30 << 30
+"""A worker's image and one container image of a usual size with CUDA, twice."""
+OS_RELEASE = Path("/etc/os-release")
+CGROUPS = Path("/sys/fs/cgroup")
+FUSE = Path("/dev/fuse")
+
+
+def _system(_case: Case) -> Finding:
+    name = _pretty_name() or platform.system()
+    seen = f"{name}, kernel {platform.release()}, {platform.machine()}"
+    if sys.platform != "linux":
+        return fail(seen, "the agent runs on Linux only")
+    if platform.machine() not in {"x86_64", "aarch64"}:
+        return warn(seen, "Beta9's worker images are made for x86_64; see that the pool has one for this")
+    return ok(seen)
+
+
+def _pretty_name() -> str:
+    try:
+        found = re.search(r'^PRETTY_NAME="?([^"\n]+)', OS_RELEASE.read_text(encoding="utf-8"), re.MULTILINE)
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def _root(_case: Case) -> Finding:
+    if os.geteuid() == 0:
+        return ok("uid 0")
+    return warn(
+        f"uid {os.geteuid()}",
+        "run it with sudo: the bootstrap needs root, and secrets in /etc/beta9-worker are root's alone",
+    )
+
+
+def _python(_case: Case) -> Finding:
+    return ok(f"{platform.python_version()} ({sys.executable})")
+
+
+def _ssh_client(case: Case) -> Finding:
+    try:
+        done = run(["ssh", "-V"], 5)
+    except CommandNotFound:
+        fix = "install the package openssh-client (Debian, Ubuntu) or openssh-clients"
+        return fail("there is no ssh", fix) if case.is_ssh else skip("there is no ssh, and none is needed")
+    except CommandFailed as error:
+        return fail(str(error), "reinstall openssh-client")
+    said = (done.stderr or done.stdout).strip()
+    version = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    if version and (int(version[1]), int(version[2])) < OLDEST_SSH:
+        return fail(said, "the tunnel needs options that came with OpenSSH 8.0; update openssh-client")
+    return ok(said)
+
+
+def _settings(case: Case) -> Finding:
+    if case.problems:
+        return fail(
+            "; ".join(case.problems), "'beta9-worker run --dry-run' shows what is set, and from where"
+        )
+    if case.settings.warnings:
+        return warn("; ".join(case.settings.warnings), "correct what has no effect; see docs/settings.md")
+    return ok(f"{len(case.settings.sources)} given, none wrong")
+
+
+def _secret(name: str) -> Check:
+    def look(case: Case) -> Finding:
+        ref: SecretRef | None = getattr(case.settings, name)
+        if ref is None or (ref.value is None and ref.file is None and ref.reference is None):
+            return skip("not given")
+        where = "a plain value" if ref.value is not None else str(ref.file or ref.reference)
+        secrets = Secrets(case.settings.metadata_endpoint, learned=case.redactor.add)
+        try:
+            text = secrets.resolve(ref)
+        except AgentError as error:
+            return fail(str(error), f"give {ref.setting} anew, by a file or a reference")
+        return ok(f"{where}, {len(text)} characters", found=ref)
+
+    return Check(f"{name.replace('_', ' ')} setting" if name == "token" else name.replace("_", " "), look)
+
+
+def _disk(case: Case) -> Finding:
+    facts = read_host(case.settings.state_dir)
+    free = facts.disk_free_bytes
+    seen = (
+        f"{free / 2**30:.1f} of {facts.disk_total_bytes / 2**30:.1f} GiB free for {case.settings.state_dir}"
+    )
+    if free < LEAST_FREE_BYTES:
+        return fail(seen, "free space: below this the node is put under disk pressure, and nothing is placed")
+    if free < GOOD_FREE_BYTES:
+        return warn(seen, "container images with CUDA take some 10 GiB each; a larger disk is advised")
+    return ok(seen)
+
+
+def _cgroups(case: Case) -> Finding:
+    unified = CGROUPS / "cgroup.controllers"
+    if unified.exists():
+        missing = {"cpu", "memory", "pids"} - set(unified.read_text(encoding="ascii").split())
+        return ok("version 2") if not missing else _unfit(case, f"no controller {', '.join(sorted(missing))}")
+    if (CGROUPS / "memory").is_dir() and (CGROUPS / "cpu").is_dir():
+        return warn("version 1", "newer kubelets refuse it; boot with systemd.unified_cgroup_hierarchy=1")
+    return _unfit(case, f"no usable controllers below {CGROUPS}")
+
+
+def _unfit(case: Case, seen: str) -> Finding:
+    fix = "k3s needs them: boot with cgroup_enable=memory, or run this on the host rather than in a container"
+    return warn(seen, fix) if case.settings.k3s is K3sMode.NONE else fail(seen, fix)
+
+
+def _fuse(case: Case) -> Finding:
+    if FUSE.is_char_device():
+        return ok(str(FUSE))
+    fix = "worker pods mount images through it: 'modprobe fuse' (and list it in /etc/modules-load.d)"
+    seen = f"no {FUSE}"
+    return warn(seen, fix) if case.settings.k3s is K3sMode.NONE else fail(seen, fix)
+
+
+CHECKS = (
+    Check("operating system", _system),
+    Check("root", _root),
+    Check("python", _python),
+    Check("ssh client", _ssh_client),
+    Check("settings", _settings),
+    _secret("token"),
+    _secret("ssh_key"),
+    _secret("ssh_known_hosts"),
+    _secret("k3s_token"),
+    Check("disk", _disk),
+    Check("cgroups", _cgroups),
+    Check("/dev/fuse", _fuse),
+)
