@@ -5,8 +5,10 @@ Scaled where a test says so: leases of seconds instead of 300 s, 4 s of waiting 
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import resource
@@ -57,8 +59,8 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_for_state(agent: AgentProcess, *names: str) -> str:
-    return wait_for(f"{names}", lambda: (state := agent.status().get("state")) in names and str(state))
+def wait_for_state(agent: AgentProcess, *names: str) -> None:
+    wait_for(f"{names}", lambda: agent.status().get("state") in names)
 
 
 # --- Signals ---------------------------------------------------------------------------------------------
@@ -228,16 +230,10 @@ def test_fault_42_clock_jumps(tmp_path: Path, tell: Tell) -> None:
         agent.wait_back()
         children = agent.ssh_pids()
         began_s = time.monotonic()
-        seen = []
-        for jump, hours in (("+3600", 1), ("-3600", -1), ("+0", 0)):
-            offset.write_text(jump)
+        for jump_s in (3600, -3600, 0):
+            offset.write_text(f"{jump_s:+d}")
             wait_for_keepalives(agent, 3)
-            hour = 3600 * hours
-            seen.append(
-                wait_for(
-                    "the log shows the jump", lambda h=hour: abs(_logged_ahead_s(agent) - h) < 60 and h + 1
-                )  # type: ignore[misc]
-            )
+            wait_for("the log shows the jump", functools.partial(_is_ahead_by, agent, jump_s))
         status = agent.status()
         assert agent.ssh_pids() == children
         assert status["registration"]["times"] == 1
@@ -252,12 +248,11 @@ def test_fault_42_clock_jumps(tmp_path: Path, tell: Tell) -> None:
     )
 
 
-def _logged_ahead_s(agent: AgentProcess) -> float:
-    """By how much the agent's last log line is ahead of the true time."""
-    import calendar
-
+def _is_ahead_by(agent: AgentProcess, seconds: float) -> bool:
+    """Whether the agent's last log line is that much ahead of the true time."""
     told = agent.events()[-1]["ts"]
-    return calendar.timegm(time.strptime(told[:19], "%Y-%m-%dT%H:%M:%S")) - time.time()
+    ahead_s = calendar.timegm(time.strptime(told[:19], "%Y-%m-%dT%H:%M:%S")) - time.time()
+    return abs(ahead_s - seconds) < 60
 
 
 @contextlib.contextmanager
@@ -344,30 +339,26 @@ def _metric(agent: AgentProcess, name: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
-def _alone(lab: Lab, **settings: str) -> AgentProcess:
+def _alone(lab: Lab) -> AgentProcess:
     """An agent with an id of its own and no k3s: leased, nothing offered."""
-    return lab.agent(BETA9_MACHINE_ID="", BETA9_K3S="none", BETA9_K3S_TOKEN_FILE="", **settings)
+    return lab.agent(BETA9_MACHINE_ID="", BETA9_K3S="none", BETA9_K3S_TOKEN_FILE="")
 
 
 @pytest.mark.fault(44)
 def test_fault_44_state_file_damaged(lab: Lab, tell: Tell) -> None:
     began_s = time.monotonic()
-    damages: dict[str, Callable[[Path], None]] = {
-        "cut off": lambda file: file.write_text('{"machine_id": "1165'),
-        "empty": lambda file: file.write_text(""),
-    }
+    damages = {"cut off": '{"machine_id": "1165', "empty": ""}
     if os.geteuid() == 0:
-        damages["another's"] = lambda file: (
-            file.write_text('{"machine_id": "00000000"}'),
-            os.chown(file, 65534, -1),
-        )[1]
-    for name, damage in damages.items():
+        damages["of another owner"] = '{"machine_id": "00000000"}'
+    for name, text in damages.items():
         agent = _alone(lab)
         state = Path(agent.environment["BETA9_STATE_DIR"])
         state.mkdir(mode=0o700)
         file = state / IDENTITY_NAME
         file.touch(0o600)
-        damage(file)
+        file.write_text(text)
+        if name == "of another owner":
+            os.chown(file, 65534, -1)
         agent.start()
         wait_for_state(agent, "READY")
         assert file.with_name(f"{IDENTITY_NAME}.bad").exists(), name
