@@ -51,7 +51,8 @@ class Policy:
     """A local port (or the state directory's lock) held by another process is waited for this long."""
 
     # The machine's own Kubernetes, and the way back to it
-    kube_interval_s: float = 2.5
+    kube_interval_s: float = 3.5
+    """A k3s that hangs is cut off within interval + retry + two time-outs: 8 s. Each probe is a TLS handshake."""
     kube_timeout_s: float = 2.0
     kube_retry_s: float = 0.5
     kube_failures: float = 2

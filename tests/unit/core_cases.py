@@ -1,0 +1,64 @@
+"""Workers in the situations that the core's tests start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from agent.core.facts import Gpu, GpuReading, HostFacts
+from agent.core.moment import Moment
+from agent.core.policy import Policy
+from agent.core.worker import (
+    Capacity,
+    Connection,
+    K3sMode,
+    Kube,
+    Link,
+    Phase,
+    Promise,
+    Registration,
+    Setup,
+    Worker,
+)
+
+POLICY = Policy()
+NOW_S = 1000.0
+AT = Moment(NOW_S, POLICY)
+ADDRESSES = ("127.70.1.1", "127.70.1.2", "127.70.1.3", "127.70.1.4")
+UP = Link(phase=Phase.UP, up_since_s=900.0, answered_at_s=999.0, generation=1, child=True)
+SSH = Setup(
+    machine_id="1165a9b6",
+    pool_name="gpu",
+    connection=Connection.SSH,
+    k3s=K3sMode.AUTO,
+    has_k3s_token=True,
+    addresses=ADDRESSES,
+    version="0.1.0",
+)
+HOST = HostFacts(8000, 16384, 10**12, 5 * 10**11, 15.54, 42.27, "10.0.0.7")
+TWO_GPUS = GpuReading((Gpu("GPU-0", "H100"), Gpu("GPU-1", "H100")))
+
+
+def placeable(**changes: Any) -> Worker:
+    """A worker where everything is well: linked, verified, k3s answering, two GPUs."""
+    worker = Worker(
+        SSH,
+        host=HOST,
+        gpus=TWO_GPUS,
+        api=UP,
+        reverse=UP,
+        kube=Kube(expected=True, looked=True, answering=True),
+        path_verified=True,
+    )
+    return replace(worker, **changes)
+
+
+def with_setup(**changes: Any) -> Worker:
+    """The same with other settings."""
+    return placeable(setup=replace(SSH, **changes))
+
+
+def having_offered(**changes: Any) -> Worker:
+    """The same, and the gateway was told so."""
+    promise = Promise(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
+    return placeable(registration=Registration(True, True, 1, promise=promise), **changes)
