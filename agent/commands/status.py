@@ -1,69 +1,105 @@
-"""`beta9-worker status`: what the running agent says of itself."""
+"""`beta9-worker status`: what the running agent says of itself, once or again and again."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import threading
+from typing import TYPE_CHECKING
 
 from agent.commands.health import add_address
 from agent.errors import Exit
+
+if TYPE_CHECKING:
+    from agent.adapters.status_client import Reply
+
+TERMINAL_S = 1.0
+PIPE_S = 5.0
+"""How often, unless `--every` says: as fast as eyes read, and as slow as a log can bear."""
+TIMEOUT_S = 5.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command."""
     parser = commands.add_parser("status", help="show what the running agent knows")
     parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    parser.add_argument(
+        "--watch", action="store_true", help="go on until Ctrl-C; in a pipe, block after block"
+    )
+    parser.add_argument(
+        "--every",
+        type=_seconds,
+        metavar="SECONDS",
+        help=f"how often with --watch (default {TERMINAL_S:g}; in a pipe {PIPE_S:g})",
+    )
     add_address(parser)
     parser.set_defaults(function=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Show it once."""
-    from agent.adapters.status_client import ask
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and 3600 seconds")
+    return value
 
-    reply = ask(args.address, "/status", timeout_s=5)
-    if reply.status != 200 or not isinstance(reply.body, dict):
-        print(f"status: {reply.problem or reply.status}", file=sys.stderr)
+
+def run(args: argparse.Namespace) -> int:
+    """Show it."""
+    if args.watch:
+        try:
+            return _watch(args)
+        except BrokenPipeError:
+            # Whoever read has enough. What is still to be flushed at the end goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.OK
+    reply = _ask(args)
+    if reply.problem:
+        print(f"status: {reply.problem}", file=sys.stderr)
         return Exit.FAILED_CHECK
-    if args.json:
-        print(json.dumps(reply.body, indent=2))
-        return Exit.OK
-    for line in lines(reply.body):
-        print(line)
+    print(json.dumps(reply.body, indent=2) if args.json else "\n".join(_block(reply, as_json=False)))
     return Exit.OK
 
 
-def lines(status: dict[str, object]) -> list[str]:
-    """The few lines that answer "why isn't it ready?"."""
+def _ask(args: argparse.Namespace) -> Reply:
+    from agent.adapters.status_client import Reply, ask
 
-    def part(name: str) -> dict[str, object]:
-        value = status.get(name)
-        return value if isinstance(value, dict) else {}
-
-    tunnel, lease, capacity = part("tunnel"), part("keepalive"), part("capacity")
-    told = [
-        f"machine   {status.get('machine_id')} in pool {status.get('pool')}: {status.get('state')} "
-        f"for {_seconds(status.get('since_s'))}",
-        f"gateway   {part('gateway').get('url')}, last answer {_seconds(part('gateway').get('last_ok_s'))} ago",
-    ]
-    for name in ("forward", "reverse"):
-        link = tunnel.get(name)
-        if isinstance(link, dict):
-            word = "up" if link.get("up") else f"down: {link.get('reason') or 'not needed now'}"
-            told.append(f"{name:9} {link.get('address') or ''} {word}")
-    told.append(
-        f"lease     {_seconds(lease.get('ttl_s'))} left, {lease.get('failures')} keepalives failed in a row"
-    )
-    offers = "everything" if capacity.get("offered") else f"nothing: {capacity.get('reason')}"
-    told.append(
-        f"offers    {offers} ({capacity.get('cpu_millicores')}m cpu, {capacity.get('memory_mib')} MiB, "
-        f"{capacity.get('free_gpu_count')} of {capacity.get('gpu_count')} GPUs free)"
-    )
-    degraded = status.get("degraded")
-    told += [f"degraded  {text}" for text in degraded] if isinstance(degraded, list) else []
-    return told
+    reply = ask(args.address, "/status", timeout_s=TIMEOUT_S)
+    if reply.problem or (reply.status == 200 and isinstance(reply.body, dict)):
+        return reply
+    return Reply(reply.status, problem=f"the status page answers {reply.status} without a status")
 
 
-def _seconds(value: object) -> str:
-    return f"{value:.0f} s" if isinstance(value, (int, float)) else "never"
+def _watch(args: argparse.Namespace) -> int:
+    """Until Ctrl-C. An agent that does not answer, or not yet, is waited for."""
+    if sys.stdout.isatty() and not args.json:
+        return _watch_live(args)
+    pause = threading.Event()
+    while True:
+        reply = _ask(args)
+        print("\n".join([*_block(reply, as_json=args.json), *([] if args.json else [""])]), flush=True)
+        pause.wait(args.every or PIPE_S)
+
+
+def _watch_live(args: argparse.Namespace) -> int:
+    from rich.live import Live
+    from rich.text import Text
+
+    from agent.observability.view import live
+
+    pause = threading.Event()
+    with Live(auto_refresh=False) as screen:
+        while True:
+            reply = _ask(args)
+            screen.update(Text(reply.problem) if reply.problem else live(reply.body), refresh=True)
+            pause.wait(args.every or TERMINAL_S)
+
+
+def _block(reply: Reply, *, as_json: bool) -> list[str]:
+    """One answer. JSON that follows JSON is one line each, for whoever reads a stream."""
+    from agent.observability.view import plain
+
+    if as_json:
+        return [json.dumps({"problem": reply.problem} if reply.problem else reply.body)]
+    return [f"status: {reply.problem}"] if reply.problem else plain(reply.body)

@@ -61,7 +61,7 @@ class _Run:
         finding = self._done[need].finding
         if finding.verdict is Verdict.FAIL:
             return skip(f"not tried: '{need}' failed")
-        return skip(finding.seen if finding.seen.startswith("not tried") else f"{need}: {finding.seen}")
+        return skip(finding.seen)
 
     def _look(self, check: Check) -> None:
         try:
