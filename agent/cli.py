@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from agent import __version__
+from agent.core.text import nearest, shape, shown
 from agent.errors import AgentError, Exit, SettingsError
 from agent.settings import add_arguments, describe, load, without_ignored
+from agent.settings.fields import FIELDS
 
 PROGRAM = "beta9-worker"
 _COMMANDS = ("run", "authorize", "demo", "doctor", "status", "health")
@@ -18,11 +21,9 @@ _COMMANDS = ("run", "authorize", "demo", "doctor", "status", "health")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; what it returns is the process's exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    # The guide's flags work without naming a command: `python -m agent --token …` is `run`.
-    if not words or (words[0] not in _COMMANDS and words[0] not in {"-h", "--help", "--version"}):
-        words.insert(0, "run")
-    args = _parser().parse_args(without_ignored(words))
     try:
+        args, rest = _parser().parse_known_args(without_ignored(_with_command(words)))
+        _refuse(rest)
         return int(args.function(args))
     except SettingsError as error:
         for problem in error.problems:
@@ -35,8 +36,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.OK
 
 
+def _with_command(words: list[str]) -> list[str]:
+    """The guide's flags work without naming a command: `python -m agent --token …` is `run`."""
+    if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
+        return ["run", *words]
+    if words[0] not in _COMMANDS and not words[0].startswith("-"):
+        near = nearest(words[0], _COMMANDS)
+        meant = f"did you mean {near}?" if near else f"there are {', '.join(_COMMANDS)}"
+        raise SettingsError(f"{shown(words[0])} is no command; {meant}")
+    return words
+
+
+def _refuse(rest: list[str]) -> None:
+    """Name the flags that nobody knows, and not what follows them: `--tokn` is followed by a secret."""
+    flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
+    if rest:
+        known = [field.flag for field in FIELDS if field.flag]
+        near = nearest(flags[0], known) if flags else None
+        what = ", ".join(flags) if flags else shape(rest[0])
+        hint = f"did you mean {near}?" if near else f"'{PROGRAM} COMMAND --help' shows what there is"
+        raise SettingsError(f"{what}: not understood; {hint}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A wrong command line is a wrong setting: one message, and an exit code that nobody restarts after."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SettingsError(f"{message}; '{self.prog} --help' shows what there is")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=PROGRAM, description="Make this machine a worker of a Beta9 cluster, by dialling out."
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
@@ -49,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_others(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
     from agent.commands import authorize, demo, doctor, health, status
 
     for command in (authorize, demo, doctor, health, status):
