@@ -213,8 +213,12 @@ class Lab:
         self.gateway_port = int(gateway["port"])
         self.target = f"{HOST}:{self.gateway_port}"
         token_file = self.directory / "k3s_token"
+        self.kubeconfig = self.directory / "kubeconfig"
         kubernetes = self._serve(
-            self.near, "kubernetes", "agent.demo.kubernetes", "--port", "0", "--token-file", str(token_file)
+            self.near,
+            "kubernetes",
+            "agent.demo.kubernetes",
+            *("--port", "0", "--token-file", str(token_file), "--kubeconfig", str(self.kubeconfig)),
         )
         self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
         self.k3s_api = kubernetes["url"].removeprefix("https://")
