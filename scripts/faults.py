@@ -1,0 +1,205 @@
+"""`make faults`: run every test of the fault table, print the table, and say whether each row held.
+
+    python -m scripts.faults [--write docs/reliability.md] [PYTEST ARGUMENT…]
+
+A row is what its tests recorded (`expected`, `happened`, `seconds`); several tests of one row count together. The
+exit code is 1 where a row failed, was skipped, or has no result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from rich.console import Console
+from rich.table import Table
+
+ROWS = frozenset({*range(1, 50), 61, 62, 63, 65, 66, 67})
+"""The rows that this project promises; a test of any other row is shown, too."""
+_NAME = re.compile(r"test_fault_(\d+)_([a-z0-9_]+)")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test's result."""
+
+    row: int
+    fault: str
+    verdict: str
+    """`held`, `FAILED` or `skipped`."""
+    expected: str = ""
+    happened: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    number: int
+    fault: str
+    expected: str
+    happened: str
+    seconds: float | None
+    verdict: str
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run, print, and perhaps write."""
+    parser = argparse.ArgumentParser(description="Run the fault table and print it.")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="also make this page of it")
+    args, chosen = parser.parse_known_args(argv)
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "faults.xml"
+        cases = run(report, chosen)
+    # With tests chosen by hand, only their rows are asked for.
+    rows = table(cases, ROWS if not chosen else ())
+    host, when = describe_host(), datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    show(rows, host, when)
+    if args.write:
+        args.write.write_text(page(rows, host, when), encoding="utf-8")
+    return 0 if rows and all(row.verdict == "held" for row in rows) else 1
+
+
+def run(report: Path, chosen: Sequence[str]) -> list[Case]:
+    """Run the tests that bear the mark and read what they recorded."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "fault", "--tb=short"]
+    # The older family is the one that has properties on a test.
+    subprocess.run([*command, "-o", "junit_family=xunit1", f"--junitxml={report}", *chosen], check=False)
+    if not report.exists():
+        return []
+    found = (read(element) for element in ElementTree.parse(report).iter("testcase"))
+    return [case for case in found if case is not None]
+
+
+def read(element: ElementTree.Element) -> Case | None:
+    """One `testcase` of the JUnit report; None where its name is not that of a row."""
+    match = _NAME.match(element.get("name", ""))
+    if match is None:
+        return None
+    told = {each.get("name"): each.get("value", "") for each in element.iter("property")}
+    verdict, happened = _verdict(element)
+    return Case(
+        row=int(match[1]),
+        fault=match[2].replace("_", " ").strip(),
+        verdict=verdict,
+        expected=told.get("expected", ""),
+        happened=happened or told.get("happened", ""),
+        seconds=float(told.get("seconds") or element.get("time") or 0),
+    )
+
+
+def _verdict(element: ElementTree.Element) -> tuple[str, str]:
+    for tag, verdict in (("failure", "FAILED"), ("error", "FAILED"), ("skipped", "skipped")):
+        child = element.find(tag)
+        if child is not None:
+            first = (child.get("message") or child.text or "").strip().splitlines()
+            return verdict, f"{verdict}: {' '.join(first)[:200]}"
+    return "held", ""
+
+
+def table(cases: Iterable[Case], wanted: Iterable[int]) -> list[Row]:
+    """One row per number, in order; a wanted row without a result is `missing`."""
+    by_row: dict[int, list[Case]] = {number: [] for number in wanted}
+    for case in cases:
+        by_row.setdefault(case.row, []).append(case)
+    return [_row(number, by_row[number]) for number in sorted(by_row)]
+
+
+def _row(number: int, cases: list[Case]) -> Row:
+    if not cases:
+        return Row(number, "", "", "no test gave a result", None, "missing")
+    # The test that records is the row's own; others show the same on a smaller scale.
+    telling = [case for case in cases if case.expected] or cases
+    worst = [case for case in cases if case.verdict != "held"]
+    happened = [case.happened for case in (worst or telling) if case.happened]
+    return Row(
+        number,
+        telling[0].fault,
+        telling[0].expected,
+        "; ".join(dict.fromkeys(happened)) or f"{len(cases)} tests passed",
+        sum(case.seconds for case in telling),
+        worst[0].verdict if worst else "held",
+    )
+
+
+def describe_host() -> str:
+    """The machine that the figures are of: they mean nothing without it."""
+    ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False)
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    release = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    return (
+        f"{release}, Linux {platform.release()}, {os.cpu_count()} CPUs ({_cpu_model()}), {memory_gib:.0f} GiB, "
+        f"Python {platform.python_version()}, {ssh.stderr.split(',')[0].strip()}"
+    )
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """How many rows held."""
+    held = sum(row.verdict == "held" for row in rows)
+    return f"{held} of {len(rows)} rows as expected"
+
+
+def show(rows: Sequence[Row], host: str, when: str) -> None:
+    """Print the table."""
+    told = Table("row", "fault", "expected", "what happened", "s", title="Fault table", show_lines=False)
+    for row in rows:
+        style = "" if row.verdict == "held" else "bold red"
+        told.add_row(str(row.number), row.fault, row.expected, row.happened, _seconds(row), style=style)
+    # Wide enough to be read where there is no terminal (a log, a pipe).
+    console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
+    console.print(told)
+    console.print(f"{summary(rows)}\n{host}\n{when}")
+
+
+def _seconds(row: Row) -> str:
+    return "" if row.seconds is None else f"{row.seconds:.1f}"
+
+
+def page(rows: Sequence[Row], host: str, when: str) -> str:
+    """The same as a page of the documentation."""
+    lines = [
+        "# Reliability",
+        "",
+        "What the agent does when something fails. Each row is one test or more (`test_fault_NN_…`) against a real",
+        "sshd, real sockets and real processes; the gateway and the Kubernetes API are the embedded ones. Times that",
+        "nobody can wait for (leases of 300 s, pauses of a minute) are scaled down; each test says which.",
+        "",
+        "Made by `python -m scripts.faults --write docs/reliability.md`, not by hand; `make faults` prints it.",
+        "",
+        f"{summary(rows)}, on {when}.",
+        "",
+        f"Host: {host}.",
+        "",
+        "| row | fault | expected | what happened | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = (str(row.number), row.fault, row.expected, row.happened, _seconds(row))
+        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
