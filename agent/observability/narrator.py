@@ -49,7 +49,9 @@ class Narrator:
 
     def _link(self, purpose: Purpose, before: Link, after: Link, worker: Worker, now_s: float) -> None:
         name = f"tunnel_{purpose.value}"
-        if after.phase is Phase.UP and before.phase is not Phase.UP:
+        if after.phase is Phase.UP and (
+            before.phase is not Phase.UP or (before.trouble and not after.trouble)
+        ):
             fields: dict[str, Any] = {"generation": after.generation}
             if purpose is Purpose.REVERSE:
                 fields["address"] = worker.address
@@ -57,7 +59,7 @@ class Narrator:
             if lasted is not None:
                 fields |= {"attempts": lasted.times, "down_s": round(lasted.lasted_s, 1)}
             self.log.info(f"{name}_up", **fields)
-        elif after.trouble is not None and after.trouble != before.trouble:
+        elif after.trouble is not None and _failed_again(before, after):
             again = self.quiet.again(name, now_s)
             if again is not None:
                 self.log.warning(
@@ -137,6 +139,15 @@ class Narrator:
                 self.log.info("gpu_recovered", uuid=gpu.uuid, name=gpu.name)
         if after.gpus.problem and not before.gpus.problem:
             self.log.warning("gpus_unread", text=after.gpus.problem)
+
+
+def _failed_again(before: Link, after: Link) -> bool:
+    """Another attempt failed, if only in the same way as the last: it counts, and now and then it is said."""
+    return (
+        after.trouble != before.trouble
+        or after.restarts != before.restarts
+        or after.refusals > before.refusals
+    )
 
 
 def _why(worker: Worker) -> str:

@@ -495,7 +495,7 @@ def test_fault_48_no_ssh_binary(lab: Lab, tell: Tell, tmp_path: Path) -> None:
     took_s = time.monotonic() - began_s
     last = agent.events("ended")[0]
     assert "openssh-client" in last["why"]
-    tell("exit 78 naming the package", f"exit 78: {last['why'][:60]}…", took_s)
+    tell("exit 78 naming the package", f"exit 78: {last['why']}", took_s)
 
 
 @pytest.mark.fault(49)
