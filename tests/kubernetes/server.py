@@ -1,0 +1,244 @@
+"""A real Kubernetes API server with its etcd, as processes on loopback: what k3s is without containers.
+
+The program is built from public Go modules by `make kubernetes-server`; etcd is Debian's. Authorization (RBAC and
+NodeRestriction, no anonymous access) is as k3s sets it. Controllers make a Job's pods and remove what was theirs, the
+scheduler gives them the node. There is no kubelet: `set_node` reports what it would, and no container ever runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import signal
+import ssl
+import subprocess
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from http.client import HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+from agent.adapters.process import Child, spawn
+from agent.core import kube_grants
+from agent.demo.sshd_program import free_port
+from tests.integration.lab import wait_for
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / ".build" / "kubernetes-server"
+HOST = "127.0.0.1"
+MERGE = "application/merge-patch+json"
+NODE = "/api/v1/nodes/this-node"
+PODS = "/api/v1/namespaces/default/pods"
+
+
+def missing() -> str | None:
+    """Why no API server can be started here, or None."""
+    if not PROGRAM.exists():
+        return "the API server is not built: make kubernetes-server"
+    return None if shutil.which("etcd") else "etcd is not installed: apt-get install etcd-server"
+
+
+@dataclass
+class RealKubernetes:
+    """One API server; `kubeconfig` is an administrator's, with a client certificate as in k3s's own."""
+
+    directory: Path
+    stack: ExitStack
+    port: int = 0
+    children: dict[str, Child] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.port = free_port(HOST)
+        self._certificates()
+        self._start_etcd()
+        self._start_server()
+        self._context = ssl.create_default_context(cafile=str(self.directory / "tls" / "apiserver.crt"))
+        self._context.load_cert_chain(self.directory / "admin.crt", self.directory / "admin.key")
+        self.kubeconfig = self.directory / "kubeconfig"
+        self.kubeconfig.write_text(self._kubeconfig())
+        self._start_controllers()
+        self._add_node()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return HOST, self.port
+
+    @property
+    def node_path(self) -> str:
+        return NODE
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        token: str | None = None,
+        content: str = "application/json",
+    ) -> tuple[int, Any]:
+        """One request, as the administrator or with a token; status and JSON (or text)."""
+        context = None if token else self._context
+        return ask((HOST, self.port), method, path, body, token=token, content=content, context=context)
+
+    def freeze(self) -> None:
+        """Stop the API server: it accepts and never answers."""
+        self.children["kube-apiserver"].signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.children["kube-apiserver"].signal(signal.SIGCONT)
+
+    def set_node(self, gpus: int = 1, ready: bool = True, pressures: tuple[str, ...] = ()) -> None:
+        """Report what a kubelet and the device plugin would."""
+        resources = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
+        conditions = [
+            {"type": f"{name}Pressure", "status": "True" if name in pressures else "False"}
+            for name in ("Memory", "Disk", "PID")
+        ]
+        conditions.append({"type": "Ready", "status": "True" if ready else "Unknown"})
+        status = {"capacity": resources, "allocatable": resources, "conditions": conditions}
+        code, told = self.ask("PATCH", f"{NODE}/status", {"status": status}, content=MERGE)
+        assert code == 200, told
+
+    def put_back(self) -> None:
+        """One test's Jobs, grants and node are not the next one's."""
+        background = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        for path in ("/apis/batch/v1/namespaces/default/jobs", PODS):
+            self.ask("DELETE", path, {**background, "gracePeriodSeconds": 0})
+        for path, wanted in kube_grants.OBJECTS:
+            self.ask("DELETE", f"{path}/{wanted['metadata']['name']}")
+        self.ask("PATCH", NODE, {"spec": {"unschedulable": None, "taints": None}}, content=MERGE)
+        self.set_node()
+        wait_for("no pods are left", lambda: not self._pods_left())
+
+    def _pods_left(self) -> bool:
+        # A pod made by a Job that was being deleted just then: nobody else would ever end it without a kubelet.
+        self.ask("DELETE", PODS, {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0})
+        return bool(self.ask("GET", PODS)[1]["items"])
+
+    def _add_node(self) -> None:
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "this-node"}}
+        assert self.ask("POST", "/api/v1/nodes", node)[0] == 201
+        self.set_node()
+        # The taint of a node that is not ready is taken away by the node controller, which would miss a kubelet.
+        assert self.ask("PATCH", NODE, {"spec": {"taints": None}}, content=MERGE)[0] == 200
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        wait_for("the namespace's own account is there", lambda: self.ask("GET", account)[0] == 200)
+
+    def _start_controllers(self) -> None:
+        login = f"--kubeconfig={self.kubeconfig}"
+        wanted = "job-controller,serviceaccount-controller,garbage-collector-controller,namespace-controller"
+        manager = ["kube-controller-manager", login, f"--controllers={wanted}", "--leader-elect=false"]
+        self._spawn([str(PROGRAM), *manager, "--secure-port=0"], "kube-controller-manager")
+        self._spawn(
+            [str(PROGRAM), "kube-scheduler", login, "--leader-elect=false", "--secure-port=0"],
+            "kube-scheduler",
+        )
+
+    def _certificates(self) -> None:
+        where = self.directory
+        for argv in (
+            "genrsa -out account.key 2048",
+            "rsa -in account.key -pubout -out account.pub",
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj /CN=test-client-ca -days 2",
+            "req -newkey rsa:2048 -nodes -keyout admin.key -out admin.csr -subj /O=system:masters/CN=admin",
+            "x509 -req -in admin.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out admin.crt -days 2",
+        ):
+            subprocess.run(["openssl", *argv.split()], cwd=where, check=True, capture_output=True, timeout=60)
+
+    def _start_etcd(self) -> None:
+        clients, peers = free_port(HOST), free_port(HOST)
+        self._etcd = f"http://{HOST}:{clients}"
+        argv = ["etcd", "--data-dir", str(self.directory / "etcd"), "--unsafe-no-fsync"]
+        argv += ["--listen-client-urls", self._etcd, "--advertise-client-urls", self._etcd]
+        self._spawn([*argv, "--listen-peer-urls", f"http://{HOST}:{peers}"], "etcd")
+
+    def _start_server(self) -> None:
+        where = self.directory
+        flags = {
+            "etcd-servers": self._etcd,
+            "bind-address": HOST,
+            "secure-port": str(self.port),
+            "cert-dir": str(where / "tls"),
+            "client-ca-file": str(where / "ca.crt"),
+            "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
+            "service-account-key-file": str(where / "account.pub"),
+            "service-account-signing-key-file": str(where / "account.key"),
+            "service-cluster-ip-range": "10.43.0.0/16",
+            "authorization-mode": "Node,RBAC",
+            "enable-admission-plugins": "NodeRestriction",
+            "anonymous-auth": "false",
+            # It would publish its own address as a service's, and takes no loopback address for that.
+            "endpoint-reconciler-type": "none",
+        }
+        argv = [str(PROGRAM), "kube-apiserver", *(f"--{name}={value}" for name, value in flags.items())]
+        child = self._spawn(argv, "kube-apiserver")
+        wait_for("the API server is ready", lambda: child.code is not None or self._is_ready(), 180)
+        assert child.code is None, "\n".join(child.tail)
+
+    def _is_ready(self) -> bool:
+        try:
+            context = ssl.create_default_context(cafile=str(self.directory / "tls" / "apiserver.crt"))
+            context.load_cert_chain(self.directory / "admin.crt", self.directory / "admin.key")
+            return ask((HOST, self.port), "GET", "/readyz", context=context)[0] == 200
+        except OSError:
+            return False
+
+    def _spawn(self, argv: list[str], name: str) -> Child:
+        child = spawn(argv, name=name)
+        self.children[name] = child
+        self.stack.callback(_end, child)
+        return child
+
+    def _kubeconfig(self) -> str:
+        def data(name: str) -> str:
+            return base64.b64encode((self.directory / name).read_bytes()).decode()
+
+        cluster = {
+            "server": f"https://{HOST}:{self.port}",
+            "certificate-authority-data": data("tls/apiserver.crt"),
+        }
+        user = {"client-certificate-data": data("admin.crt"), "client-key-data": data("admin.key")}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "default", "cluster": cluster}],
+            "users": [{"name": "default", "user": user}],
+            "contexts": [{"name": "default", "context": {"cluster": "default", "user": "default"}}],
+            "current-context": "default",
+        }
+        return json.dumps(config)
+
+
+def _end(child: Child) -> None:
+    if child.code is None:
+        child.signal(signal.SIGCONT)
+        child.stop(20)
+
+
+def ask(
+    address: tuple[str, int],
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    token: str | None = None,
+    content: str = "application/json",
+    context: ssl.SSLContext | None = None,
+) -> tuple[int, Any]:
+    """One HTTPS request on a connection of its own; status and JSON (or text). Raises: OSError."""
+    if context is None:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection = HTTPSConnection(*address, timeout=30, context=context)
+    try:
+        headers = {"Content-Type": content, "Accept": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        reply = connection.getresponse()
+        text = reply.read()
+        is_json = "json" in (reply.getheader("Content-Type") or "")
+        return reply.status, json.loads(text) if is_json else text.decode()
+    finally:
+        connection.close()

@@ -1,0 +1,242 @@
+"""The Kubernetes adapter, against the stand-in and against a real API server alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from agent.adapters import kubernetes_work
+from agent.adapters.kubernetes import Cluster, LocalKubernetes
+from agent.adapters.kubernetes_api import Api
+from agent.adapters.kubernetes_token import GatewayToken
+from agent.core import kube_grants
+from agent.core.events import Answer
+from agent.core.facts import NodeFacts
+from agent.errors import SettingsError
+from tests.integration.lab import wait_for
+from tests.kubernetes.server import RealKubernetes
+from tests.kubernetes.standin import StandIn
+
+Kube = RealKubernetes | StandIn
+JOBS = "/apis/batch/v1/namespaces/default/jobs"
+PODS = "/api/v1/namespaces/default/pods"
+LABELS = {"run.beam.cloud/role": "worker"}
+TIMEOUT_S = 20.0
+
+
+def worker_job(name: str, gpus: int = 1) -> dict[str, Any]:
+    """A worker's Job as far as the adapter looks at it."""
+    container = {"name": "worker", "image": "worker", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+    pod = {"restartPolicy": "OnFailure", "containers": [container]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": LABELS},
+        "spec": {"template": {"metadata": {"labels": LABELS}, "spec": pod}},
+    }
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def now_s(self) -> float:
+        return self.now
+
+
+class Subject:
+    """An adapter on one API, with a clock that the test moves."""
+
+    def __init__(self, api: Kube, kubeconfig: Path | None = None, given: str | None = None) -> None:
+        self.clock = Clock()
+        self.learned: list[str] = []
+        self.api = Api(kubeconfig or api.kubeconfig, self.learned.append)
+        self.token = GatewayToken(self.api, 86_400, 43_200, self.learned.append, self.clock.now_s)
+        self.cluster = Cluster(self.api, self.token, 10, lambda: "this-host", self.clock.now_s)
+        self.kubernetes = LocalKubernetes(*api.address, lambda _: given, self.cluster)
+
+    def node(self) -> NodeFacts:
+        """The node as it is now."""
+        self.clock.now += 11
+        found = self.kubernetes.probe(TIMEOUT_S)
+        assert found.node is not None, found
+        return found.node
+
+    def ready(self) -> Subject:
+        """Until the API answers with the gateway's token: a Role takes a moment to be known to a real server."""
+        wait_for("it answers", lambda: self.kubernetes.probe(TIMEOUT_S).probe.answer is Answer.ANSWERED)
+        return self
+
+
+@pytest.fixture
+def subject(api: Kube) -> Subject:
+    return Subject(api)
+
+
+def test_a_token_is_made_with_a_service_account_and_its_role(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    token = subject.kubernetes.token()
+    assert token is not None
+    assert token in subject.learned, "no log may show it"
+    assert api.ask("GET", JOBS, token=token)[0] == 200
+    assert api.ask("GET", "/api/v1/nodes", token=token)[0] == 403
+    for path, wanted in kube_grants.OBJECTS:
+        code, found = api.ask("GET", f"{path}/{wanted['metadata']['name']}")
+        assert code == 200
+        assert kube_grants.is_as_wanted(found, wanted)
+
+
+def test_a_token_is_renewed_at_half_its_life_and_the_old_one_still_serves(
+    api: Kube, subject: Subject
+) -> None:
+    subject.ready()
+    first, serial = subject.kubernetes.token(), subject.kubernetes.probe(TIMEOUT_S).token_serial
+    subject.clock.now += 43_199
+    assert subject.kubernetes.probe(TIMEOUT_S).token_serial == serial
+    subject.clock.now += 2
+    assert subject.kubernetes.probe(TIMEOUT_S).token_serial == serial + 1
+    second = subject.kubernetes.token()
+    assert second != first
+    assert {api.ask("GET", JOBS, token=token)[0] for token in (first, second)} == {200}
+
+
+def test_a_deleted_service_account_is_made_again_with_a_new_token(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    before = subject.kubernetes.token()
+    path, account = kube_grants.OBJECTS[0]
+    assert api.ask("DELETE", f"{path}/{account['metadata']['name']}")[0] == 200
+    if isinstance(api, StandIn):
+        api.served.revoke_granted()  # which a real server does by itself, after its cache's ten seconds
+    wait_for(
+        "another token that serves",
+        lambda: (
+            subject.kubernetes.probe(TIMEOUT_S).probe.answer is Answer.ANSWERED
+            and subject.kubernetes.token() != before
+        ),
+    )
+
+
+def test_a_role_that_somebody_changed_is_set_right_with_the_next_token(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    path, role = kube_grants.OBJECTS[1]
+    more = {**role, "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]}
+    assert api.ask("PUT", f"{path}/{role['metadata']['name']}", more)[0] == 200
+    subject.clock.now += 43_201
+    subject.ready()
+    assert kube_grants.is_as_wanted(api.ask("GET", f"{path}/{role['metadata']['name']}")[1], role)
+
+
+def test_a_token_that_was_given_is_used_as_it_is(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    given = subject.kubernetes.token()
+    other = Subject(api, given=given).ready()
+    assert other.kubernetes.token() == given
+    assert other.token.granted is None
+    assert other.node().ready
+
+
+def test_the_node_is_read_with_its_troubles(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    api.set_node(gpus=8)
+    assert subject.node() == NodeFacts(gpus_capacity=8, gpus_allocatable=8)
+    api.set_node(gpus=7, ready=False, pressures=("Disk", "PID"))
+    assert subject.node() == NodeFacts(
+        ready=False, pressures=("DiskPressure", "PIDPressure"), gpus_capacity=7, gpus_allocatable=7
+    )
+
+
+def test_the_node_is_read_at_its_interval_and_not_with_each_probe(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    api.set_node(gpus=3)
+    assert subject.kubernetes.probe(TIMEOUT_S).node == NodeFacts(gpus_capacity=1, gpus_allocatable=1)
+    assert subject.node().gpus_allocatable == 3
+
+
+def test_workers_and_the_gpus_they_hold_are_counted(api: Kube, subject: Subject) -> None:
+    api.set_node(gpus=4)
+    subject.ready()
+    for name in ("one", "two"):
+        assert api.ask("POST", JOBS, worker_job(name))[0] == 201
+    wait_for("both hold a GPU", lambda: subject.node().gpus_requested == 2)
+    node = subject.node()
+    assert (node.worker_count, node.container_count, node.gpus_allocatable) == (2, 2, 4)
+
+
+def test_a_cordoned_node_takes_no_pod_until_it_is_uncordoned(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    name = subject.cluster.node_name
+    assert name is not None
+    with subject.api.session(TIMEOUT_S) as session:
+        kubernetes_work.cordon(session, name)
+    assert not subject.node().schedulable
+    assert api.ask("POST", JOBS, worker_job("later"))[0] == 201
+    wait_for("its pod is there", lambda: api.ask("GET", PODS)[1]["items"])
+    assert subject.node().worker_count == 0
+    with subject.api.session(TIMEOUT_S) as session:
+        kubernetes_work.cordon(session, name, is_cordoned=False)
+    wait_for("it got the node", lambda: subject.node().worker_count == 1)
+
+
+@pytest.mark.parametrize("end", [kubernetes_work.evict, kubernetes_work.delete])
+def test_a_worker_pod_is_ended_with_a_grace(api: Kube, subject: Subject, end: Callable[..., Any]) -> None:
+    subject.ready()
+    assert api.ask("POST", JOBS, worker_job("ending"))[0] == 201
+    wait_for("it runs here", lambda: subject.node().worker_count == 1)
+    with subject.api.session(TIMEOUT_S) as session:
+        (pod,) = kubernetes_work.worker_pods(session)
+        end(session, pod, grace_s=7)
+    code, found = api.ask("GET", pod.path)
+    # A real server waits for the kubelet to end the containers; the stand-in has none to wait for.
+    assert code == 404 or found["metadata"]["deletionGracePeriodSeconds"] == 7
+    with subject.api.session(TIMEOUT_S) as session:
+        gone = kubernetes_work.WorkerPod("default", "never-there", "")
+        end(session, gone, grace_s=7)
+
+
+def test_a_frozen_api_is_silent_within_the_time_limit(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    subject.clock.now += 11
+    api.freeze()
+    assert subject.kubernetes.probe(0.5).probe.answer is Answer.SILENT
+    api.thaw()
+    subject.ready()
+
+
+def test_a_login_that_is_no_administrators_is_named(api: Kube, subject: Subject, tmp_path: Path) -> None:
+    subject.ready()
+    config = json.loads(api.kubeconfig.read_text())
+    config["users"][0]["user"] = {"token": subject.kubernetes.token()}
+    weak = tmp_path / "weak"
+    weak.write_text(yaml.safe_dump(config))
+    found = Subject(api, kubeconfig=weak).kubernetes.probe(TIMEOUT_S)
+    assert found.probe.answer is Answer.DENIED
+    assert "BETA9_KUBECONFIG" in found.probe.text
+
+
+def test_a_kubeconfig_that_changes_is_read_again(api: Kube, tmp_path: Path) -> None:
+    path = tmp_path / "changing"
+    path.write_text("no: kubeconfig\n")
+    subject = Subject(api, kubeconfig=path)
+    found = subject.kubernetes.probe(TIMEOUT_S)
+    assert found.probe.answer is Answer.DENIED
+    assert str(path) in found.probe.text
+    path.write_text(api.kubeconfig.read_text())
+    subject.ready()
+
+
+def test_a_kubeconfig_that_is_missing_is_named(api: Kube, tmp_path: Path) -> None:
+    subject = Subject(api, kubeconfig=tmp_path / "missing")
+    with pytest.raises(SettingsError, match="missing"), subject.api.session(1):
+        pass
+
+
+def test_the_manifest_says_what_the_agent_creates() -> None:
+    manifest = Path(__file__).parents[2] / "bootstrap" / "manifests" / "beta9-gateway.yaml"
+    assert list(yaml.safe_load_all(manifest.read_text())) == [wanted for _, wanted in kube_grants.OBJECTS]
