@@ -43,7 +43,7 @@ def _reached(case: Case, host: str, port: int) -> Finding:
     where = str(case.settings.ssh_target) if case.is_ssh else f"{host}:{port}"
     if probe.answer in {Answer.ANSWERED, Answer.UNWELL, Answer.DENIED}:
         return ok(f"{where} answers in {probe.took_s * 1000:.0f} ms", found=(host, port, probe))
-    complaint = case.tunnel.complaint()
+    complaint = case.tunnel.complaint() if case.is_ssh else None
     if complaint is not None:
         return fail(complaint.text, "then run doctor again")
     fix = "check BETA9_GATEWAY_HOST and BETA9_GATEWAY_PORT, and that the gateway runs"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import json
-import ssl
+import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from agent.adapters import probes
+from agent.adapters import kubeconfig, probes
+from agent.adapters.kubernetes_api import Api
 from agent.adapters.probes import Seen
 from agent.core.events import Answer, Probe
+from agent.core.kube_objects import node_facts, pick_node
 from agent.core.trouble import Trouble, TroubleKind
 from agent.core.worker import Purpose
 from agent.doctor.case import Case
@@ -24,22 +24,25 @@ from agent.settings import K3sMode
 PROBE_S = 4.0
 SETTLE_S = 3.0
 """As the agent's own patience (policy.reverse_settle_s): a forward listens within a round trip of the login."""
-NODE_LIMIT_BYTES = 1 << 20
-GPU = "nvidia.com/gpu"
+REACHED = frozenset({Answer.ANSWERED, Answer.DENIED, Answer.UNWELL})
 INSTALL = (
     "install it: docker run --rm --privileged --pid host -v /:/host -v /etc/beta9-worker:/etc/beta9-worker "
     "IMAGE install"
 )
+PLUGIN = (
+    "the device plugin: 'kubectl -n kube-system get pods | grep nvidia-device-plugin', its log, and the RuntimeClass "
+    "'nvidia'"
+)
 
 
-def _listens(case: Case) -> Finding:
-    """Something that speaks TLS and Kubernetes, whatever it says to us."""
+def _k3s(case: Case) -> Finding:
+    """Something that speaks TLS and HTTP, whatever it says to us: no token is sent."""
     settings = case.settings
     if settings.k3s is K3sMode.NONE:
         return skip("BETA9_K3S is none: somebody else sees to it")
     seen = probes.kubernetes((settings.k3s_api.host, settings.k3s_api.port), "", PROBE_S)
-    if seen.probe.answer in {Answer.ANSWERED, Answer.DENIED, Answer.UNWELL}:
-        return ok(f"{settings.k3s_api} answers in {seen.probe.took_s * 1000:.0f} ms", found=seen)
+    if seen.probe.answer in REACHED:
+        return ok(f"{settings.k3s_api} answers in {seen.probe.took_s * 1000:.0f} ms", found=seen.certificate)
     told = f"{settings.k3s_api}: {seen.probe.text}"
     if seen.probe.answer is not Answer.NOT_LISTENING:
         return fail(told, "'systemctl restart k3s', and 'journalctl -u k3s' for why it does not answer")
@@ -48,99 +51,81 @@ def _listens(case: Case) -> Finding:
     return warn(f"no k3s ({told}): the agent joins and offers nothing", INSTALL)
 
 
-def _api(case: Case) -> Finding:
-    """With the very token that the gateway gets, as the gateway asks."""
-    seen: Seen | None = case.found("k3s")
-    if seen is None:
+def _login(case: Case) -> Finding:
+    """With the very token that the gateway gets, or with what the agent makes it by."""
+    if case.found("k3s") is None:
         return skip("no k3s answers")
-    if not (token := _token(case)):
-        return _vouched_for(case)
-    address = (case.settings.k3s_api.host, case.settings.k3s_api.port)
-    probe = probes.kubernetes(address, token, PROBE_S, expect=seen.certificate).probe
+    try:
+        token = case.credentials.k3s_token()
+    except AgentError as error:
+        return fail(str(error), "see the check 'k3s token'")
+    path = kubeconfig.find(case.settings.kubeconfig)
+    if token is None and path is None:
+        return fail(
+            "no token for the gateway, and nothing to make one with",
+            "set BETA9_KUBECONFIG to k3s's own (/etc/rancher/k3s/k3s.yaml), or BETA9_K3S_TOKEN; run as root",
+        )
+    if token is None:
+        return _by_kubeconfig(case, path)
+    api = case.settings.k3s_api
+    probe = probes.kubernetes((api.host, api.port), token, PROBE_S, expect=case.found("k3s")).probe
     if probe.answer is Answer.ANSWERED:
-        return ok("lets the gateway's token list Jobs", found=(seen.certificate, token))
+        return ok("the gateway's token may list Jobs", found=path)
     return fail(
-        f"{case.settings.k3s_api}: {probe.text}",
+        f"{api}: {probe.text}",
         "401: BETA9_K3S_TOKEN is none of this k3s, or has expired; 403: it may not list Jobs in 'default'; else "
         "'journalctl -u k3s'",
     )
 
 
-def _token(case: Case) -> str | None:
+def _by_kubeconfig(case: Case, path: Path | None) -> Finding:
+    assert path is not None  # noqa: S101 - asked before
     try:
-        return case.credentials.k3s_token()
-    except AgentError:  # its own check says why
-        return None
+        with Api(path, case.redactor.add).session(PROBE_S) as session:
+            session.get("/version")
+    except AgentError as error:
+        return fail(str(error), "set BETA9_KUBECONFIG to an administrator's, such as k3s's own; run as root")
+    return ok(f"{path} lets the agent in, which makes the gateway's token by it", found=path)
 
 
-def _vouched_for(case: Case) -> Finding:
-    """Without a token of our own, the running agent knows."""
-    told = (case.running() or {}).get("kubernetes") or {}
-    if told.get("answering"):
-        return ok("answers the running agent, with the token that the gateway gets")
-    if told.get("expected"):
-        return fail(str(told.get("reason")), "'journalctl -u k3s', and the agent's log")
-    return skip("no token given (BETA9_K3S_TOKEN): the agent makes one when it starts")
-
-
-def _gpus(case: Case) -> Finding:
-    """What the device plugin has the node advertise."""
-    allocatable, why = _allocatable(case)
-    if allocatable is None:
-        return skip(f"unknown: {why}")
+def _node(case: Case) -> Finding:
+    """Whether work could start on it, and how many GPUs the device plugin has it advertise."""
+    facts = _node_facts(case)
+    if isinstance(facts, str):
+        return skip(f"unknown: {facts}")
     boards = case.found("nvidia driver") or 0
-    fix = (
-        "'kubectl -n kube-system get pods | grep nvidia-device-plugin' and its log; the RuntimeClass 'nvidia' must be "
-        "there"
-    )
-    if allocatable < boards:
-        return fail(f"the node advertises {allocatable} of {boards} GPUs", fix)
-    return ok(f"the node advertises {allocatable} GPUs")
-
-
-def _allocatable(case: Case) -> tuple[int | None, str]:
-    node = ((case.running() or {}).get("kubernetes") or {}).get("node")
-    if isinstance(node, dict) and isinstance(node.get("gpus_allocatable"), int):
-        return node["gpus_allocatable"], ""
-    found = case.found("k3s api")
-    if found is None:
-        return None, "there is no token to ask k3s with"
-    return _nodes_gpus(case, *found)
-
-
-def _nodes_gpus(case: Case, certificate: str, token: str) -> tuple[int | None, str]:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    api = case.settings.k3s_api
-    connection = http.client.HTTPSConnection(api.host, api.port, timeout=PROBE_S, context=context)
-    try:
-        connection.connect()
-        shown = hashlib.sha256(connection.sock.getpeercert(binary_form=True) or b"").hexdigest()
-        # Signed by nobody we know: it is held against the certificate seen a moment ago.
-        if shown != certificate:
-            return None, "k3s shows another certificate than a moment ago"
-        connection.request("GET", "/api/v1/nodes", headers={"Authorization": f"Bearer {token}"})
-        reply = connection.getresponse()
-        body = reply.read(NODE_LIMIT_BYTES)
-    except (OSError, http.client.HTTPException) as error:
-        return None, f"k3s did not tell ({error})"
-    finally:
-        connection.close()
-    if reply.status != 200:
-        return (
-            None,
-            f"the token may not read nodes ({reply.status}), as it should be; the running agent's can",
+    gpus = int(facts["gpus_allocatable"])
+    wrong = [
+        text
+        for holds, text in ((not facts["ready"], "not Ready"), (not facts["schedulable"], "cordoned"))
+        if holds
+    ]
+    wrong += list(facts["pressures"])
+    if wrong:
+        return fail(
+            f"the node is {', '.join(wrong)}", "'kubectl describe node' says why; 'kubectl uncordon' frees it"
         )
-    return _sum_gpus(body)
+    if gpus < boards:
+        return fail(f"the node advertises {gpus} of {boards} GPUs", PLUGIN)
+    return ok(f"Ready, advertises {gpus} GPUs")
 
 
-def _sum_gpus(body: bytes) -> tuple[int | None, str]:
+def _node_facts(case: Case) -> dict[str, Any] | str:
+    """As /status has them, or why they are not known."""
+    node = ((case.running() or {}).get("kubernetes") or {}).get("node")
+    if isinstance(node, dict):
+        return node
+    path = case.found("k3s login")
+    if path is None:
+        return "there is no kubeconfig to read the node with"
     try:
-        nodes: list[Any] = json.loads(body)["items"]
-        counts = [int(node["status"]["allocatable"].get(GPU, 0)) for node in nodes]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None, "k3s told of its nodes in a way not known here"
-    return sum(counts), ""
+        with Api(path, case.redactor.add).session(PROBE_S) as session:
+            found = pick_node(session.get("/api/v1/nodes")["items"], socket.gethostname())
+    except AgentError as error:
+        return str(error)
+    if found is None:
+        return f"no node is called {socket.gethostname()}, as this machine is"
+    return vars(node_facts(found, ()))
 
 
 def _reverse(case: Case) -> Finding:
@@ -152,17 +137,16 @@ def _reverse(case: Case) -> Finding:
     running = case.running()
     if running is not None:
         return _of_the_agent(running["tunnel"]["reverse"])
-    found = case.found("k3s api")
-    if found is None:
-        return skip("not tried: without a k3s that lets the gateway's token in there is nothing to reach")
+    certificate = case.found("k3s")
+    if certificate is None:
+        return skip("not tried: there is no k3s that answers, so nothing to reach")
     if case.found("login") is None:
         return skip("not tried: 'login' failed")
     address = reverse_address(case)
     if address is None:
         return skip("the machine's id is not known before its first start: set BETA9_MACHINE_ID to try")
-    return _through(
-        case, address, lambda: probes.kubernetes(case.tunnel.probe_socket, found[1], 2.5, found[0]).probe
-    )
+    # No token goes that way: the certificate tells whose k3s it is.
+    return _through(case, address, certificate, lambda: probes.kubernetes(case.tunnel.probe_socket, "", 2.5))
 
 
 def _of_the_agent(reverse: dict[str, Any]) -> Finding:
@@ -174,22 +158,21 @@ def _of_the_agent(reverse: dict[str, Any]) -> Finding:
     )
 
 
-def _through(case: Case, address: str, ask: Callable[[], Probe]) -> Finding:
+def _through(case: Case, address: str, certificate: str, ask: Callable[[], Seen]) -> Finding:
     link = case.tunnel.open_reverse(address)
     if link.ended is not None or not link.logged_in:
         return _not_opened(address, link.ended)
     settled_s = time.monotonic() + SETTLE_S
-    probe = ask()
-    while probe.answer in {Answer.CLOSED, Answer.NOT_LISTENING} and time.monotonic() < settled_s:
+    seen = ask()
+    while seen.probe.answer in {Answer.CLOSED, Answer.NOT_LISTENING} and time.monotonic() < settled_s:
         if case.tunnel.end_of(Purpose.REVERSE) is not None:
             return _not_opened(address, case.tunnel.end_of(Purpose.REVERSE))
         time.sleep(0.1)
-        probe = ask()
-    if probe.answer in {Answer.ANSWERED, Answer.UNWELL}:
-        return ok(
-            f"{address} on the gateway's side leads to this machine's k3s, {probe.took_s * 1000:.0f} ms"
-        )
-    return _not_reached(case, address, probe)
+        seen = ask()
+    if seen.probe.answer in REACHED and seen.certificate == certificate:
+        took_ms = seen.probe.took_s * 1000
+        return ok(f"{address} on the gateway's side leads to this machine's k3s, {took_ms:.0f} ms")
+    return _not_reached(case, address, seen.probe)
 
 
 def _not_opened(address: str, ended: Trouble | None) -> Finding:
@@ -204,9 +187,9 @@ def _not_reached(case: Case, address: str, probe: Probe) -> Finding:
             complaint.text,
             f"the key's permitopen must name {address}:6443; 'beta9-worker authorize' prints the line",
         )
-    if probe.answer is Answer.DENIED:
+    if probe.answer in REACHED:
         return fail(
-            f"{address} answers, and not as this machine's k3s: {probe.text}",
+            f"{address} answers, and not as this machine's k3s",
             "another machine holds that address, or 'GatewayPorts no' let it have everybody's: look at both",
         )
     if probe.answer is Answer.SILENT:
@@ -221,8 +204,8 @@ def _not_reached(case: Case, address: str, probe: Probe) -> Finding:
 
 
 CHECKS = (
-    Check("k3s", _listens),
-    Check("k3s api", _api, ("k3s",)),
-    Check("gpus in k3s", _gpus, ("nvidia driver", "k3s api")),
-    Check("reverse path", _reverse, after=("login", "k3s api")),
+    Check("k3s", _k3s),
+    Check("k3s login", _login, ("k3s",)),
+    Check("k3s node", _node, ("k3s login",), after=("nvidia driver",)),
+    Check("reverse path", _reverse, after=("forward", "login", "k3s")),
 )

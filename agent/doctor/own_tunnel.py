@@ -22,6 +22,7 @@ from agent.settings import Settings
 HOST = "127.0.0.1"
 LOGIN_S = 9.0
 """Less than a check may take, so that this says why."""
+COMPLAINT_S = 1.0
 
 
 @dataclass
@@ -69,10 +70,18 @@ class OwnTunnel:
         """Ask sshd for the reverse address, on a connection of its own. Only after `connect`."""
         return self._log_in(Purpose.REVERSE, address)
 
-    def complaint(self) -> Trouble | None:
-        """What the connection that carries the forwards complained of."""
+    def complaint(self, patience_s: float = COMPLAINT_S) -> Trouble | None:
+        """What the connection that carries the forwards complained of since the last time, and forget it.
+
+        ssh writes it while it closes the forwarded connection: who sees the one may be ahead of the other.
+        """
         link = self._links.get(Purpose.API)
-        return link.said if link else None
+        if link is None:
+            return None
+        with self._changed:
+            self._changed.wait_for(lambda: link.said is not None or link.ended is not None, patience_s)
+            said, link.said = link.said, None
+        return said
 
     def end_of(self, purpose: Purpose) -> Trouble | None:
         """Why a connection ended, None while it lives."""

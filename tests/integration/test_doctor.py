@@ -63,7 +63,7 @@ def visit(agent: AgentProcess, outbound: str, **settings: str) -> Visit:
     assert all(check["fix"] for check in checks.values() if check["verdict"] in {"warn", "fail"}), checks
     secrets = [Path(environment[name]).read_text() for name in ("BETA9_TOKEN_FILE",) if name in environment]
     secrets += [Path(environment["BETA9_SSH_KEY_FILE"]).read_text().splitlines()[2]]
-    secrets += [Path(environment["BETA9_K3S_TOKEN_FILE"]).read_text()]
+    secrets += [Path(agent.environment["BETA9_K3S_TOKEN_FILE"]).read_text()]
     assert not [each for each in secrets if each.strip() in done.stdout + done.stderr]
     return Visit(done, checks)
 
@@ -75,7 +75,7 @@ ALL_OF_IT = (
     "keepalive route",
     "token accepted",
     "k3s",
-    "k3s api",
+    "k3s login",
     "reverse path",
 )
 
@@ -121,7 +121,7 @@ def test_a_broken_tunnel_is_named_and_the_others_still_run(lab: Lab, outbound: s
     seen = visit(agent, outbound)
     assert seen.done.code == 1
     assert "route to the ssh host" in seen.failed()
-    assert seen.verdict("dns", "k3s", "k3s api", "token setting") == ["ok"] * 4
+    assert seen.verdict("dns", "k3s", "k3s login", "token setting") == ["ok"] * 4
     after = ("host key", "login", "forward", "token accepted", "reverse path")
     assert seen.verdict(*after) == ["skip"] * len(after)
     assert "not tried" in seen.checks["login"]["seen"]
@@ -141,6 +141,17 @@ def test_a_host_key_that_differs_is_named(lab: Lab, outbound: str) -> None:
     seen = visit(agent, outbound, BETA9_SSH_KNOWN_HOSTS_FILE="", BETA9_SSH_HOST_KEY_FINGERPRINT=wrong)
     assert seen.failed() & set(ALL_OF_IT) == {"host key"}
     assert lab.sshd.fingerprint in seen.checks["host key"]["seen"]
+
+
+def test_without_a_token_the_kubeconfig_is_tried_and_the_node_looked_at(lab: Lab, outbound: str) -> None:
+    agent = lab.agent()
+    settings = {"BETA9_K3S_TOKEN_FILE": "", "BETA9_KUBECONFIG": str(lab.kubeconfig)}
+    seen = visit(agent, outbound, **settings)
+    assert seen.verdict("k3s login", "k3s node", "reverse path") == ["ok"] * 3, seen.checks
+    lab.kubernetes.set_node(unschedulable=True)
+    seen = visit(agent, outbound, **settings)
+    assert seen.failed() & {"k3s login", "k3s node", "reverse path"} == {"k3s node"}
+    assert "cordoned" in seen.checks["k3s node"]["seen"]
 
 
 def test_gateway_ports_no_is_named_with_the_line_to_change(tmp_path: Path, outbound: str) -> None:
