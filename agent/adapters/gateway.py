@@ -119,7 +119,10 @@ class Gateway:
         return self._post(mine, kind, body, token)
 
     def _post(self, mine: _Call, kind: CallKind, body: dict[str, Any], token: str) -> Outcome:
+        from http.client import HTTPException
+
         import requests
+        from urllib3.exceptions import HTTPError
 
         for attempt in (1, 2):
             session = mine.open()
@@ -137,7 +140,9 @@ class Gateway:
                 if attempt == 1 and used_before and quick and time.monotonic() < mine.deadline_s:
                     continue
                 return _no_answer(self.url, error)
-            except requests.exceptions.RequestException as error:
+            # Garbage from the other side leaves requests as it was met: a header that is no text, a number that
+            # is none. (RequestException is an OSError.)
+            except (OSError, ValueError, HTTPException, HTTPError) as error:
                 mine.drop()
                 return _no_answer(self.url, error)
         raise AssertionError("the second attempt returns")
@@ -220,5 +225,5 @@ def _no_answer(url: str, error: Exception) -> Outcome:
     while isinstance(inner.args[0] if inner.args else None, BaseException):
         inner = inner.args[0]
     reason = getattr(inner, "reason", None) or inner
-    text = str(getattr(reason, "strerror", None) or reason)
+    text = " ".join(str(getattr(reason, "strerror", None) or reason).split())
     return Outcome(OutcomeKind.NO_ANSWER, f"no answer from the gateway at {url}: {text[-200:]}")

@@ -46,6 +46,10 @@ class HttpSession:
     def close(self) -> None:
         """Drop its connections. Only for the thread that uses it."""
         self._session.close()
+        # A connection whose reply could not be read was not given back to the session.
+        for connected in self._sockets:
+            connected.close()
+        self._sockets.clear()
 
     def connected(self, to: socket.socket) -> None:
         """Note a new connection. Raises: ConnectionAbortedError where it was hung up meanwhile."""
