@@ -11,7 +11,7 @@ from typing import Any
 
 from agent.core.backoff import between_s, full_jitter_s
 from agent.core.commands import Command, ProbeApi, ProbeReverse, StartLink, StopLink
-from agent.core.events import Answer, ApiProbed, LinkEnded, LinkLoggedIn, LinkSaid, ReverseProbed
+from agent.core.events import Answer, ApiProbed, LinkEnded, LinkLoggedIn, LinkSaid, Probe, ReverseProbed
 from agent.core.moment import Moment
 from agent.core.trouble import DENIED, Trouble, TroubleKind
 from agent.core.worker import Connection, K3sMode, Link, Phase, Purpose, Worker
@@ -169,6 +169,9 @@ def on_said(worker: Worker, event: LinkSaid, _at: Moment) -> Worker:
     link = worker.link(event.purpose)
     if event.generation != link.generation:
         return worker
+    # What a key may open is settled at the login, so this complaint holds as long as the child; others pass.
+    if link.said is not None and link.said.kind is TroubleKind.PERMIT_OPEN:
+        return worker
     return put(worker, event.purpose, replace(link, said=event.trouble))
 
 
@@ -194,7 +197,7 @@ def on_api_probed(worker: Worker, event: ApiProbed, at: Moment) -> Worker:
     if worker.setup.connection is not Connection.SSH:
         return _direct_unanswered(worker, link, event, at)
     if answer in {Answer.CLOSED, Answer.BEYOND_SILENT}:
-        return _api_beyond(worker, link, event.probe.text, at)
+        return _api_beyond(worker, link, event.probe, at)
     if answer is Answer.NOT_LISTENING and link.phase is Phase.STARTING:
         return replace(worker, api=replace(link, probe_at_s=at.now_s + at.policy.start_probe_s))
     return _doubt(worker, Purpose.API, link, at)
@@ -216,11 +219,14 @@ def _direct_unanswered(worker: Worker, link: Link, event: ApiProbed, at: Moment)
     return _doubt(worker, Purpose.API, link, at)
 
 
-def _api_beyond(worker: Worker, link: Link, text: str, at: Moment) -> Worker:
+def _api_beyond(worker: Worker, link: Link, probe: Probe, at: Moment) -> Worker:
     """The tunnel is well, the gateway behind it is not: wait for it, with jitter, on the same child."""
+    if probe.answer is Answer.CLOSED and link.said is None and link.refusals == 0:
+        # ssh says why on its stderr, which may come after the end of the connection: ask once more, then judge.
+        return replace(worker, api=replace(link, refusals=1, probe_at_s=at.now_s + at.policy.start_probe_s))
     pause = full_jitter_s(link.refusals, at.policy.probe_retry_s, at.policy.outage_cap_s, at.jitter)
     trouble = link.said or Trouble(
-        TroubleKind.TARGET, text or "the gateway does not answer behind the tunnel"
+        TroubleKind.TARGET, probe.text or "the gateway does not answer behind the tunnel"
     )
     link = replace(
         link,
@@ -246,6 +252,9 @@ def on_reverse_probed(worker: Worker, event: ReverseProbed, at: Moment) -> Worke
     answer = event.probe.answer
     link = replace(link, probing=False)
     if answer in {Answer.ANSWERED, Answer.UNWELL}:
+        if link.logged_in_at_s is None:
+            # Not by our forward: a session of before, or another machine, still holds the address.
+            return replace(worker, reverse=replace(link, probe_at_s=at.now_s + at.policy.start_probe_s))
         return replace(
             worker,
             path_verified=True,
