@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -135,8 +136,8 @@ def wire() -> Iterator[Wire]:
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    near = Place(f"b9near{os.getpid()}", NEAR_ADDRESS)
-    far = Place(f"b9far{os.getpid()}", FAR_ADDRESS)
+    tag = secrets.token_hex(4)
+    near, far = Place(f"near-{tag}", NEAR_ADDRESS), Place(f"far-{tag}", FAR_ADDRESS)
     with ExitStack() as stack:
         for place in (near, far):
             run(["ip", "netns", "add", place.name], timeout_s=20)
