@@ -52,8 +52,9 @@ class Row:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     given = _arguments(argv)
+    load = os.getloadavg()[0]
     if given.modules:
-        show([imports_row(given.python, [name], given.runs) for name in given.modules])
+        show([imports_row(given.python, [name], given.runs) for name in given.modules], load)
         return 0
     rows = [imports_row(sys.executable, ["agent.cli", "agent.start", "requests"], given.runs)]
     with tempfile.TemporaryDirectory(prefix="beta9-bench-") as place, laboratory(Path(place)) as lab:
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows.append(wiped_row(lab, agent, given.runs))
         agent.stop()
         rows += idle_rows(lab.ready_agent(), given.idle)
-    show(rows)
+    show(rows, load)
     return 0
 
 
@@ -99,7 +100,7 @@ def imports_row(python: str, modules: list[str], runs: int) -> Row:
         "of which imports" if ours else f"import {modules[0]}",
         f"{seconds:.2f} s, {mib:.0f} MiB",
         "≤ 0.35 s" if ours else "",
-        f"{', '.join(modules)}; median of {runs}",
+        f"{', '.join(modules)}; median of {runs}, {_range([each[0] for each in told])}",
     )
 
 
@@ -113,12 +114,12 @@ def _import_once(python: str, modules: list[str]) -> tuple[float, float]:
 
 def start_row(lab: Lab, runs: int) -> Row:
     """From starting the process to the first accepted keepalive, on the gateway's own clock."""
-    took_s = sorted(_start_once(lab) for _ in range(runs))
+    took_s = [_start_once(lab) for _ in range(runs)]
     return Row(
         "start to ready",
         f"{statistics.median(took_s):.2f} s",
         "≤ 1.2 s",
-        f"process start to first accepted keepalive; median of {runs}, {took_s[0]:.2f} to {took_s[-1]:.2f}",
+        f"process start to first accepted keepalive; median of {runs}, {_range(took_s)}",
     )
 
 
@@ -243,9 +244,14 @@ def _pss_mib(pid: int) -> float:
 # --- Showing ---------------------------------------------------------------------------------------------
 
 
-def show(rows: list[Row]) -> None:
+def _range(seconds: list[float]) -> str:
+    return f"{min(seconds):.2f} to {max(seconds):.2f}"
+
+
+def show(rows: list[Row], load: float) -> None:
     """Print the table, under what it was measured on."""
-    print(f"{_processor()}, {os.cpu_count()} cores, Python {sys.version.split()[0]}\n")
+    python = f"Python {sys.version.split()[0]}"
+    print(f"{_processor()}, {os.cpu_count()} cores, {python}; load {load:.1f} before\n")
     head = Row("", "measured", "target")
     wide = [max(len(getattr(row, name)) for row in [head, *rows]) for name in ("what", "measured", "target")]
     for row in [head, *rows]:
