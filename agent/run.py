@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -250,6 +249,7 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         version=__version__,
     )
 
+
 def _mints_tokens(settings: Settings) -> bool:
     """Whether the gateway's token can be made here; with BETA9_K3S=none this machine's k3s is left alone."""
     return settings.k3s is not K3sMode.NONE and kubeconfig.find(settings.kubeconfig) is not None
@@ -265,7 +265,6 @@ def make_kubernetes(settings: Settings, credentials: Credentials) -> LocalKubern
             settings.kubeconfig, policy.kube_token_s, policy.kube_renew_s, policy.node_interval_s, learned
         )
     return LocalKubernetes(api.host, api.port, credentials.k3s_token, cluster)
-
 
 
 def make_forwards(settings: Settings, setup: Setup, sockets: tuple[Path, ...]) -> ssh.Forwards:
@@ -301,15 +300,3 @@ def wait_for_lock(state: StateDir, conflict_s: float) -> None:
                 f"another agent (pid {holder}) holds {state.path}; stop it, or give this one its own BETA9_STATE_DIR"
             )
         pause.wait(0.2)
-
-
-def private_directory(state: StateDir) -> Path:
-    """Where sockets and private copies go. Raises: TransientError where not even that can be made."""
-    try:
-        return state.run_dir()
-    except TransientError as error:
-        # The state disk is full or read-only: sockets need a directory, not that disk.
-        try:
-            return Path(tempfile.mkdtemp(prefix="beta9-worker-"))
-        except OSError as second:
-            raise TransientError(f"{error}; nor a temporary one: {second}") from second
