@@ -50,6 +50,8 @@ def _driver(case: Case) -> Finding:
     except CommandFailed as error:
         return fail(f"nvidia-smi: {_first_line(error.stdout or error.stderr) or error}", fix)
     listed = [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
+    if not listed:
+        return fail("nvidia-smi lists no GPU", fix)
     names = ", ".join(sorted({re.sub(r"^GPU \d+: | \(UUID.*", "", line) for line in listed}))
     seen = f"{len(listed)} × {names}, driver {_driver_version()}"  # noqa: RUF001 - as people write it
     on_bus = case.found("gpu")
@@ -58,7 +60,7 @@ def _driver(case: Case) -> Finding:
             f"{seen}, but {on_bus} on the PCI bus",
             "a board has fallen off: see 'dmesg | grep -i xid', reboot, and tell the cloud if it stays away",
         )
-    return ok(seen, found=len(listed)) if listed else fail("nvidia-smi lists no GPU", fix)
+    return ok(seen, found=len(listed))
 
 
 def _driver_version() -> str:

@@ -14,6 +14,7 @@ from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.errors import HostKeyError, TransientError
 
 CONNECT_S = 5.0
+UNKNOWN = "look at sshd's log on the gateway's host; docs/troubleshooting.md explains the texts"
 _NO_TUNNEL = "there is no SSH tunnel to look at"
 
 
@@ -118,9 +119,15 @@ def _session(case: Case) -> Finding:
 
 
 def _told(trouble: Trouble) -> tuple[str, str]:
-    """What ssh said, and what the table of its texts says to do."""
-    said, bracket, fix = trouble.text.partition(" (")
-    return (said, fix.removesuffix(")")) if bracket and fix.endswith(")") else (trouble.text, "")
+    """What ssh said, and what to do: the last bracket of the text (see core/ssh_stderr.py)."""
+    text = trouble.text
+    depth = 0
+    for place in range(len(text) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(text[place], 0)
+        if depth == 0:
+            break
+    said = text[:place].rstrip()
+    return (said, text[place + 1 : -1]) if text.endswith(")") and said else (text, UNKNOWN)
 
 
 def _outbound(case: Case) -> Finding:

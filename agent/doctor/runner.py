@@ -67,7 +67,7 @@ class _Run:
         try:
             finding = check.look(self._case)
         except AgentError as error:
-            finding = fail(str(error), "")
+            finding = fail(str(error), "the text says what to do; docs/troubleshooting.md explains it")
         except Exception as error:  # noqa: BLE001 - the top of a thread: it becomes the check's finding
             finding = fail(
                 f"could not be looked at: {error!r}", "this is a bug in the check; please report it"
