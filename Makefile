@@ -3,7 +3,7 @@ PY := .venv/bin/python
 ONCE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all faults check format bench lock clean
+.PHONY: help setup demo test test-all test-kubernetes kubernetes-server faults check format bench lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,9 +16,14 @@ demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: s
 test: .venv/dev ## Unit, contract and integration tests that any host can run
 	@$(PY) -m pytest -q -m "not fault and not kubernetes and not gpu"
 
-test-all: .venv/all ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
+test-all: .venv/all .build/kubernetes-server ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
 	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q --timeout 600 tests/unit/test_simulation.py
 	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
+
+test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
+	@$(PY) -m pytest -q -m kubernetes $(if $(CI),--forbid-skips) tests/kubernetes
+
+kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
 
 faults: .venv/all ## Run the fault table and print it
 	@$(PY) -m scripts.faults
@@ -47,3 +52,6 @@ clean: ## Remove what the other targets made
 .venv/runtime .venv/dev .venv/all: requirements/runtime.lock requirements/dev.lock requirements/uv.lock scripts/setup.sh
 	@scripts/setup.sh $(@F)
 	@touch $@
+
+.build/kubernetes-server: $(wildcard tests/kubernetes/apiserver/*) scripts/kubernetes_server.sh | .venv/dev
+	@scripts/kubernetes_server.sh $@

@@ -11,7 +11,7 @@ set -Eeuo pipefail
 # command:package of Debian and Ubuntu; a command that is there needs no package
 RUNTIME=(ssh:openssh-client sshd:openssh-server openssl:openssl setpriv:util-linux)
 TESTS=(faketime:faketime)
-ALL=(ip:iproute2 iptables:iptables)
+ALL=(ip:iproute2 iptables:iptables etcd:etcd-server)
 
 main() {
     local level=${1:?runtime, dev or all}

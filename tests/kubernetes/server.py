@@ -168,6 +168,7 @@ class RealKubernetes:
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
             "anonymous-auth": "false",
+            "allow-privileged": "true",  # a worker pod is; k3s allows it, too
             # It would publish its own address as a service's, and takes no loopback address for that.
             "endpoint-reconciler-type": "none",
         }
