@@ -26,8 +26,7 @@ class Narrator:
     """The latest states with the moment they began and why, for `/status`."""
 
     def tell(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
-        """Called after every step."""
-        self._state(before, after, now_s)
+        """Called after every step. The state comes last: a cause is read before what it led to."""
         for purpose in Purpose:
             self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
         self._registration(before, after)
@@ -37,6 +36,7 @@ class Narrator:
             self._call(event, before, now_s)
         if isinstance(event, FactsRead):
             self._gpus(before, after)
+        self._state(before, after, now_s)
 
     def _state(self, before: Worker, after: Worker, now_s: float) -> None:
         if before.state is after.state:
