@@ -121,6 +121,11 @@ def test_fault_38_sigterm_in_every_state(lab: Lab, tell: Tell) -> None:
     lab.gateway.clear_faults()
 
     agent = lab.ready_agent()
+    lab.gateway.set_fault("database_down")
+    stop("READY, the gateway refuses", agent)
+    lab.gateway.clear_faults()
+
+    agent = lab.ready_agent()
     lab.sshd.stop()
     wait_for_state(agent, "CONNECTING", "BACKOFF")
     stop("BACKOFF, registered", agent)
