@@ -137,7 +137,7 @@ def _agent(case: Case) -> Finding:
                 f"{case.settings.status_addr} answers {reply.status}, and not as an agent does",
                 "give the agent another BETA9_STATUS_ADDR",
             )
-        return skip(f"none runs here (nothing answers at {case.settings.status_addr})")
+        return skip(reply.problem)
     seen = f"{running['state']} for {running['since_s']:.0f} s"
     if running["state"] != "READY":
         why = running["gateway"]["last_error"] or running["tunnel"]["forward"]["reason"] or "no reason given"

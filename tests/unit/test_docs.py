@@ -108,6 +108,16 @@ def test_every_reason_in_logs_and_metrics_is_in_the_guide() -> None:
     assert {reason for reason in reasons if f"`{reason}`" not in guide} == set()
 
 
+def test_every_check_of_the_doctor_is_in_the_guide() -> None:
+    from agent.commands.doctor import _groups
+    from agent.settings import Connection
+
+    guide = GUIDE.read_text(encoding="utf-8")
+    rows = {row.split("|")[1].strip(): row for row in guide.splitlines() if row.startswith("| ")}
+    for group, checks in _groups(Connection.SSH).items():
+        assert [check.name for check in checks if f"`{check.name}`" not in rows[group]] == []
+
+
 def test_the_collection_is_not_empty() -> None:
     found = texts()
     assert len(found) > 150
