@@ -164,7 +164,9 @@ class Show:
         print(list_text(gateway.machines(), time.time()))
         if not self.once:
             print("It stays until Ctrl-C. In a second terminal:")
-            print(f"  BETA9_STATUS_ADDR={settings['BETA9_STATUS_ADDR']} .venv/bin/beta9-worker status --watch")
+            print(
+                f"  BETA9_STATUS_ADDR={settings['BETA9_STATUS_ADDR']} .venv/bin/beta9-worker status --watch"
+            )
             print(
                 "  pkill -KILL -f 'ssh .*probe0.sock'        # pull the plug, and watch it come back\n",
                 flush=True,
