@@ -200,7 +200,7 @@ def test_fault_41_stopped_longer_than_the_lease(tmp_path: Path, tell: Tell) -> N
         assert why == ["REGISTERING", "READY"]
     tell(
         "notices the expiry, registers again",
-        f"ready {took_s:.1f} s after it was continued, one registration",
+        f"ready {took_s * 1000:.0f} ms after it was continued, one registration",
         took_s,
     )
 
@@ -331,9 +331,17 @@ def test_fault_43_state_disk_full(lab: Lab, tell: Tell, short_directory: Path) -
         degraded = agent.status()["degraded"]
         assert [text for text in degraded if "disk is full" in text]
         assert agent.stop() == 0
+
+        # Nor does a disk that the kernel made read-only keep the machine away.
+        subprocess.run(["mount", "-o", "remount,ro", str(state)], check=True)
+        agent.start()
+        agent.wait_back()
+        assert [text for text in agent.status()["degraded"] if "going on without" in text]
+        assert agent.stop() == 0
     tell(
         "keepalives go on; degraded in /status and metrics",
-        f"degraded after {noticed_s:.1f} s, keepalives and a reconnect as before; started on the full disk, too",
+        f"degraded after {noticed_s:.1f} s, keepalives and a reconnect as before; started on the full disk, "
+        "and on a read-only one, too",
         time.monotonic() - began_s,
     )
 
@@ -534,6 +542,6 @@ def test_fault_49_two_agents_one_state_directory(lab: Lab, tell: Tell) -> None:
         third.stop()
     tell(
         "the second exits 78 naming the first's pid",
-        f"exit 78 after {took_s:.1f} s naming pid; one that waits while the first leaves takes its place",
+        f"exit 78 after {took_s:.1f} s naming it; one that waits while the first leaves takes its place",
         took_s,
     )
