@@ -183,7 +183,7 @@ def test_fault_63_secret_search(lab: Lab, tell: Tell) -> None:
         ("status", "--json"),
         ("status",),
         ("run", "--dry-run", "--env-file", os.devnull),
-        ("doctor", "--json"),
+        ("doctor", "--json", "--outbound", "127.0.0.1:1"),
     ):
         ended = run_agent(agent.environment, *words)
         assert "Traceback" not in ended.stderr, ended.stderr
