@@ -5,6 +5,7 @@ The shape is fixed by the project's interface; scripts outside it read this.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from agent.core import offer
@@ -19,81 +20,27 @@ def status(
     worker: Worker, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The whole status as a JSON object; `now_s` on the clock that the worker's moments are on."""
-    setup, lease, registration = worker.setup, worker.lease, worker.registration
-    has = offer.capacity(worker)
+    promise = worker.registration.promise
     return {
-        "machine_id": setup.machine_id,
-        "pool": setup.pool_name,
+        "machine_id": worker.setup.machine_id,
+        "pool": worker.setup.pool_name,
         "state": worker.state.value,
         "since_s": _age(worker.since_s, now_s),
-        "gateway": {
-            "url": gateway_url,
-            "last_ok_s": _age(_latest(worker), now_s),
-            "last_error": worker.last_error or worker.gateway_trouble,
-            "last_error_s": _age(worker.last_error_at_s, now_s),
-        },
-        "tunnel": {
-            "connection": setup.connection.value,
-            "up": worker.api.phase is Phase.UP,
-            "generation": worker.api.generation,
-            "restarts": sum(count for _, count in worker.api.restarts),
-            "forward": _link(worker.api, gateway_url),
-            "reverse": _link(worker.reverse, worker.address, worker.detour),
-            "data": _link(worker.data, None) if setup.data else None,
-        },
+        "gateway": _gateway(worker, now_s, gateway_url),
+        "tunnel": _tunnel(worker, gateway_url),
         "registration": {
-            "hostname": registration.promise.hostname if registration.promise else None,
-            "times": registration.times,
+            "hostname": promise.hostname if promise else None,
+            "times": worker.registration.times,
         },
-        "keepalive": {
-            "last_ok_s": _age(lease.last_ok_s, now_s),
-            "ttl_s": max(0.0, round(lease.expires_at_s - now_s, 1))
-            if lease.expires_at_s is not None
-            else None,
-            "interval_s": policy.keepalive_interval_s,
-            "failures": lease.failures,
-        },
-        "capacity": {
-            "cpu_millicores": has.cpu_millicores,
-            "memory_mib": has.memory_mib,
-            "gpu_count": has.gpu_count,
-            "free_gpu_count": has.free_gpu_count,
-            "offered": _offered(worker),
-            "reason": worker.offer.reason,
-        },
-        "kubernetes": {
-            "expected": worker.kube.expected,
-            "answering": worker.kube.answering,
-            "reason": worker.kube.trouble or worker.kube.node_trouble,
-            "token_serial": worker.kube.token_serial,
-            "node": _node(worker),
-        },
-        "placement": {
-            "keepalives_go": lease.ready and lease.failures == 0,
-            "work_can_be_placed": lease.ready and _offered(worker) and worker.offer.offered,
-            "reason": _unplaceable(worker),
-        },
-        "gpus": [
-            {
-                "uuid": gpu.uuid,
-                "name": gpu.name,
-                "healthy": gpu.healthy,
-                "reason": gpu.reason,
-                "utilization_pct": gpu.utilization_pct,
-                "memory_used_mib": gpu.memory_used_mib,
-                "memory_total_mib": gpu.memory_total_mib,
-                "temperature_c": gpu.temperature_c,
-            }
-            for gpu in worker.gpus.gpus
-        ],
+        "keepalive": _keepalive(worker, now_s, policy),
+        "capacity": _capacity(worker),
+        "kubernetes": _kubernetes(worker),
+        "placement": _placement(worker),
+        "gpus": [asdict(gpu) for gpu in worker.gpus.gpus],
         "interruption": None,
-        "version": setup.version,
+        "version": worker.setup.version,
         "degraded": [*degraded, *_degraded(worker)],
-        "counters": {
-            "keepalives": {"ok": lease.oks, "failed": lease.failed},
-            "registrations": {"ok": registration.times, "failed": registration.failures},
-            "tunnel_restarts": _restarts(worker),
-        },
+        "counters": _counters(worker),
         "probes": {
             "forward_s": worker.api.probe_s,
             "reverse_s": worker.reverse.probe_s,
@@ -106,6 +53,75 @@ def is_ready(worker: Worker, now_s: float) -> bool:
     """READY, with a keepalive inside the lease."""
     expires_at_s = worker.lease.expires_at_s
     return worker.state.value == "READY" and expires_at_s is not None and now_s < expires_at_s
+
+
+def _gateway(worker: Worker, now_s: float, url: str) -> dict[str, Any]:
+    return {
+        "url": url,
+        "last_ok_s": _age(_latest(worker), now_s),
+        "last_error": worker.last_error or worker.gateway_trouble,
+        "last_error_s": _age(worker.last_error_at_s, now_s),
+    }
+
+
+def _tunnel(worker: Worker, gateway_url: str) -> dict[str, Any]:
+    return {
+        "connection": worker.setup.connection.value,
+        "up": worker.api.phase is Phase.UP,
+        "generation": worker.api.generation,
+        "restarts": sum(count for _, count in worker.api.restarts),
+        "forward": _link(worker.api, gateway_url),
+        "reverse": _link(worker.reverse, worker.address, worker.detour),
+        "data": _link(worker.data, None) if worker.setup.data else None,
+    }
+
+
+def _keepalive(worker: Worker, now_s: float, policy: Policy) -> dict[str, Any]:
+    lease = worker.lease
+    left_s = None if lease.expires_at_s is None else max(0.0, round(lease.expires_at_s - now_s, 1))
+    return {
+        "last_ok_s": _age(lease.last_ok_s, now_s),
+        "ttl_s": left_s,
+        "interval_s": policy.keepalive_interval_s,
+        "failures": lease.failures,
+    }
+
+
+def _capacity(worker: Worker) -> dict[str, Any]:
+    return {
+        **asdict(offer.capacity(worker)),
+        "offered": _offered(worker),
+        "reason": worker.offer.reason,
+    }
+
+
+def _kubernetes(worker: Worker) -> dict[str, Any]:
+    kube = worker.kube
+    return {
+        "expected": kube.expected,
+        "answering": kube.answering,
+        "reason": kube.trouble or kube.node_trouble,
+        "token_serial": kube.token_serial,
+        "node": _node(worker),
+    }
+
+
+def _placement(worker: Worker) -> dict[str, Any]:
+    lease = worker.lease
+    return {
+        "keepalives_go": lease.ready and lease.failures == 0,
+        "work_can_be_placed": lease.ready and _offered(worker) and worker.offer.offered,
+        "reason": _unplaceable(worker),
+    }
+
+
+def _counters(worker: Worker) -> dict[str, Any]:
+    lease, registration = worker.lease, worker.registration
+    return {
+        "keepalives": {"ok": lease.oks, "failed": lease.failed},
+        "registrations": {"ok": registration.times, "failed": registration.failures},
+        "tunnel_restarts": _restarts(worker),
+    }
 
 
 def _offered(worker: Worker) -> bool:
