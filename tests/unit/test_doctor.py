@@ -1,27 +1,21 @@
-"""The doctor's parts: how checks are run, and what each makes of what it sees. No network, no sleeping."""
+"""How the doctor runs its checks: side by side, in order of need, none for too long."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent.commands import doctor
-from agent.core.events import Answer, Probe
-from agent.core.trouble import Trouble, TroubleKind
 from agent.doctor import gateway, gpu, kubernetes, machine, network
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, Verdict, fail, ok, skip, warn
 from agent.doctor.runner import run_checks
 from agent.errors import TransientError
-from agent.settings import Connection, examine
+from agent.settings import Connection
+from tests.unit.doctor_cases import Make, made_in, outcomes
 
 GROUPS = {
     "machine": machine.CHECKS,
@@ -33,34 +27,12 @@ GROUPS = {
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Any]:
-    """Cases of the given settings; each leaves nothing."""
-    cases: list[Case] = []
-
-    def make(**environ: str) -> Case:
-        base = {
-            "BETA9_STATUS_ADDR": "127.0.0.1:1",
-            "BETA9_STATE_DIR": str(tmp_path),
-            "BETA9_INTERRUPTION": "none",
-        }
-        settings, problems = examine({}, base | environ, directory=tmp_path, etc=tmp_path)
-        cases.append(Case(settings, problems, "127.0.0.1:1"))
-        return cases[-1]
-
-    yield make
-    for case in cases:
-        case.close()
-        assert not case.directory.exists()
+def made(tmp_path: Path) -> Iterator[Make]:
+    """Makes cases."""
+    yield from made_in(tmp_path)
 
 
-def outcomes(checks: list[Check], case: Case, limit_s: float = 30) -> dict[str, Finding]:
-    return {result.name: result.finding for result in run_checks({"test": checks}, case, limit_s)}
-
-
-# --- Running ----------------------------------------------------------------------------------------------
-
-
-def test_what_needs_a_failed_check_is_not_tried_and_neither_is_what_needs_that(made: Any) -> None:
+def test_what_needs_a_failed_check_is_not_tried_and_neither_is_what_needs_that(made: Make) -> None:
     checks = [
         Check("last", lambda _: ok("never"), ("second",)),
         Check("second", lambda _: ok("never"), ("first",)),
@@ -77,12 +49,12 @@ def test_what_needs_a_failed_check_is_not_tried_and_neither_is_what_needs_that(m
     assert found["last"].seen == found["second"].seen == "not tried: 'first' failed"
 
 
-def test_results_keep_the_order_of_the_table_and_their_group(made: Any) -> None:
+def test_results_keep_the_order_of_the_table_and_their_group(made: Make) -> None:
     groups = {"a": [Check("z", lambda _: ok(""), ("y",))], "b": [Check("y", lambda _: ok(""))]}
     assert [(r.group, r.name) for r in run_checks(groups, made())] == [("a", "z"), ("b", "y")]
 
 
-def test_what_a_check_finds_is_there_for_the_next_and_a_warning_does_not_stop_it(made: Any) -> None:
+def test_what_a_check_finds_is_there_for_the_next_and_a_warning_does_not_stop_it(made: Make) -> None:
     checks = [
         Check("first", lambda _: warn("hm", "look", found=7)),
         Check("second", lambda case: ok(str(case.found("first"))), ("first",)),
@@ -90,7 +62,7 @@ def test_what_a_check_finds_is_there_for_the_next_and_a_warning_does_not_stop_it
     assert outcomes(checks, made())["second"].seen == "7"
 
 
-def test_checks_run_side_by_side(made: Any) -> None:
+def test_checks_run_side_by_side(made: Make) -> None:
     together = threading.Barrier(3)
 
     def look(_: Case) -> Finding:
@@ -101,7 +73,7 @@ def test_checks_run_side_by_side(made: Any) -> None:
     assert {each.verdict for each in found.values()} == {Verdict.OK}
 
 
-def test_what_is_only_waited_for_may_fail(made: Any) -> None:
+def test_what_is_only_waited_for_may_fail(made: Make) -> None:
     order: list[str] = []
 
     def noted(name: str, finding: Finding) -> Finding:
@@ -116,7 +88,7 @@ def test_what_is_only_waited_for_may_fail(made: Any) -> None:
     assert order == ["first", "second"]
 
 
-def test_a_check_that_hangs_has_failed_and_the_others_are_done(made: Any) -> None:
+def test_a_check_that_hangs_has_failed_and_the_others_are_done(made: Make) -> None:
     release = threading.Event()
     checks = [
         Check("hangs", lambda _: ok(f"too late: {release.wait(60)}")),
@@ -131,7 +103,7 @@ def test_a_check_that_hangs_has_failed_and_the_others_are_done(made: Any) -> Non
 
 
 @pytest.mark.parametrize("error", [TransientError("out of descriptors"), RuntimeError("a bug")])
-def test_a_check_that_breaks_has_failed_and_says_with_what(made: Any, error: Exception) -> None:
+def test_a_check_that_breaks_has_failed_and_says_with_what(made: Make, error: Exception) -> None:
     def look(_: Case) -> Finding:
         raise error
 
@@ -157,207 +129,6 @@ def test_no_check_waits_for_itself_in_the_end(connection: Connection) -> None:
         assert free, left
         for name in free:
             del left[name]
-
-
-# --- Looking ----------------------------------------------------------------------------------------------
-
-
-def test_incomplete_settings_are_one_failed_check_and_no_crash(made: Any) -> None:
-    case = made(BETA9_SSH_PORT="none")
-    found = outcomes([check for check in machine.CHECKS if check.name in {"settings", "token setting"}], case)
-    assert found["settings"].verdict is Verdict.FAIL
-    assert "BETA9_TOKEN" in found["settings"].seen
-    assert "BETA9_SSH_PORT" in found["settings"].seen
-    assert found["token setting"].verdict is Verdict.SKIP
-
-
-def test_a_secret_is_looked_at_and_never_shown(made: Any) -> None:
-    secret = "a-token-of-this-very-test"
-    case = made(BETA9_TOKEN=secret)
-    found = outcomes([check for check in machine.CHECKS if check.name == "token setting"], case)
-    assert found["token setting"].verdict is Verdict.OK
-    assert secret not in found["token setting"].seen
-    assert secret not in case.redactor.clean(f"it was {secret}")
-
-
-@pytest.mark.parametrize(
-    ("skew_s", "verdict", "said"),
-    [
-        (0.4, Verdict.OK, "0 s"),
-        (-5, Verdict.OK, "5 s"),
-        (30, Verdict.WARN, "30 s ahead of"),
-        (-30, Verdict.WARN, "30 s behind"),
-        (3600, Verdict.FAIL, "3600 s ahead of"),
-    ],
-)
-def test_clocks_that_differ(skew_s: float, verdict: Verdict, said: str) -> None:
-    found = gateway._judge_skew(skew_s)
-    assert (found.verdict, said in found.seen) == (verdict, True)
-
-
-@pytest.mark.parametrize(("behind_s", "verdict"), [(0, "ok"), (600, "fail")])
-def test_the_clock_is_read_off_the_gateway_s_answer(made: Any, behind_s: int, verdict: str) -> None:
-    class Answers(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response_only(200)
-            then = datetime.now(timezone.utc) - timedelta(seconds=behind_s)
-            self.send_header("Date", format_datetime(then, usegmt=True))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            """Keep quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    case = made()
-    case.tell("forward", ("127.0.0.1", server.server_port, Probe(Answer.ANSWERED)))
-    try:
-        assert gateway._clock(case).verdict.value == verdict
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def test_what_ssh_says_is_parted_from_what_to_do() -> None:
-    trouble = Trouble(TroubleKind.AUTH, "ssh: Permission denied (publickey). (put the line there)")
-    assert network._told(trouble) == ("ssh: Permission denied (publickey).", "put the line there")
-    nested = Trouble(TroubleKind.KEY_FILE, "ssh: Load key (check it (readable))")
-    assert network._told(nested) == ("ssh: Load key", "check it (readable)")
-    assert network._told(Trouble(TroubleKind.EXITED, "ssh ended")) == ("ssh ended", network.UNKNOWN)
-
-
-def program(directory: Path, name: str, text: str) -> None:
-    path = directory / name
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-
-
-LISTED = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\nGPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-2)"
-
-
-@pytest.mark.parametrize(
-    ("on_bus", "script", "verdict", "said"),
-    [
-        (2, f"echo '{LISTED}'", "ok", "2 × NVIDIA H100 80GB HBM3"),  # noqa: RUF001 - as people write it
-        (8, f"echo '{LISTED}'", "fail", "but 8 on the PCI bus"),
-        (
-            1,
-            "echo 'NVIDIA-SMI has failed because it could not communicate'; exit 9",
-            "fail",
-            "could not communicate",
-        ),
-        (1, "true", "fail", "lists no GPU"),
-    ],
-)
-def test_the_driver_is_judged_by_what_nvidia_smi_lists(  # noqa: PLR0917 - pytest gives them by name
-    made: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    on_bus: int,
-    script: str,
-    verdict: str,
-    said: str,
-) -> None:
-    """The program stands in for NVIDIA's, with the words of the real one."""
-    program(tmp_path, "nvidia-smi", script)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    case = made()
-    case.tell("gpu", on_bus)
-    found = gpu._driver(case)
-    assert (found.verdict.value, said in found.seen) == (verdict, True), found
-
-
-def test_nvidia_boards_are_told_from_other_devices_on_the_bus(
-    tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The kernel's files as on a machine with one H100, its NVSwitch bridge and another maker's display."""
-    for name, vendor, kind in (
-        ("0000:01:00.0", "0x10de", "0x030200"),
-        ("0000:02:00.0", "0x10de", "0x068000"),
-        ("0000:03:00.0", "0x1a03", "0x030000"),
-    ):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "vendor").write_text(vendor + "\n")
-        (tmp_path / name / "class").write_text(kind + "\n")
-    monkeypatch.setattr(gpu, "PCI", tmp_path)
-    assert gpu._boards(made()).found == 1
-
-
-@pytest.mark.parametrize(
-    ("node", "boards", "verdict", "said"),
-    [
-        (
-            {"ready": True, "schedulable": True, "pressures": [], "gpus_allocatable": 8},
-            8,
-            "ok",
-            "advertises 8 GPUs",
-        ),
-        ({"ready": True, "schedulable": True, "pressures": [], "gpus_allocatable": 7}, 8, "fail", "7 of 8"),
-        (
-            {"ready": False, "schedulable": True, "pressures": [], "gpus_allocatable": 0},
-            0,
-            "fail",
-            "not Ready",
-        ),
-        (
-            {"ready": True, "schedulable": False, "pressures": ["DiskPressure"], "gpus_allocatable": 0},
-            0,
-            "fail",
-            "cordoned, DiskPressure",
-        ),
-        (None, 0, "skip", "no kubeconfig"),
-    ],
-)
-def test_the_node_is_judged_by_what_the_running_agent_knows(
-    made: Any, node: dict[str, Any] | None, boards: int, verdict: str, said: str
-) -> None:
-    case = made()
-    case._running, case._asked = {"kubernetes": {"node": node}}, True
-    case.tell("nvidia driver", boards)
-    found = kubernetes._node(case)
-    assert (found.verdict.value, said in found.seen) == (verdict, True), found
-
-
-@pytest.mark.parametrize(
-    ("state", "offered", "verdict"),
-    [("READY", True, "ok"), ("READY", False, "warn"), ("BACKOFF", False, "fail")],
-)
-def test_a_running_agent_is_judged_by_its_own_word(
-    made: Any, state: str, offered: bool, verdict: str
-) -> None:
-    case = made()
-    case._asked = True
-    case._running = {
-        "state": state,
-        "since_s": 3,
-        "gateway": {"last_error": "refused"},
-        "tunnel": {"forward": {"reason": None}},
-        "capacity": {"offered": offered, "reason": "k3s does not listen"},
-    }
-    found = gateway._agent(case)
-    assert found.verdict.value == verdict
-    assert bool(found.fix) is (verdict != "ok")
-
-
-def test_the_machine_s_id_is_looked_up_and_never_made(made: Any, tmp_path: Path) -> None:
-    assert made().machine_id() is None
-    assert not list(tmp_path.glob("machine*"))
-    (tmp_path / "machine.json").write_text(json.dumps({"machine_id": "1165a9b6"}))
-    assert made().machine_id() == "1165a9b6"
-    (tmp_path / "machine.json").write_text("cut o")
-    assert made().machine_id() is None
-    assert made(BETA9_MACHINE_ID="aaaaaaaa").machine_id() == "aaaaaaaa"
-
-
-def test_without_a_tunnel_nothing_of_ssh_is_tried(made: Any) -> None:
-    case = made(BETA9_CONNECTION="direct")
-    found = outcomes(
-        [*network.CHECKS[1:], Check("ssh key", lambda _: ok("")), Check("ssh client", lambda _: ok(""))], case
-    )
-    assert {found[name].verdict for name in ("ssh host", "dns", "host key", "login")} == {Verdict.SKIP}
 
 
 def test_skipping_says_why() -> None:
