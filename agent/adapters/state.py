@@ -159,11 +159,10 @@ class StateDir:
         value = self.read_json(STOP_NAME).value
         if value is None:
             return None
-        written = value.get("written_at_s")
         return StopMarker(
             str(value.get("reason", "")),
             str(value.get("instance_id", "")),
-            float(written) if isinstance(written, (int, float)) else 0.0,
+            _moment_s(value.get("written_at_s")),
         )
 
     def clear_stop(self) -> None:
@@ -194,6 +193,14 @@ class StateDir:
             with contextlib.suppress(OSError):
                 if time.time() - temporary.stat().st_mtime > STALE_TEMPORARY_S:
                     temporary.unlink()
+
+
+def _moment_s(written: object) -> float:
+    """Seconds as kept, 0 where they make no sense."""
+    try:
+        return float(written) if isinstance(written, (int, float)) else 0.0
+    except OverflowError:  # JSON's integers have no bound
+        return 0.0
 
 
 def _pid_in(fd: int) -> int:
