@@ -12,7 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agent.adapters import probes
 from agent.adapters.gateway import Gateway
+from agent.core.events import Answer
 from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind
 from agent.demo.gateway import EmbeddedGateway
@@ -120,6 +122,17 @@ def test_any_bytes_at_all_are_an_outcome(
     assert outcome.kind in OutcomeKind
     assert "\n" not in outcome.text
     assert len(outcome.text) < 700
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(heads, st.binary(max_size=200))
+def test_any_bytes_at_all_are_a_probe(scripted: Scripted, head: bytes, body: bytes) -> None:
+    scripted.reply = head + body
+    plain = probes.gateway_health(HOST, scripted.port, timeout_s=5)
+    secured = probes.kubernetes((HOST, scripted.port), "token", timeout_s=5)
+    assert plain.answer in Answer
+    assert secured.probe.answer is Answer.CLOSED, "what speaks no TLS is no Kubernetes"
+    assert secured.certificate is None
 
 
 def test_a_token_that_cannot_be_had_just_now_is_no_answer() -> None:
