@@ -52,7 +52,7 @@ class RealKubernetes:
         self.port = free_port(HOST)
         self._certificates()
         self._start_etcd()
-        self._start_server()
+        self.start_server()
         self._context = ssl.create_default_context(cafile=str(self.directory / "tls" / "apiserver.crt"))
         self._context.load_cert_chain(self.directory / "admin.crt", self.directory / "admin.key")
         self.kubeconfig = self.directory / "kubeconfig"
@@ -102,13 +102,16 @@ class RealKubernetes:
 
     def put_back(self) -> None:
         """One test's Jobs, grants and node are not the next one's."""
-        background = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        for path in ("/apis/batch/v1/namespaces/default/jobs", PODS):
-            self.ask("DELETE", path, {**background, "gracePeriodSeconds": 0})
+        self.put_back_jobs()
         for path, wanted in kube_grants.OBJECTS:
             self.ask("DELETE", f"{path}/{wanted['metadata']['name']}")
         self.ask("PATCH", NODE, {"spec": {"unschedulable": None, "taints": None}}, content=MERGE)
         self.set_node()
+
+    def put_back_jobs(self) -> None:
+        """Remove all Jobs and their pods."""
+        background = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        self.ask("DELETE", "/apis/batch/v1/namespaces/default/jobs", background)
         wait_for("no pods are left", lambda: not self._pods_left())
 
     def _pods_left(self) -> bool:
@@ -153,7 +156,8 @@ class RealKubernetes:
         argv += ["--listen-client-urls", self._etcd, "--advertise-client-urls", self._etcd]
         self._spawn([*argv, "--listen-peer-urls", f"http://{HOST}:{peers}"], "etcd")
 
-    def _start_server(self) -> None:
+    def start_server(self) -> None:
+        """Start the API server (again, on the same port) and wait until it is ready."""
         where = self.directory
         flags = {
             "etcd-servers": self._etcd,

@@ -40,7 +40,8 @@ class Gateway:
     """Calls a machine as the gateway does: its host name and token, from what was registered."""
 
     def __init__(self, lab: Lab, agent: AgentProcess) -> None:
-        self._read = lambda: lab.gateway.machine(agent.machine_id)
+        self._lab = lab
+        self._machine_id = agent.machine_id
 
     @property
     def token(self) -> str:
@@ -54,7 +55,7 @@ class Gateway:
         return ask(self.address, method, path, body, token=self.token)
 
     def _machine(self) -> dict[str, Any]:
-        machine = self._read()
+        machine = self._lab.gateway.machine(self._machine_id)
         assert machine is not None
         return machine
 
