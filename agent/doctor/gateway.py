@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import http.client
+import socket
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -131,13 +132,7 @@ def _agent(case: Case) -> Finding:
     """What the agent on this machine says of itself."""
     running = case.running()
     if running is None:
-        reply = ask(str(case.settings.status_addr), "/healthz", 3)
-        if reply.status:
-            return warn(
-                f"{case.settings.status_addr} answers {reply.status}, and not as an agent does",
-                "give the agent another BETA9_STATUS_ADDR",
-            )
-        return skip(reply.problem)
+        return _no_agent(case)
     seen = f"{running['state']} for {running['since_s']:.0f} s"
     if running["state"] != "READY":
         why = running["gateway"]["last_error"] or running["tunnel"]["forward"]["reason"] or "no reason given"
@@ -145,6 +140,25 @@ def _agent(case: Case) -> Finding:
     if not running["capacity"]["offered"]:
         return warn(f"{seen}, offers nothing: {running['capacity']['reason']}", "mend that, and work comes")
     return ok(f"{seen}, offers its capacity")
+
+
+def _no_agent(case: Case) -> Finding:
+    """None runs, one hangs, or somebody else has its port."""
+    address = case.settings.status_addr
+    reply = ask(str(address), "/healthz", 3)
+    if reply.status:
+        return warn(
+            f"{address} answers {reply.status}, and not as an agent does",
+            "give the agent another BETA9_STATUS_ADDR",
+        )
+    try:
+        socket.create_connection((address.host, address.port), 1).close()
+    except OSError:
+        return skip(reply.problem)
+    return fail(
+        f"{address} accepts and does not answer: an agent that hangs, or was stopped",
+        "'systemctl restart beta9-worker'; its log says since when",
+    )
 
 
 CHECKS = (

@@ -13,7 +13,7 @@ from agent.adapters.process import CommandFailed, CommandNotFound, run
 from agent.adapters.secrets import Secrets
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
-from agent.errors import AgentError
+from agent.errors import AgentError, TransientError
 from agent.settings import K3sMode, SecretRef
 
 OLDEST_SSH = (8, 0)
@@ -90,6 +90,8 @@ def _secret(name: str) -> Check:
         secrets = Secrets(case.settings.metadata_endpoint, learned=case.redactor.add)
         try:
             text = secrets.resolve(ref)
+        except TransientError as error:
+            return fail(str(error), "then run doctor again; the agent itself tries again until it answers")
         except AgentError as error:
             return fail(str(error), f"give {ref.setting} anew, by a file or a reference")
         return ok(f"{where}, {len(text)} characters", found=ref)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -103,6 +104,15 @@ def test_a_running_agent_is_asked_and_not_disturbed(lab: Lab, outbound: str) -> 
     assert agent.ssh_pids() == ssh
     assert after["registration"]["times"] == before["registration"]["times"]
     assert after["tunnel"]["restarts"] == before["tunnel"]["restarts"]
+
+
+def test_an_agent_that_hangs_is_told_from_one_that_does_not_run(lab: Lab, outbound: str) -> None:
+    agent = lab.ready_agent()
+    agent.signal(signal.SIGSTOP)
+    seen = visit(agent, outbound)
+    agent.signal(signal.SIGCONT)
+    assert "hangs" in seen.checks["agent"]["seen"]
+    assert "agent" in seen.failed()
 
 
 def test_a_wrong_token_is_named_and_the_others_still_run(lab: Lab, outbound: str) -> None:
