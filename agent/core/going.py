@@ -16,7 +16,11 @@ def on_asked(worker: Worker, event: GoAsked, at: Moment) -> Worker:
     if worker.going is not None:
         if event.kind is GoingKind.STOP and worker.going.kind is GoingKind.STOP:
             return replace(worker, ending=Ending(Exit.OK, f"{event.reason}, asked twice"))
-        return replace(worker, going=_begin(event, at)) if event.kind is GoingKind.STOP else worker
+        return (
+            replace(worker, going=_sooner(worker.going, event, at))
+            if event.kind is GoingKind.STOP
+            else worker
+        )
     return replace(
         worker, going=_begin(event, at), call=_last_call(worker.call, at), call_retry_at_s=at.now_s
     )
@@ -37,6 +41,12 @@ def _last_call(call: Call | None, at: Moment) -> Call | None:
 def _begin(event: GoAsked, at: Moment) -> Going:
     bound_s = at.policy.farewell_s if event.kind is GoingKind.STOP else at.policy.hand_over_s
     return Going(event.kind, at.now_s, at.now_s + bound_s, event.reason)
+
+
+def _sooner(going: Going, event: GoAsked, at: Moment) -> Going:
+    """To stop instead of handing over: another way to leave, by no later a moment."""
+    begun = _begin(event, at)
+    return replace(begun, deadline_at_s=min(going.deadline_at_s, begun.deadline_at_s))
 
 
 def manage(worker: Worker, at: Moment) -> Worker:

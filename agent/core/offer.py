@@ -19,7 +19,7 @@ def decide(worker: Worker, at: Moment) -> Offer:
     for reason in _REASONS:
         text = reason(worker, at)
         if text is not None:
-            return Offer(offered=False, reason=text)
+            return Offer(offered=False, reason=text, by=reason.__name__.removeprefix("_"))
     return Offer(offered=True, reason=None)
 
 
@@ -88,6 +88,7 @@ def _path(worker: Worker, at: Moment) -> str | None:
     return link.trouble.text if link.trouble else "the reverse path is not verified yet"
 
 
+# Their names are the labels of a metric (docs/metrics.md).
 _REASONS: tuple[Reason, ...] = (_leaving, _once, _unknown, _kubernetes, _node, _path)
 
 

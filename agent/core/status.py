@@ -112,6 +112,7 @@ def _placement(worker: Worker) -> dict[str, Any]:
         "keepalives_go": lease.ready and lease.failures == 0,
         "work_can_be_placed": lease.ready and _offered(worker) and worker.offer.offered,
         "reason": _unplaceable(worker),
+        "blocked_by": worker.offer.by,
     }
 
 

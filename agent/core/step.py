@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agent.core import calls, fatal, going, kube, life, links, offer
+from agent.core import calls, fatal, going, kube, life, link_events, link_upkeep, offer
 from agent.core.commands import Command, Finish, ReadFacts
 from agent.core.events import (
     ApiProbed,
@@ -48,11 +48,11 @@ def _on_facts(worker: Worker, event: FactsRead, at: Moment) -> Worker:
 HANDLERS: dict[type, Callable[[Worker, Any, Moment], Worker]] = {
     Tick: _on_tick,
     FactsRead: _on_facts,
-    LinkLoggedIn: links.on_logged_in,
-    LinkSaid: links.on_said,
-    LinkEnded: links.on_ended,
-    ApiProbed: links.on_api_probed,
-    ReverseProbed: links.on_reverse_probed,
+    LinkLoggedIn: link_events.on_logged_in,
+    LinkSaid: link_events.on_said,
+    LinkEnded: link_events.on_ended,
+    ApiProbed: link_events.on_api_probed,
+    ReverseProbed: link_events.on_reverse_probed,
     KubeProbed: kube.on_probed,
     CallEnded: calls.on_ended,
     GoAsked: going.on_asked,
@@ -80,14 +80,14 @@ def _advance(worker: Worker, at: Moment) -> tuple[Worker, tuple[Command, ...]]:
         worker = replace(worker, reading=True)
         commands.append(ReadFacts())
     worker, probes = kube.manage(worker, at)
-    worker, link_commands = links.manage(worker, at)
+    worker, link_commands = link_upkeep.manage(worker, at)
     worker = fatal.judge(worker, at)
     worker = replace(worker, offer=offer.decide(worker, at))
     worker, calls_due = calls.manage(worker, at)
     worker = life.follow(going.manage(worker, at), at)
     commands += [*probes, *link_commands, *calls_due]
     if worker.state in FINAL:
-        worker, stops = links.manage(worker, at)
+        worker, stops = link_upkeep.manage(worker, at)
         assert worker.ending is not None  # noqa: S101 - the table enters a final state for no other reason
         commands = [*commands, *stops, Finish(worker.ending.exit_code, worker.ending.reason)]
     return worker, tuple(commands)

@@ -139,6 +139,8 @@ class Offer:
 
     offered: bool = False
     reason: str | None = "starting"
+    by: str | None = field(default=None, compare=False)
+    """What stands in the way, in one word, for metrics: a text for people would make a new series each time."""
 
 
 @dataclass(frozen=True)
