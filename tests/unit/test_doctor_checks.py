@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any, ClassVar
 
 import pytest
 
@@ -222,3 +225,69 @@ def test_without_a_tunnel_nothing_of_ssh_is_tried(made: Make) -> None:
         [*network.CHECKS[1:], Check("ssh key", lambda _: ok("")), Check("ssh client", lambda _: ok(""))], case
     )
     assert {found[name].verdict for name in ("ssh host", "dns", "host key", "login")} == {Verdict.SKIP}
+
+
+class UnixServer(ThreadingMixIn, UnixStreamServer):
+    """One thread for each connection."""
+
+    daemon_threads = True
+
+
+class DockerApi(BaseHTTPRequestHandler):
+    """Stands for a Docker Engine with NVIDIA's runtime: the two answers that are asked for (its API, v1.41)."""
+
+    runtimes: ClassVar[dict[str, Any]] = {
+        "runc": {"path": "runc"},
+        "nvidia": {"path": "nvidia-container-runtime"},
+    }
+
+    def do_GET(self) -> None:
+        version = {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+        info = {"ServerVersion": "20.10.24", "Runtimes": self.runtimes}
+        body = json.dumps(version if self.path.endswith("/version") else info).encode()
+        self.send_response_only(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "a unix socket"
+
+    def log_message(self, *args: object) -> None:
+        """Keep quiet."""
+
+
+def test_docker_is_asked_for_its_runtimes(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "docker.sock"
+    with UnixServer(str(path), DockerApi) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+        case = made()
+        try:
+            found = gpu._docker(case)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert found.verdict is Verdict.OK
+    assert "Docker 20.10.24, runtimes nvidia, runc" in found.seen
+    case.tell("docker", found.found)
+    assert gpu._docker_runtime(case).verdict is Verdict.OK
+    case.tell("docker", ["runc"])
+    assert gpu._docker_runtime(case).verdict is Verdict.WARN
+
+
+def test_no_docker_is_a_warning_with_the_reason(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with warnings.catch_warnings():
+        # The SDK leaves the socket that it could not connect to be collected.
+        warnings.simplefilter("ignore", ResourceWarning)
+        found = gpu._docker(made())
+        gc.collect()
+    assert found.verdict is Verdict.WARN
+    assert "No such file or directory" in found.seen
