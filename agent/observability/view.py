@@ -44,7 +44,7 @@ def rows(status: Status) -> list[Row]:
         *_standing(status),
         *_links(_part(status, "tunnel")),
         *_lease(_part(status, "keepalive")),
-        *_offer(_part(status, "capacity")),
+        *_offer(_part(status, "capacity"), _part(status, "placement")),
         *_kubernetes(_part(status, "kubernetes")),
         *_gpus(status.get("gpus") or ()),
         *_troubles(status),
@@ -124,12 +124,15 @@ def _lease(lease: Status) -> Iterator[Row]:
     yield Row("lease", f"{span(left_s)} left, last keepalive {_ago(lease.get('last_ok_s'))}{failed}", tone)
 
 
-def _offer(capacity: Status) -> Iterator[Row]:
+def _offer(capacity: Status, placement: Status) -> Iterator[Row]:
     has = (
         f"{capacity.get('cpu_millicores')}m cpu, {capacity.get('memory_mib')} MiB, "
         f"{capacity.get('free_gpu_count')} of {capacity.get('gpu_count')} GPUs free"
     )
-    if capacity.get("offered"):
+    blocked = placement.get("reason")
+    if capacity.get("offered") and blocked:
+        yield Row("offers", f"everything, and no work can come: {blocked} ({has})", Tone.POOR)
+    elif capacity.get("offered"):
         yield Row("offers", f"everything ({has})", Tone.GOOD)
     else:
         yield Row(

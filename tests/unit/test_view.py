@@ -79,6 +79,7 @@ def test_lease_errors_and_transitions_are_shown_with_their_age() -> None:
         keepalive={"ttl_s": 200.0, "last_ok_s": 100.0, "failures": 2},
         gateway={"last_error": "no answer", "last_error_s": 3.0},
         capacity={"offered": True},
+        placement={"reason": None},
         transitions=[
             {"state": "CONNECTING", "age_s": 130.0, "why": "refused"},
             {"state": "READY", "age_s": 12.0, "why": ""},
@@ -92,6 +93,11 @@ def test_lease_errors_and_transitions_are_shown_with_their_age() -> None:
     assert seen["latest"] == "12 s ago READY"
     assert seen["before"] == "2 min 10 s ago CONNECTING (refused)"
     assert seen["interrupted"] == "kind spot, left 100"
+
+
+def test_what_keeps_work_away_is_said_although_everything_was_offered() -> None:
+    page = told(capacity={"offered": True}, placement={"reason": "no keepalive was accepted"})
+    assert text_of(page)["offers"].startswith("everything, and no work can come: no keepalive was accepted (")
 
 
 def test_a_link_that_is_down_says_why() -> None:
