@@ -48,7 +48,7 @@ def cli(tmp_path: Path) -> Cli:
         }
         argv = [sys.executable, "-m", "agent", *words]
         return subprocess.run(
-            argv, cwd=home, env=environment, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+            argv, cwd=home, env=environment, capture_output=True, text=True, timeout=100, check=False
         )
 
     return run
