@@ -19,7 +19,7 @@ def decide(worker: Worker, at: Moment) -> Offer:
     for reason in _REASONS:
         text = reason(worker, at)
         if text is not None:
-            return Offer(offered=False, reason=text, by=reason.__name__.removeprefix("_"))
+            return Offer(offered=False, reason=text, by=_word(reason))
     return Offer(offered=True, reason=None)
 
 
@@ -88,8 +88,15 @@ def _path(worker: Worker, at: Moment) -> str | None:
     return link.trouble.text if link.trouble else "the reverse path is not verified yet"
 
 
-# Their names are the labels of a metric (docs/metrics.md).
 _REASONS: tuple[Reason, ...] = (_leaving, _once, _unknown, _kubernetes, _node, _path)
+
+
+def _word(reason: Reason) -> str:
+    return reason.__name__.removeprefix("_")
+
+
+BLOCKERS = tuple(map(_word, _REASONS))
+"""What may stand in the way of work, each in one word: the labels of a metric."""
 
 
 def capacity(worker: Worker) -> Capacity:

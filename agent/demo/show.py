@@ -79,7 +79,7 @@ class Show:
     ) -> dict[str, str]:
         secrets = directory / "secrets"
         secrets.mkdir(mode=0o700)
-        for name, text in (("token", machine.registration_token), ("k3s_token", kubernetes.token)):
+        for name, text in (("token", machine.registration_token), ("kubeconfig", kubernetes.kubeconfig())):
             (secrets / name).touch(0o600)
             (secrets / name).write_text(text + "\n", encoding="utf-8")
         return {
@@ -93,7 +93,7 @@ class Show:
             "BETA9_SSH_KEY_FILE": str(sshd.key_path),
             "BETA9_SSH_KNOWN_HOSTS_FILE": str(sshd.known_hosts_path),
             "BETA9_SSH_TARGET": target,
-            "BETA9_K3S_TOKEN_FILE": str(secrets / "k3s_token"),
+            "BETA9_KUBECONFIG": str(secrets / "kubeconfig"),
             "BETA9_K3S_API": f"{kubernetes.host}:{kubernetes.port}",
             "BETA9_STATE_DIR": str(directory / "state"),
             "BETA9_STATUS_ADDR": f"127.0.0.1:{free_port(HOST)}",

@@ -65,6 +65,9 @@ FAMILIES = {
         Family("tunnel_restarts", "Replaced ssh connections, by reason.", ("reason",), is_counter=True),
         Family("probe_seconds", "How long the last end-to-end probe took (forward, reverse, kubernetes).", ("path",)),
         Family("offered", "1 if the gateway was told that there is room for work."),
+        Family("keepalives_going", "1 if the machine is leased and its last keepalive was accepted."),
+        Family("placeable", "1 if the gateway can start work here."),
+        Family("placement_blocked", "1 for what stands in the way of work; /status has the reason.", ("by",)),
         Family("capacity_cpu_cores", "Processors for work, less the reserve."),
         Family("capacity_memory_bytes", "Memory for work, less the reserve."),
         Family("capacity_gpus", "GPUs the gateway was told of."),
@@ -105,6 +108,7 @@ class _FromStatus:
 def samples_of(status: Status) -> dict[str, list[Sample]]:
     """Every family's figures, in the units that its name says."""
     capacity, keepalive = _part(status, "capacity"), _part(status, "keepalive")
+    placement = _part(status, "placement")
     counters, tunnel = _part(status, "counters"), _part(status, "tunnel")
     return {
         "build_info": [(tuple(str(status.get(key, "")) for key in ("version", "machine_id", "pool")), 1)],
@@ -127,6 +131,9 @@ def samples_of(status: Status) -> dict[str, list[Sample]]:
             ((name.removesuffix("_s"),), value) for name, value in _part(status, "probes").items()
         ],
         "offered": [((), _flag(capacity.get("offered")))],
+        "keepalives_going": [((), _flag(placement.get("keepalives_go")))],
+        "placeable": [((), _flag(placement.get("work_can_be_placed")))],
+        "placement_blocked": [((by,), 1.0)] if (by := placement.get("blocked_by")) else [],
         "capacity_cpu_cores": [((), _scaled(capacity.get("cpu_millicores"), 1 / 1000))],
         "capacity_memory_bytes": [((), _scaled(capacity.get("memory_mib"), 1 << 20))],
         "capacity_gpus": [((), capacity.get("gpu_count"))],

@@ -40,6 +40,7 @@ STATUS: dict[str, Any] = {
         "offered": True,
         "reason": "",
     },
+    "placement": {"keepalives_go": True, "work_can_be_placed": False, "reason": "…", "blocked_by": "node"},
     "gpus": [
         {
             "uuid": "GPU-1",
@@ -92,6 +93,9 @@ def value(status: dict[str, Any], name: str, labels: dict[str, str]) -> float | 
         ("probe_seconds", {"path": "forward"}, 0.005),
         ("probe_seconds", {"path": "reverse"}, None),
         ("offered", {}, 1),
+        ("keepalives_going", {}, 1),
+        ("placeable", {}, 0),
+        ("placement_blocked", {"by": "node"}, 1),
         ("capacity_cpu_cores", {}, 7.5),
         ("capacity_memory_bytes", {}, 1 << 30),
         ("gpu_utilization_ratio", {"uuid": "GPU-1", "name": 'NVIDIA "H100"\n80GB'}, 0.5),

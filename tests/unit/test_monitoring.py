@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from agent.cli import _COMMANDS
+from agent.core import offer
 from agent.core.trouble import TroubleKind
 from agent.core.worker import State
 from agent.observability.metrics import FAMILIES, render
@@ -27,6 +28,7 @@ VALUES = {
     "path": {"forward", "reverse", "kubernetes"},
     "result": {"ok", "failed"},
     "reason": {kind.value for kind in TroubleKind},
+    "by": set(offer.BLOCKERS),
     "job": {"beta9-worker"},
 }
 _SELECTOR = re.compile(r"([a-z_:][a-z0-9_:]*)\{([^}]*)\}")
@@ -129,6 +131,8 @@ def test_every_metric_of_the_agent_is_looked_at_or_left_out_on_purpose() -> None
         "beta9_worker_gateway_last_ok_age_seconds",
         "beta9_worker_keepalive_last_ok_age_seconds",
         "beta9_worker_capacity_memory_bytes",
+        # The alert names what stands in the way instead.
+        "beta9_worker_placeable",
     }
     used = set().union(*(metrics_in(each) for each in expressions().values()))
     assert set(LABELS) - used == on_purpose
