@@ -63,7 +63,7 @@ def _run_at_last(settings: Settings, redactor: Redactor, log: EventLog, rejoin: 
 def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> Exit:
     state, without = _open_state(settings)
     if without:
-        log.warning("state", text=without)
+        log.warning("state_dir", text=without)
     try:
         if not _may_come_back(state, log, rejoin):
             return Exit.OK
