@@ -137,7 +137,11 @@ class Session:
             )
         if reply.status >= 300:
             raise ApiError(f"{self._where} answered {reply.status} to {what}{_message(body)}", reply.status)
-        return json.loads(body)
+        try:
+            return json.loads(body)
+        except ValueError:
+            # Half an answer, too: it is silence if the deadline cut it off, which `Api.session` knows.
+            raise ValueError(f"{len(body)} bytes in answer to {what} that are no JSON") from None
 
 
 def _message(body: bytes) -> str:
