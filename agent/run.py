@@ -7,19 +7,20 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from agent import __version__
-from agent.adapters import kubeconfig, metadata, probes
+from agent.adapters import metadata, probes
 from agent.adapters.clock import SystemClock
 from agent.adapters.credentials import Credentials
+from agent.adapters.docker_engine import running_containers
 from agent.adapters.gateway import Gateway
 from agent.adapters.gpu import GpuReader
 from agent.adapters.host import read_host
-from agent.adapters.kubernetes import LocalKubernetes, open_cluster
+from agent.adapters.kubernetes_open import can_make_tokens, open_kubernetes
 from agent.adapters.ports import holder_of
 from agent.adapters.state import StateDir
 from agent.adapters.tunnel import Tunnel, probe_sockets
@@ -39,7 +40,7 @@ from agent.core.events import (
 from agent.core.facts import GpuReading, HostFacts
 from agent.core.status import is_ready, status
 from agent.core.wire import Outcome, OutcomeKind
-from agent.core.worker import CallKind, Connection, GoingKind, K3sMode, Setup, Worker
+from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
@@ -76,7 +77,7 @@ class Agent:
             self.credentials.token,
             settings.policy.http_connect_timeout_s,
         )
-        self.kubernetes = make_kubernetes(settings, self.credentials)
+        self.kubernetes = open_kubernetes(settings, self.credentials)
         self.gpus = GpuReader()
         self.narrator = Narrator(self.log)
         self.supervisor = Supervisor(
@@ -95,6 +96,7 @@ class Agent:
             policy=settings.policy,
             emit=self.supervisor.put,
             describe_holder=holder_of,
+            local=(local_bind(settings), settings.gateway_port),
         )
 
     def run(self) -> Exit:
@@ -191,7 +193,10 @@ class Agent:
         return ReverseProbed(command.generation, self.kubernetes.probe_through(socket, command.timeout_s))
 
     def _read_facts(self, _command: ReadFacts) -> Event:
-        return FactsRead(read_host(self.settings.state_dir), self.gpus.read())
+        facts = read_host(self.settings.state_dir)
+        if self.supervisor.worker.host is not None:  # loading Docker's library would hold up the start
+            facts = replace(facts, container_count=running_containers())
+        return FactsRead(facts, self.gpus.read())
 
     def _facts_failed(self, _command: ReadFacts, error: Exception) -> Event:
         worker = self.supervisor.worker
@@ -239,7 +244,7 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         provider_name=settings.provider_name,
         connection=settings.connection,
         k3s=settings.k3s,
-        has_k3s_token=settings.k3s_token is not None or _mints_tokens(settings),
+        has_k3s_token=settings.k3s_token is not None or can_make_tokens(settings),
         hostname=settings.hostname,
         addresses=bound,
         reserve_cpu_millicores=settings.reserve_cpu_millicores,
@@ -250,28 +255,15 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
     )
 
 
-def _mints_tokens(settings: Settings) -> bool:
-    """Whether the gateway's token can be made here; with BETA9_K3S=none this machine's k3s is left alone."""
-    return settings.k3s is not K3sMode.NONE and kubeconfig.find(settings.kubeconfig) is not None
-
-
-def make_kubernetes(settings: Settings, credentials: Credentials) -> LocalKubernetes:
-    """The machine's own Kubernetes, with whatever logins there are for it."""
-    policy, api = settings.policy, settings.k3s_api
-    learned = credentials.redactor.add
-    cluster = None
-    if settings.k3s is not K3sMode.NONE:
-        cluster = open_cluster(
-            settings.kubeconfig, policy.kube_token_s, policy.kube_renew_s, policy.node_interval_s, learned
-        )
-    return LocalKubernetes(api.host, api.port, credentials.k3s_token, cluster)
+def local_bind(settings: Settings) -> str:
+    """Where the tunnel's local end listens."""
+    return "127.0.0.1" if settings.gateway_host == "localhost" else settings.gateway_host
 
 
 def make_forwards(settings: Settings, setup: Setup, sockets: tuple[Path, ...]) -> ssh.Forwards:
     """What the ssh children open, by the settings."""
-    bind = "127.0.0.1" if settings.gateway_host == "localhost" else settings.gateway_host
     return ssh.Forwards(
-        gateway=f"{bind}:{settings.gateway_port}:{settings.ssh_target}",
+        gateway=f"{local_bind(settings)}:{settings.gateway_port}:{settings.ssh_target}",
         data=tuple(str(forward) for forward in settings.ssh_forwards),
         probe_sockets=tuple(str(path) for path in sockets),
         addresses=setup.addresses,

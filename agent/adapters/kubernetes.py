@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
-from agent.adapters import kubeconfig, probes
+from agent.adapters import probes
 from agent.adapters.kubernetes_api import Api, SilentError
 from agent.adapters.kubernetes_token import GatewayToken
 from agent.core.events import Answer, KubeProbed, Probe
@@ -104,17 +104,6 @@ class LocalKubernetes:
         except AgentError as error:
             return Probe(Answer.DENIED, text=str(error))
         return probes.kubernetes(socket_path, token or "", timeout_s, expect=self._certificate).probe
-
-
-def open_cluster(
-    configured: Path | None, life_s: float, renew_s: float, interval_s: float, learned: Callable[[str], None]
-) -> Cluster | None:
-    """The administrator's login, where there is a kubeconfig (see kubeconfig.find); None where there is none."""
-    path = kubeconfig.find(configured)
-    if path is None:
-        return None
-    api = Api(path, learned)
-    return Cluster(api, GatewayToken(api, life_s, renew_s, learned), interval_s)
 
 
 class Cluster:

@@ -39,6 +39,8 @@ class HostFacts:
     cpu_utilization_pct: float = 0.0
     memory_utilization_pct: float = 0.0
     private_ip: str = ""
+    container_count: int = 0
+    """Containers that a Docker Engine runs here, beside those of Kubernetes."""
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def keepalive_body(
             "cpu_utilization_pct": round(host.cpu_utilization_pct, 1) if host else 0.0,
             "memory_utilization_pct": round(host.memory_utilization_pct, 1) if host else 0.0,
             "worker_count": node.worker_count if node else 0,
-            "container_count": node.container_count if node else 0,
+            "container_count": (node.container_count if node else 0) + (host.container_count if host else 0),
             "free_gpu_count": capacity.free_gpu_count,
             "cache_usage_pct": 0.0,
             "cache_capacity": 0,
