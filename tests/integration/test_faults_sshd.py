@@ -105,7 +105,10 @@ def test_fault_18_another_machine_holds_the_address(lab: Lab, tell: Tell) -> Non
 
 @pytest.mark.fault(19)
 def test_fault_19_local_port_taken(lab: Lab, tell: Tell) -> None:
-    """The port is a free one instead of 1994, which something else on this host may use."""
+    """Held by a stranger, and by another agent's tunnel to the same gateway, which would answer as it should.
+
+    The port is a free one instead of 1994, which something else on this host may use.
+    """
     agent = lab.agent()
     port = agent.environment["BETA9_GATEWAY_PORT"]
     with socket.create_server((HOST, int(port))):
@@ -118,6 +121,13 @@ def test_fault_19_local_port_taken(lab: Lab, tell: Tell) -> None:
     assert took_s >= 15
     assert f"port {port} is held by" in said
     assert f"(pid {os.getpid()})" in said
+
+    first = lab.ready_agent()
+    second = lab.agent(BETA9_GATEWAY_PORT=first.environment["BETA9_GATEWAY_PORT"])
+    assert second.start().wait_exit() == Exit.UNUSABLE
+    assert f"(pid {first.ssh_pids()['api']})" in last_words(second)
+    assert not lab.gateway.requests(machine_id=second.machine_id), "it used the other agent's tunnel"
+    assert first.is_back()
     tell(
         "exit 78 naming the port and its holder", f"tried for {took_s:.0f} s, exit {code}: named both", took_s
     )
