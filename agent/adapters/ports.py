@@ -1,6 +1,26 @@
-"""Who holds a TCP port of this machine, for an error message."""
+"""Whether a TCP port of this machine is taken, and by whom, for an error message."""
 
 from __future__ import annotations
+
+import errno
+import socket
+
+
+def is_taken(host: str, port: int) -> bool:
+    """Whether somebody listens there already, so that nobody else could."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return False  # no address of this machine: ssh says so better
+    family, kind, protocol, _, address = found[0]
+    with socket.socket(family, kind, protocol) as tried:
+        # As ssh does: what is left of ended connections is no hindrance.
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(address)
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def holder_of(port: int) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
+from agent.adapters.ports import is_taken
 from agent.adapters.process import Child, CommandNotFound, spawn
 from agent.core import ssh, ssh_stderr
 from agent.core.commands import StartLink
@@ -37,6 +38,9 @@ class Tunnel:
     policy: Policy
     emit: Callable[[Event], None]
     describe_holder: Callable[[int], str] = field(default=lambda _port: "")
+    local: tuple[str, int] | None = None
+    """Where the api child listens. Looked at before it starts: while another process holds that port, what
+    answers there could pass for the gateway, and would be sent the token."""
     _children: dict[Purpose, Child] = field(default_factory=dict)
     _wanted: dict[Purpose, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -73,6 +77,11 @@ class Tunnel:
                 self.emit(LinkEnded(command.purpose, command.generation, trouble))
 
     def _try(self, command: StartLink) -> Trouble | None:
+        if command.purpose is Purpose.API and self.local is not None and is_taken(*self.local):
+            host, port = self.local
+            holder = self.describe_holder(port) or f"port {port} is held by another process"
+            text = f"{host}:{port} is taken: {holder}; stop what holds it or set another BETA9_GATEWAY_PORT"
+            return Trouble(TroubleKind.LOCAL_PORT, text)
         try:
             argv = ssh.argv(
                 command.purpose,

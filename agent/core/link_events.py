@@ -76,6 +76,10 @@ def on_api_probed(worker: Worker, event: ApiProbed, at: Moment) -> Worker:
         return worker
     answer = event.probe.answer
     link = replace(link, probing=False)
+    # Before the login whatever answers there is not our child, but a process that holds its port.
+    not_listening = answer is Answer.NOT_LISTENING and link.phase is Phase.STARTING
+    if worker.setup.connection is Connection.SSH and (link.logged_in_at_s is None or not_listening):
+        return replace(worker, api=replace(link, probe_at_s=at.now_s + at.policy.start_probe_s))
     if answer in {Answer.ANSWERED, Answer.DENIED, Answer.UNWELL}:
         text = None if answer is Answer.ANSWERED else event.probe.text
         worker = worker if link.phase is Phase.UP else _came_back(worker, at)
@@ -84,8 +88,6 @@ def on_api_probed(worker: Worker, event: ApiProbed, at: Moment) -> Worker:
         return _direct_unanswered(worker, link, event, at)
     if answer in {Answer.CLOSED, Answer.BEYOND_SILENT}:
         return _api_beyond(worker, link, event.probe, at)
-    if answer is Answer.NOT_LISTENING and link.phase is Phase.STARTING:
-        return replace(worker, api=replace(link, probe_at_s=at.now_s + at.policy.start_probe_s))
     return _doubt(worker, Purpose.API, link, at)
 
 

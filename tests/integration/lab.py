@@ -234,6 +234,7 @@ class Lab:
         )
         self.processes: dict[str, Child]
         self.machine_ids: list[str] = []
+        self.ports: set[int] = set()
 
     def _serve(self, place: Place, name: str, module: str, *arguments: str) -> dict[str, Any]:
         ready = self.directory / f"{name}.ready"
@@ -271,7 +272,7 @@ class Lab:
             "BETA9_TOKEN_FILE": str(token),
             "BETA9_POOL_NAME": "gpu",
             "BETA9_MACHINE_ID": machine_id,
-            "BETA9_GATEWAY_PORT": str(free_port(HOST)),
+            "BETA9_GATEWAY_PORT": str(self._port()),
             "BETA9_SSH_HOST": self.sshd.host,
             "BETA9_SSH_PORT": str(self.sshd.port),
             "BETA9_SSH_USER": self.sshd.user,
@@ -281,7 +282,7 @@ class Lab:
             "BETA9_K3S_TOKEN_FILE": str(self.k3s_token_file),
             "BETA9_K3S_API": self.k3s_api,
             "BETA9_STATE_DIR": str(home / "state"),
-            "BETA9_STATUS_ADDR": f"{HOST}:{free_port(HOST)}",
+            "BETA9_STATUS_ADDR": f"{HOST}:{self._port()}",
             "BETA9_INTERRUPTION": "none",
             "BETA9_LOG_FORMAT": "json",
             **settings,
@@ -292,6 +293,14 @@ class Lab:
         agent = AgentProcess(environment, machine_id, place=self.near)
         self.stack.callback(_end, agent)
         return agent
+
+    def _port(self) -> int:
+        """A free port that no other agent of this lab was given."""
+        port = free_port(HOST)
+        while port in self.ports:
+            port = free_port(HOST)
+        self.ports.add(port)
+        return port
 
     def ready_agent(self, tuning: Mapping[str, float] | None = None, **settings: str) -> AgentProcess:
         """An agent that runs, is READY and offers."""
