@@ -1,6 +1,6 @@
 // Command kubernetes-server is the real Kubernetes control plane in one program: the first argument says which
-// part of it to be, the others are that part's own flags. It exists because a test host reaches Go's module proxy
-// but no place that hands out Kubernetes binaries.
+// part of it to be, the others are that part's own flags. Built from public modules, so that the tests need neither
+// a cluster nor a download of binaries.
 package main
 
 import (
