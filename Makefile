@@ -32,7 +32,7 @@ check: .venv/dev ## Format, lint, types, shell
 	@.venv/bin/ruff format --check --quiet .
 	@.venv/bin/ruff check --quiet .
 	@.venv/bin/mypy --no-error-summary
-	@cd bootstrap/gateway && ../../.venv/bin/mypy --strict --no-error-summary check.py
+	@cd bootstrap/gateway && ../../.venv/bin/mypy --cache-dir ../../.mypy_cache/gateway --strict --no-error-summary check.py
 	@git ls-files -z '*.sh' '.ci/run' | xargs -0 .venv/bin/shellcheck
 	@echo "check: all well"
 
