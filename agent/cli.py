@@ -15,7 +15,7 @@ from agent.settings import add_arguments, describe, load, without_ignored
 from agent.settings.fields import FIELDS
 
 PROGRAM = "beta9-worker"
-_COMMANDS = ("run", "authorize", "demo", "doctor", "status", "health")
+_COMMANDS = ("run", "authorize", "demo", "doctor", "leave", "simulate-interruption", "status", "health")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
-    from agent.commands import authorize, demo, doctor, health, status
+    from agent.commands import authorize, demo, doctor, health, leave, status
 
-    for command in (authorize, demo, doctor, health, status):
+    for command in (authorize, demo, doctor, leave, health, status):
         command.add_parser(commands)
 
 

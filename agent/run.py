@@ -42,6 +42,7 @@ from agent.core.status import is_ready, status
 from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError
+from agent.leaving import Leaving
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
 from agent.settings import Interruption, Settings
@@ -78,6 +79,15 @@ class Agent:
             settings.policy.http_connect_timeout_s,
         )
         self.kubernetes = open_kubernetes(settings, self.credentials)
+        self.leaving = Leaving(
+            settings,
+            self.state,
+            self.credentials.directory,
+            self.kubernetes,
+            self.clock,
+            lambda event: self.supervisor.put(event),  # noqa: PLW0108 - the supervisor is made below
+            self.degraded,
+        )
         self.gpus = GpuReader()
         self.narrator = Narrator(self.log)
         self.supervisor = Supervisor(
@@ -105,9 +115,11 @@ class Agent:
             signal.signal(number, self._on_signal(kind))
         # The HTTP library takes a fifth of a second to load: meanwhile ssh connects.
         threading.Thread(target=self.gateway.prepare, name="prepare", daemon=True).start()
+        self.leaving.start()
         try:
             return self.supervisor.run()
         finally:
+            self.leaving.stop()
             self.tunnel.stop_all()
             self.gpus.close()
             self.gateway.close()
@@ -166,6 +178,7 @@ class Agent:
             ),
             ReadFacts: Doing(self._read_facts, self._facts_failed),
             CallGateway: Doing(self._call, _call_failed),
+            **self.leaving.doings(),
         }
 
     def _start_link(self, command: StartLink) -> None:
@@ -251,6 +264,8 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         reserve_memory_mib=settings.reserve_memory_mib,
         data=is_ssh and bool(settings.ssh_forwards),
         once=settings.once,
+        administers=can_make_tokens(settings),
+        heeds_rebalance=settings.rebalance == "drain",
         version=__version__,
     )
 

@@ -12,6 +12,7 @@ from agent.adapters.private_dir import private_directory
 from agent.adapters.state import StateDir
 from agent.core.redaction import Redactor
 from agent.errors import AgentError, Exit, TransientError
+from agent.leaving import instance_id
 from agent.observability import logs, server
 from agent.observability.logs import EventLog
 from agent.run import Agent, wait_for_lock
@@ -65,7 +66,7 @@ def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) ->
     if without:
         log.warning("state_dir", text=without)
     try:
-        if not _may_come_back(state, log, rejoin):
+        if not _may_come_back(settings, state, log, rejoin):
             return Exit.OK
         credentials = Credentials(settings, private_directory(state), redactor)
         agent = Agent(settings, state, credentials, log, degraded={"state": without} if without else {})
@@ -113,12 +114,17 @@ def _open_state(settings: Settings) -> tuple[StateDir, str]:
     return state, ""
 
 
-def _may_come_back(state: StateDir, log: EventLog, rejoin: bool) -> bool:
-    """A machine that was told to go stays away until somebody says otherwise."""
+def _may_come_back(settings: Settings, state: StateDir, log: EventLog, rejoin: bool) -> bool:
+    """A machine that was told to go stays away until somebody says otherwise.
+
+    Another machine made from its disk was told nothing: it starts clean.
+    """
     marker = state.read_stop()
     if marker is None:
         return True
-    if rejoin:
+    is_another = bool(marker.instance_id) and instance_id(settings) not in {"", marker.instance_id}
+    if rejoin or is_another:
+        log.info("rejoins", why="another machine was told to leave" if is_another else "asked to")
         try:
             state.clear_stop()
         except TransientError as error:

@@ -42,16 +42,16 @@ class LocalKubernetes:
         self.host = host
         self.port = port
         self._given = given_token
-        self._cluster = cluster
+        self.cluster = cluster
         self._certificate: str | None = None
         self._denied = False
 
     def token(self, fresh: bool = False) -> str | None:
         """The token that the gateway gets: as configured, else as made here. Raises: AgentError."""
         given = self._given(fresh)
-        if given is not None or self._cluster is None:
+        if given is not None or self.cluster is None:
             return given
-        granted = self._cluster.token.granted
+        granted = self.cluster.token.granted
         return granted.text if granted else None
 
     def probe(self, timeout_s: float) -> KubeProbed:
@@ -64,8 +64,8 @@ class LocalKubernetes:
         seen = probes.kubernetes((self.host, self.port), token or "", timeout_s)
         self._certificate = seen.certificate or self._certificate
         self._denied = seen.probe.answer is Answer.DENIED
-        if self._cluster is not None and seen.probe.answer in {Answer.ANSWERED, Answer.DENIED}:
-            return self._with_cluster(self._cluster, seen.probe, is_given, timeout_s)
+        if self.cluster is not None and seen.probe.answer in {Answer.ANSWERED, Answer.DENIED}:
+            return self._with_cluster(self.cluster, seen.probe, is_given, timeout_s)
         if self._denied and token is None:
             return KubeProbed(Probe(Answer.DENIED, seen.probe.took_s, NO_TOKEN))
         return KubeProbed(seen.probe)
@@ -126,6 +126,10 @@ class Cluster:
         self._hostname = hostname
         self._now_s = now_s
         self._node: NodeFacts | None = None
+        self._look_at_s = float("-inf")
+
+    def look_soon(self) -> None:
+        """What is known of the node was changed from here: read it anew with the next probe."""
         self._look_at_s = float("-inf")
 
     def look(self, timeout_s: float) -> NodeFacts | None:

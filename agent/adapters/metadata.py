@@ -32,7 +32,7 @@ def instance_id(endpoint: str, timeout_s: float) -> str | None:
     Only asked where an answer may be hoped for: on a machine whose firmware names Amazon, or where the endpoint
     was set on purpose. Elsewhere the default address is nobody's, and asking would cost each start its time-out.
     """
-    if endpoint == DEFAULT_ENDPOINT and not _is_amazon():
+    if endpoint == DEFAULT_ENDPOINT and not is_amazon():
         return None
     return _get(endpoint, timeout_s, _INSTANCE_ID, r"i-[0-9a-f]{8,17}")
 
@@ -42,7 +42,8 @@ def machine_id_of(instance: str) -> str:
     return hashlib.sha256(instance.encode()).hexdigest()[:8]
 
 
-def _is_amazon() -> bool:
+def is_amazon() -> bool:
+    """Whether the firmware names Amazon as the vendor."""
     try:
         return "amazon" in VENDOR_FILE.read_text(encoding="ascii", errors="replace").lower()
     except (

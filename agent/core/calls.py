@@ -14,10 +14,12 @@ from agent.core.worker import (
     Call,
     CallKind,
     Ending,
+    Going,
     GoingKind,
     K3sMode,
     Lease,
     Phase,
+    Step,
     Worker,
 )
 from agent.errors import Exit
@@ -52,17 +54,40 @@ def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
 
 def next_kind(worker: Worker, at: Moment) -> CallKind | None:
     """The call that is due now, if any."""
-    if worker.going is not None and not worker.registration.known:
+    if worker.going is not None and not _may_speak(worker, worker.going):
         return None
-    if worker.going is not None and worker.going.kind is GoingKind.STOP:
-        return None if worker.going.farewell_done else CallKind.FAREWELL
+    if worker.going is not None and worker.going.step is Step.FAREWELL:
+        return None if said_goodbye(worker) else CallKind.FAREWELL
     if not worker.registration.checked:
         return CallKind.CHECK
     if needs_registration(worker, at):
         return CallKind.REGISTER if may_register(worker, at) else None
-    if at.now_s >= worker.lease.next_at_s and may_keep_alive(worker):
+    if at.now_s >= worker.lease.next_at_s and may_keep_alive(worker) and not _is_looking(worker):
         return CallKind.KEEPALIVE
     return None
+
+
+def _is_looking(worker: Worker) -> bool:
+    """Perhaps there is nothing to wait for: then the registration that withdraws the offer is the last word."""
+    going = worker.going
+    return going is not None and going.kind is not GoingKind.HAND_OVER and going.step is Step.LOOKING
+
+
+def _may_speak(worker: Worker, going: Going) -> bool:
+    """Where the gateway does not know us there is nothing to take back, and registering would bring back a machine
+    that somebody deleted. Only waiting for hours needs the lease.
+    """
+    waits = going.step is Step.WAITING and worker.registration.times > 0
+    return worker.registration.known or waits
+
+
+def said_goodbye(worker: Worker) -> bool:
+    """Whether the last thing that the gateway heard of us is a registration that offers nothing."""
+    registration, going = worker.registration, worker.going
+    if going is None or not registration.known:
+        return True
+    nothing = registration.promise is not None and not registration.promise.offered
+    return nothing and registration.quiet and registration.at_s >= going.since_s
 
 
 def needs_registration(worker: Worker, at: Moment) -> bool:
@@ -124,6 +149,8 @@ def _call(worker: Worker, kind: CallKind, at: Moment) -> tuple[Worker, list[Comm
     promise = offer.promise(worker) if kind in {CallKind.REGISTER, CallKind.FAREWELL} else None
     call = Call(call_id, kind, at.now_s + timeout_s + _CALL_SLACK_S, promise)
     command = CallGateway(call_id, kind, timeout_s, promise, fresh_secret=worker.refused)
+    if kind is CallKind.KEEPALIVE:
+        worker = replace(worker, registration=replace(worker.registration, quiet=False))
     return replace(worker, call=call, calls=call_id), [command]
 
 
@@ -154,16 +181,14 @@ def _succeeded(worker: Worker, call: Call, outcome: Outcome, at: Moment) -> Work
         promise=call.promise,
         at_s=at.now_s,
         gateway_config=outcome.gateway_config,
+        quiet=True,
     )
     floor = worker.gpu_floor
     if call.promise is not None and call.promise.offered:
         floor = max(floor, call.promise.capacity.gpu_count)
-    going = worker.going
-    if call.kind is CallKind.FAREWELL and going is not None:
-        going = replace(going, farewell_done=True)
     # The gateway places nothing on a machine that is only registered: a keepalive follows at once.
     lease = replace(worker.lease, expires_at_s=at.now_s + ttl_s, next_at_s=at.now_s)
-    return replace(worker, registration=registration, lease=lease, gpu_floor=floor, going=going)
+    return replace(worker, registration=registration, lease=lease, gpu_floor=floor)
 
 
 def _renewed(lease: Lease, ttl_s: float, at: Moment) -> Lease:

@@ -68,6 +68,41 @@ class CallGateway:
 
 
 @dataclass(frozen=True)
+class CordonNode:
+    """Keep new pods off the node; or let them come again, if it was us who kept them off. Ends in NodeCordoned."""
+
+    is_cordoned: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class LookAtWorkers:
+    """Count the gateway's workers on the node. Ends in WorkersSeen."""
+
+    number: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class EndWorkers:
+    """Tell the gateway's workers on the node to end within `grace_s`; 0: remove them, and their Jobs.
+
+    Ends in WorkersSeen, with those that are still there.
+    """
+
+    number: int
+    grace_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class WriteStop:
+    """Write down that this machine was told to go. Ends in StopWritten."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Finish:
     """End the process with this code."""
 
@@ -75,4 +110,17 @@ class Finish:
     reason: str
 
 
-Command = StartLink | StopLink | ProbeApi | ProbeReverse | ProbeKube | ReadFacts | CallGateway | Finish
+Command = (
+    StartLink
+    | StopLink
+    | ProbeApi
+    | ProbeReverse
+    | ProbeKube
+    | ReadFacts
+    | CallGateway
+    | CordonNode
+    | LookAtWorkers
+    | EndWorkers
+    | WriteStop
+    | Finish
+)

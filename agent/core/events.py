@@ -123,6 +123,51 @@ class GoAsked:
     reason: str
 
 
+class NoticeKind(str, Enum):
+    """What a cloud says about the machine's future."""
+
+    TERMINATE = "terminate"
+    REBALANCE = "rebalance"
+    """It would rather have the machine empty."""
+    LIFTED = "lifted"
+    """It says nothing of the kind any more."""
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """The machine's future has changed. `deadline_at_s` is on the clock of `step`; None: none was named."""
+
+    kind: NoticeKind
+    reason: str
+    deadline_at_s: float | None = None
+    comes_back: bool = False
+    """The same machine may be started again (a spot instance that is stopped)."""
+
+
+@dataclass(frozen=True)
+class NodeCordoned:
+    """The node was cordoned, or uncordoned; with a problem it was not."""
+
+    is_cordoned: bool
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkersSeen:
+    """The gateway's workers on the node were counted; None with the problem that kept us from it."""
+
+    number: int
+    count: int | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class StopWritten:
+    """The stop marker is on disk; with a problem it is not."""
+
+    problem: str | None = None
+
+
 Event = (
     Tick
     | FactsRead
@@ -134,4 +179,8 @@ Event = (
     | KubeProbed
     | CallEnded
     | GoAsked
+    | Noticed
+    | NodeCordoned
+    | WorkersSeen
+    | StopWritten
 )

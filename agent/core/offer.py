@@ -33,6 +33,15 @@ def _leaving(worker: Worker, _at: Moment) -> str | None:
     return f"leaving: {worker.going.reason}" if worker.going else None
 
 
+def _rebalanced(worker: Worker, _at: Moment) -> str | None:
+    return f"rebalance: {worker.rebalance}" if is_withdrawn(worker) else None
+
+
+def is_withdrawn(worker: Worker) -> bool:
+    """Whether the cloud would rather have the machine empty, and that is heeded."""
+    return worker.rebalance is not None and worker.setup.heeds_rebalance
+
+
 def _once(worker: Worker, _at: Moment) -> str | None:
     if worker.setup.once and worker.setup.connection is Connection.SSH:
         return "--once opened the tunnel itself: the path by which work would come ends with it"
@@ -88,7 +97,7 @@ def _path(worker: Worker, at: Moment) -> str | None:
     return link.trouble.text if link.trouble else "the reverse path is not verified yet"
 
 
-_REASONS: tuple[Reason, ...] = (_leaving, _once, _unknown, _kubernetes, _node, _path)
+_REASONS: tuple[Reason, ...] = (_leaving, _rebalanced, _once, _unknown, _kubernetes, _node, _path)
 
 
 def _word(reason: Reason) -> str:

@@ -82,6 +82,16 @@ class Policy:
     farewell_s: float = 3.0
     """Longest that saying goodbye to the gateway may hold up an exit, when there is nothing to drain."""
     hand_over_s: float = 4.0
+    notice_s: float = 120.0
+    """Time until the end where the cloud names none (EC2: a spot notice comes two minutes ahead)."""
+    notice_farewell_s: float = 10.0
+    """As `farewell_s`, when the machine is taken away: the tunnel may need to come back for it."""
+    force_before_s: float = 20.0
+    """Workers that still run this long before the machine is taken are ended by force."""
+    stop_force_before_s: float = 8.0
+    """The same after a signal, whose deadline is only the service manager's."""
+    workers_interval_s: float = 1.0
+    workers_timeout_s: float = 2.0
     once_deadline_s: float = 60.0
 
 

@@ -5,12 +5,13 @@ The shape is fixed by the project's interface; scripts outside it read this.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
 from agent.core import offer
 from agent.core.policy import Policy
-from agent.core.worker import Link, Phase, Worker
+from agent.core.worker import GoingKind, Link, Phase, Worker
 
 FULL_DISK_BYTES = 64 * 1024
 """Less than this free, and the state directory's few small files may not be written any more."""
@@ -37,7 +38,8 @@ def status(
         "kubernetes": _kubernetes(worker),
         "placement": _placement(worker),
         "gpus": [asdict(gpu) for gpu in worker.gpus.gpus],
-        "interruption": None,
+        "interruption": _interruption(worker, now_s),
+        "drain": _drain(worker, now_s),
         "version": worker.setup.version,
         "degraded": [*degraded, *_degraded(worker)],
         "counters": _counters(worker),
@@ -155,6 +157,43 @@ def _node(worker: Worker) -> dict[str, Any] | None:
     }
 
 
+def _interruption(worker: Worker, now_s: float) -> dict[str, Any] | None:
+    """What the cloud has announced, and how far the agent is with it."""
+    going = worker.going
+    if going is not None and going.kind is GoingKind.TERMINATE:
+        return {
+            "kind": "terminate",
+            "reason": going.reason,
+            "deadline_in_s": _left(going.deadline_at_s, now_s),
+            "step": going.step.value,
+        }
+    if worker.rebalance is None:
+        return None
+    step = "withdrawn" if offer.is_withdrawn(worker) else "ignored"
+    return {"kind": "rebalance", "reason": worker.rebalance, "deadline_in_s": None, "step": step}
+
+
+def _drain(worker: Worker, now_s: float) -> dict[str, Any] | None:
+    """How far leaving has come, whoever asked for it."""
+    going, room = worker.going, worker.room
+    if going is None:
+        return None
+    return {
+        "kind": going.kind.value,
+        "reason": going.reason,
+        "step": going.step.value,
+        "since_s": _age(going.since_s, now_s),
+        "deadline_in_s": _left(going.deadline_at_s, now_s),
+        "workers": room.workers,
+        "cordoned": bool(room.cordoned),
+        "trouble": room.trouble or room.cordon_trouble,
+    }
+
+
+def _left(at_s: float, now_s: float) -> float | None:
+    return None if math.isinf(at_s) else round(max(0.0, at_s - now_s), 1)
+
+
 def _degraded(worker: Worker) -> list[str]:
     texts = [] if worker.kube.problem is None else [f"Kubernetes: {worker.kube.problem}"]
     host = worker.host
@@ -169,6 +208,8 @@ def _degraded(worker: Worker) -> list[str]:
     if worker.registration.gateway_config is False and worker.setup.connection.value == "ssh":
         texts.append("directRedisHost is not set on the gateway; no work will come")
     refused = [name for name in ("api", "reverse", "data") if not getattr(worker, name).session]
+    if worker.rebalance is not None and worker.room.cordon_trouble:
+        texts.append(f"the node is not cordoned: {worker.room.cordon_trouble}")
     if refused:
         texts.append(f"sshd refuses session channels; small writes are slower ({', '.join(refused)})")
     return texts

@@ -62,6 +62,9 @@ class Setup:
     data: bool = False
     """Whether worker pods asked for forwards of their own."""
     once: bool = False
+    administers: bool = False
+    """Whether node and pods can be acted on here (there is a kubeconfig)."""
+    heeds_rebalance: bool = True
     version: str = ""
 
 
@@ -175,6 +178,8 @@ class Registration:
     at_s: float = 0.0
     gateway_config: bool | None = None
     """Whether the reply carried the gateway's configuration (so: whether directRedisHost is set)."""
+    quiet: bool = True
+    """No keepalive was sent since: the gateway lists the machine as registered only."""
 
 
 @dataclass(frozen=True)
@@ -218,18 +223,71 @@ class GoingKind(str, Enum):
     """Why the agent is leaving."""
 
     STOP = "stop"
+    """A signal: the machine may well come back."""
     HAND_OVER = "hand_over"
+    """Another agent takes over at once; workers are left alone."""
+    LEAVE = "leave"
+    """A person wants the machine to go and to stay away."""
+    LEAVE_IDLE = "leave_when_idle"
+    """As LEAVE, once the last worker has ended by itself."""
+    TERMINATE = "terminate"
+    """The cloud takes the machine away."""
+
+
+class Step(str, Enum):
+    """How far leaving has come; only ever forward."""
+
+    LOOKING = "looking"
+    """Nothing is offered any more; are there workers?"""
+    WAITING = "waiting"
+    """Workers end by themselves, however long that takes."""
+    ENDING = "ending"
+    """Workers were told to end, and have time to."""
+    FORCING = "forcing"
+    """What is left of them is removed."""
+    FAREWELL = "farewell"
+    """The gateway is told that the machine goes."""
 
 
 @dataclass(frozen=True)
 class Going:
-    """How the agent leaves."""
+    """How the agent leaves. The deadline only ever shrinks."""
 
     kind: GoingKind
     since_s: float
     deadline_at_s: float
+    """Infinite while waiting for workers to end by themselves."""
     reason: str
-    farewell_done: bool = False
+    step: Step = Step.LOOKING
+    step_at_s: float = 0.0
+    stops: int = 0
+    """How often a signal asked; the second one ends at once."""
+    mark: bool = False
+    """Whether the machine must stay away afterwards."""
+    marking: bool = False
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Room:
+    """What was done to make room on the machine's own Kubernetes, and what is left there."""
+
+    cordoned: bool | None = None
+    """As last set from here; None: not known."""
+    cordoning: bool = False
+    cordon_at_s: float = 0.0
+    workers: int | None = None
+    """Workers on the node, as last counted in the present step; None: not counted yet."""
+    told: bool = False
+    """The workers were told to end."""
+    number: int = 0
+    """Of the latest question; an answer to an earlier one is stale."""
+    asking: bool = False
+    asked_at_s: float = 0.0
+    ask_at_s: float = 0.0
+    trouble: str | None = None
+    """Why the workers could not be counted or told."""
+    cordon_trouble: str | None = None
 
 
 @dataclass(frozen=True)
@@ -279,6 +337,9 @@ class Worker:
     registration: Registration = field(default_factory=Registration)
     lease: Lease = field(default_factory=Lease)
     going: Going | None = None
+    room: Room = field(default_factory=Room)
+    rebalance: str | None = None
+    """Why the cloud would rather have the machine empty, while it says so."""
     ending: Ending | None = None
 
     @property

@@ -29,6 +29,12 @@ class Cluster:
     gpus: int = 1
     ready: bool = True
     unschedulable: bool = False
+    annotations: dict[str, str] = field(default_factory=dict)
+    """Of the node."""
+    stop_s: float = 0.0
+    """How long a pod's process goes on after it was told to end; its grace bounds that."""
+    told: list[tuple[str, float]] = field(default_factory=list)
+    """(pod, grace in seconds) of each time that a pod was told to end, oldest first."""
     pressures: frozenset[str] = frozenset()
     """Of `Memory`, `Disk`, `PID`."""
     jobs: dict[tuple[str, str], Object] = field(default_factory=dict)
@@ -48,7 +54,11 @@ class Cluster:
         ]
         conditions.append(_condition("Ready", "True" if self.ready else "Unknown"))
         return {
-            "metadata": {"name": self.node_name, "labels": {"kubernetes.io/hostname": self.node_name}},
+            "metadata": {
+                "name": self.node_name,
+                "labels": {"kubernetes.io/hostname": self.node_name},
+                "annotations": dict(self.annotations),
+            },
             "spec": {"unschedulable": True} if self.unschedulable else {},
             "status": {"allocatable": resources, "capacity": resources, "conditions": conditions},
         }
@@ -75,6 +85,18 @@ class Cluster:
         self.schedule()
         return job
 
+    def end_pod(self, namespace: str, name: str, now_s: float, grace_s: float) -> Object:
+        """Tell a pod to end; it is there until its process has ended or its grace is over. Raises: KeyError."""
+        pod = self.pods[namespace, name]
+        self.told.append((name, grace_s))
+        meta = pod["metadata"]
+        meta.setdefault("_told_at_s", now_s)
+        own_s = meta["_told_at_s"] + self.stop_s if pod["status"]["phase"] == "Running" else now_s
+        meta["_ends_at_s"] = min(meta.get("_ends_at_s", own_s), own_s, now_s + grace_s)
+        meta["deletionTimestamp"] = stamp(meta["_ends_at_s"])
+        self.expire(now_s)
+        return pod
+
     def delete_pod(self, namespace: str, name: str, now_s: float) -> Object:
         """Remove a pod; its Job makes another one. Raises: KeyError."""
         pod = self.pods.pop((namespace, name))
@@ -94,7 +116,10 @@ class Cluster:
         self.schedule()
 
     def expire(self, now_s: float) -> None:
-        """Remove what `ttlSecondsAfterFinished` says."""
+        """Remove what `ttlSecondsAfterFinished` says, and the pods that were told to end and have."""
+        for (namespace, name), pod in list(self.pods.items()):
+            if now_s >= pod["metadata"].get("_ends_at_s", float("inf")):
+                self.delete_pod(namespace, name, now_s)
         for (namespace, name), job in list(self.jobs.items()):
             finished_at_s = job["status"].get("_finished_at_s")
             ttl_s = job["spec"].get("ttlSecondsAfterFinished")

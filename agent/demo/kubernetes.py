@@ -149,7 +149,7 @@ def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
 
     def set_node(**what: Any) -> None:
         for name, value in what.items():
-            if name not in {"gpus", "ready", "unschedulable", "pressures"}:
+            if name not in {"gpus", "ready", "unschedulable", "pressures", "stop_s"}:
                 raise ValueError(f"a node has no {name}")
             setattr(api.cluster, name, frozenset(value) if name == "pressures" else value)
         api.cluster.schedule()
@@ -159,6 +159,10 @@ def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
             if name not in {"unauthorized", "too_many", "failing"}:
                 raise ValueError(f"no such answer: {name}")
             setattr(api, name, value)
+
+    def pods() -> list[Any]:
+        api.cluster.expire(api.clock())
+        return list(api.cluster.pods.values())
 
     return {
         "freeze": api.freeze,
@@ -170,7 +174,9 @@ def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
         "grant": api.grant,
         "revoke_granted": api.revoke_granted,
         "jobs": lambda: list(api.cluster.jobs.values()),
-        "pods": lambda: list(api.cluster.pods.values()),
+        "pods": pods,
+        "node": api.cluster.node,
+        "told": lambda: list(api.cluster.told),
         "finish_job": lambda namespace, name: api.cluster.finish_job(namespace, name, api.clock()),
         "requests": lambda: list(api.requests),
     }
@@ -192,7 +198,7 @@ class KubernetesAdmin(CallClient):
         self.call("listen")
 
     def set_node(self, **what: Any) -> None:
-        """Any of gpus=, ready=, unschedulable=, pressures=["Disk"]."""
+        """Any of gpus=, ready=, unschedulable=, pressures=["Disk"], stop_s= (how long pods take to end)."""
         self.call("set_node", **what)
 
     def set_answer(self, **what: bool) -> None:
@@ -213,6 +219,15 @@ class KubernetesAdmin(CallClient):
     def pods(self) -> list[dict[str, Any]]:
         pods: list[dict[str, Any]] = self.call("pods")
         return pods
+
+    def node(self) -> dict[str, Any]:
+        node: dict[str, Any] = self.call("node")
+        return node
+
+    def told(self) -> list[list[Any]]:
+        """[pod, grace in seconds] of each time that a pod was told to end."""
+        told: list[list[Any]] = self.call("told")
+        return told
 
     def finish_job(self, name: str, namespace: str = "default") -> None:
         self.call("finish_job", namespace=namespace, name=name)

@@ -20,6 +20,7 @@ from agent.demo.messages import Reply, Request
 VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4+demo", "platform": "linux/amd64"}
 ADMIN = "system:admin"
 GATEWAY = "system:serviceaccount:default:beta9-gateway"
+POD_GRACE_S = 30.0  # terminationGracePeriodSeconds, where a pod names none
 LEAST_TOKEN_S = 600  # a real API server grants no shorter one
 
 _REASONS = {
@@ -124,12 +125,16 @@ def _pods(api: ApiState, call: _Call) -> Reply:
         case "GET", True:
             return _shown("Pod", "v1", cluster.pods[namespace, call.name])
         case "DELETE", True:
-            return _shown("Pod", "v1", cluster.delete_pod(namespace, call.name, api.clock()))
+            grace_s = (call.body or {}).get("gracePeriodSeconds")
+            grace_s = POD_GRACE_S if grace_s is None else float(grace_s)
+            return _shown("Pod", "v1", cluster.end_pod(namespace, call.name, api.clock(), grace_s))
     return status_reply(405, f"{call.method} is not served by the stand-in")
 
 
 def _eviction(api: ApiState, call: _Call) -> Reply:
-    api.cluster.delete_pod(call.namespace or "default", call.name, api.clock())
+    options = (call.body or {}).get("deleteOptions") or {}
+    grace_s = float(options.get("gracePeriodSeconds", POD_GRACE_S))
+    api.cluster.end_pod(call.namespace or "default", call.name, api.clock(), grace_s)
     return status_reply(201, "")
 
 
@@ -137,7 +142,12 @@ def _nodes(api: ApiState, call: _Call) -> Reply:
     if call.name not in {"", api.cluster.node_name}:
         raise KeyError(call.name)
     if call.method == "PATCH":
-        api.cluster.unschedulable = bool(call.body.get("spec", {}).get("unschedulable"))
+        if "unschedulable" in call.body.get("spec", {}):
+            api.cluster.unschedulable = bool(call.body["spec"]["unschedulable"])
+        for name, value in (call.body.get("metadata", {}).get("annotations") or {}).items():
+            # A merge patch: null removes.
+            api.cluster.annotations.pop(name, None)
+            api.cluster.annotations |= {} if value is None else {name: value}
         api.cluster.schedule()
     elif call.method != "GET":
         return status_reply(405, f"{call.method} is not served by the stand-in")

@@ -140,7 +140,8 @@ class Show:
                 print(f"  machine  {machine.machine_id} is {status}", flush=True)
             if agent.code is not None:
                 print(f"The agent ended with exit code {agent.code}.", file=sys.stderr)
-                return Exit.BUG
+                # Told to leave, by `leave` or a drill: that is an end as it should be.
+                return Exit.OK if told and agent.code == Exit.OK else Exit.BUG
             if not told and life.shown == "ready" and kubernetes.cluster.jobs:
                 told = True
                 self._tell_ready(gateway, kubernetes, settings)
@@ -166,6 +167,9 @@ class Show:
             print("It stays until Ctrl-C. In a second terminal:")
             print(
                 f"  BETA9_STATUS_ADDR={settings['BETA9_STATUS_ADDR']} .venv/bin/beta9-worker status --watch"
+            )
+            print(
+                f"  BETA9_STATE_DIR={settings['BETA9_STATE_DIR']} .venv/bin/beta9-worker simulate-interruption --in 30s"
             )
             print(
                 "  pkill -KILL -f 'ssh .*probe0.sock'        # pull the plug, and watch it come back\n",

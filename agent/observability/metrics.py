@@ -78,6 +78,8 @@ FAMILIES = {
         Family("gpu_memory_total_bytes", "Memory of the board.", GPU_LABELS),
         Family("gpu_temperature_celsius", "Temperature of the board.", GPU_LABELS),
         Family("interrupted", "1 if the cloud has announced that it takes this machine away."),
+        Family("drain_workers", "Workers that a machine which is leaving still has, as last counted."),
+        Family("drain_remaining_seconds", "Time until a machine that is leaving ends, whatever still runs."),
         Family("degraded_conditions", "How many things are not as they should be; /status names them."),
     )
 }  # fmt: skip
@@ -140,6 +142,8 @@ def samples_of(status: Status) -> dict[str, list[Sample]]:
         "capacity_free_gpus": [((), capacity.get("free_gpu_count"))],
         **_gpu_samples(status.get("gpus") or ()),
         "interrupted": [((), float(bool(status.get("interruption"))))],
+        "drain_workers": [((), _part(status, "drain").get("workers"))],
+        "drain_remaining_seconds": [((), _part(status, "drain").get("deadline_in_s"))],
         "degraded_conditions": [((), float(len(status.get("degraded") or ())))],
     }
 

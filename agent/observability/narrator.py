@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.core.events import CallEnded, Event, FactsRead
+from agent.core.events import CallEnded, Event, FactsRead, Noticed, StopWritten, WorkersSeen
 from agent.core.wire import OutcomeKind
 from agent.core.worker import Link, Phase, Purpose, State, Worker
 from agent.observability.logs import EventLog
@@ -36,6 +37,7 @@ class Narrator:
             self._call(event, before, now_s)
         if isinstance(event, FactsRead):
             self._gpus(before, after)
+        self._leaving(before, after, event, now_s)
         self._state(before, after, now_s)
 
     def _state(self, before: Worker, after: Worker, now_s: float) -> None:
@@ -129,6 +131,27 @@ class Narrator:
         again = self.quiet.again(name, now_s)
         if again is not None:
             self.log.warning(name, reason=outcome.kind.value, text=outcome.text, attempts=again.times)
+
+    def _leaving(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+        """One line for each step of leaving, and for what was announced."""
+        if isinstance(event, Noticed):
+            in_s = None if event.deadline_at_s is None else round(event.deadline_at_s - now_s, 1)
+            self.log.warning("notice", kind=event.kind.value, reason=event.reason, in_s=in_s)
+        going = after.going
+        if going is not None and (before.going is None or before.going.step is not going.step):
+            left_s = None if math.isinf(going.deadline_at_s) else round(going.deadline_at_s - now_s, 1)
+            fields = {"kind": going.kind.value, "reason": going.reason, "deadline_in_s": left_s}
+            # As counted last: the step itself has not looked yet.
+            workers = event.count if isinstance(event, WorkersSeen) else before.room.workers
+            self.log.info("drain", step=going.step.value, workers=workers, **fields)
+        if after.room.cordoned is not before.room.cordoned and (after.room.cordoned or before.room.cordoned):
+            self.log.info("cordon", cordoned=after.room.cordoned)
+        for what in ("trouble", "cordon_trouble"):
+            told = getattr(after.room, what)
+            if told and told != getattr(before.room, what):
+                self.log.warning("drain_trouble", text=told)
+        if isinstance(event, StopWritten) and event.problem:
+            self.log.warning("stop_marker", text=event.problem)
 
     def _gpus(self, before: Worker, after: Worker) -> None:
         was = {gpu.uuid: gpu.healthy for gpu in before.gpus.gpus}

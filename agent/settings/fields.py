@@ -201,6 +201,13 @@ FIELDS: tuple[Field, ...] = (
         default="auto",
     ),
     Field(
+        "rebalance",
+        "BETA9_REBALANCE",
+        "what a rebalance recommendation does: drain (offer nothing, cordon; work goes on) or ignore",
+        parsers.one_of("drain", "ignore"),
+        default="drain",
+    ),
+    Field(
         "metadata_endpoint",
         "BETA9_METADATA_ENDPOINT",
         "base URL of the instance metadata service; for tests",

@@ -41,6 +41,8 @@ class Settings:
     reserve_cpu_millicores: int
     reserve_memory_mib: int
     interruption: Interruption
+    rebalance: str
+    """`drain` or `ignore`."""
     metadata_endpoint: str
     """Base URL, without a slash at its end."""
     drain_timeout_s: float

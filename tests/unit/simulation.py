@@ -15,13 +15,17 @@ from dataclasses import dataclass, field
 from agent.core.commands import (
     CallGateway,
     Command,
+    CordonNode,
+    EndWorkers,
     Finish,
+    LookAtWorkers,
     ProbeApi,
     ProbeKube,
     ProbeReverse,
     ReadFacts,
     StartLink,
     StopLink,
+    WriteStop,
 )
 from agent.core.events import (
     Answer,
@@ -33,9 +37,12 @@ from agent.core.events import (
     LinkEnded,
     LinkLoggedIn,
     LinkSaid,
+    NodeCordoned,
     Probe,
     ReverseProbed,
+    StopWritten,
     Tick,
+    WorkersSeen,
 )
 from agent.core.facts import Gpu, GpuReading, HostFacts
 from agent.core.policy import Policy
@@ -118,12 +125,20 @@ class World:
         self.lingering: list[Session] = []
         self.heap: list[tuple[float, int, Callable[[], Event | None]]] = []
         self.order = itertools.count()
-        self.open_calls: set[int] = set()
+        self.open_calls: dict[int, CallKind] = {}
         self.finish: Finish | None = None
         self.registrations = 0
         self.logins: list[tuple[float, Purpose]] = []
         """Every time that sshd was asked to let somebody in."""
         self.seen: list[State] = []
+        self.workers: list[float] = []
+        """When each worker on the node ends; infinite: not before it is told to."""
+        self.ends_after_s = 2.0
+        """How long a worker takes to end once it is told to."""
+        self.cordoned = False
+        self.graces: list[float] = []
+        """What workers were given each time that they were told to end."""
+        self.marked: str | None = None
         self.watch: Callable[[World, Event, Worker, Worker], None] = lambda *_: None
         self.feed(Tick())
 
@@ -171,7 +186,7 @@ class World:
 
     # --- What the core wants -------------------------------------------------------------------------------
 
-    def _do(self, command: Command) -> None:
+    def _do(self, command: Command) -> None:  # noqa: C901 - one line for each command
         match command:
             case ReadFacts():
                 facts = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
@@ -192,8 +207,33 @@ class World:
                 self.later(took_s, lambda: KubeProbed(Probe(answer, took_s)))
             case CallGateway():
                 self._call(command)
+            case CordonNode(is_cordoned=is_cordoned):
+                self.later(0.05, lambda: self._cordon(is_cordoned))
+            case LookAtWorkers(number=number):
+                self.later(0.05, lambda: self._see(number, None))
+            case EndWorkers(number=number, grace_s=grace_s):
+                self.later(0.05, lambda: self._see(number, grace_s))
+            case WriteStop(reason=reason):
+                self.marked = reason
+                self.later(0.01, StopWritten)
             case Finish():
                 self.finish = command
+
+    def _cordon(self, is_cordoned: bool) -> Event:
+        if self.faults.k3s:
+            return NodeCordoned(is_cordoned, self.faults.k3s)
+        self.cordoned = is_cordoned
+        return NodeCordoned(is_cordoned)
+
+    def _see(self, number: int, grace_s: float | None) -> Event:
+        if self.faults.k3s:
+            return WorkersSeen(number, None, self.faults.k3s)
+        if grace_s is not None and self.workers:
+            self.graces.append(grace_s)
+            ends_at_s = self.now_s + min(grace_s, self.ends_after_s)
+            self.workers = [min(each, ends_at_s) for each in self.workers]
+        self.workers = [each for each in self.workers if each > self.now_s]
+        return WorkersSeen(number, len(self.workers))
 
     def _start(self, command: StartLink) -> None:
         self._drop(command.purpose, noticed=True)
@@ -274,11 +314,15 @@ class World:
     # --- The gateway ---------------------------------------------------------------------------------------
 
     def _call(self, command: CallGateway) -> None:
-        assert not self.open_calls, f"{command} while {self.open_calls} is open"
-        self.open_calls.add(command.call_id)
+        # Whoever leaves waits for a keepalive, but not for its whole time limit (see going).
+        waited_for = [
+            k for k in self.open_calls.values() if not self.worker.going or k is not CallKind.KEEPALIVE
+        ]
+        assert not waited_for, f"{command} while {self.open_calls} is open"
+        self.open_calls[command.call_id] = command.kind
 
         def answer() -> Event:
-            self.open_calls.discard(command.call_id)
+            self.open_calls.pop(command.call_id)
             return CallEnded(command.call_id, self._answer(command))
 
         slow = self.faults.link or self.faults.gateway == "hang" or Purpose.API not in self.sessions

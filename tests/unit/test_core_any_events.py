@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 from agent.core.commands import (
     CallGateway,
     Command,
+    CordonNode,
+    EndWorkers,
     Finish,
+    LookAtWorkers,
     ProbeApi,
     ProbeKube,
     ProbeReverse,
     ReadFacts,
     StartLink,
     StopLink,
+    WriteStop,
 )
 from agent.core.events import (
     Answer,
@@ -36,9 +40,14 @@ from agent.core.events import (
     LinkEnded,
     LinkLoggedIn,
     LinkSaid,
+    NodeCordoned,
+    Noticed,
+    NoticeKind,
     Probe,
     ReverseProbed,
+    StopWritten,
     Tick,
+    WorkersSeen,
 )
 from agent.core.facts import Gpu, GpuReading, HostFacts, NodeFacts
 from agent.core.policy import Policy
@@ -55,6 +64,7 @@ from agent.core.worker import (
     Purpose,
     Setup,
     State,
+    Step,
     Worker,
 )
 from agent.errors import Exit
@@ -75,6 +85,7 @@ nodes = st.none() | st.builds(
     schedulable=st.booleans(),
     pressures=st.sampled_from([(), ("DiskPressure",)]),
     gpus_allocatable=st.integers(0, 8),
+    worker_count=st.integers(0, 3),
 )
 outcomes = st.builds(
     Outcome,
@@ -95,6 +106,14 @@ facts = st.builds(
     ),
 )
 goings = st.builds(GoAsked, st.sampled_from(GoingKind), st.just("SIGTERM"))
+notices = st.builds(
+    Noticed,
+    st.sampled_from(NoticeKind),
+    st.just("taken away"),
+    st.none() | st.floats(-100, 5000),
+    st.booleans(),
+)
+problems = st.none() | st.just("no answer")
 events: st.SearchStrategy[Event] = st.one_of(
     st.just(Tick()),
     facts,
@@ -106,6 +125,10 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(KubeProbed, probes, nodes, st.integers(0, 3)),
     st.builds(CallEnded, st.integers(-1, 12), outcomes),
     goings,
+    notices,
+    st.builds(NodeCordoned, st.booleans(), problems),
+    st.builds(WorkersSeen, st.integers(-1, 12), st.none() | st.integers(0, 3), problems),
+    st.builds(StopWritten, problems),
 )
 
 
@@ -148,6 +171,8 @@ setups = st.builds(
     addresses=st.sampled_from([ADDRESSES, ADDRESSES[:1]]),
     data=st.booleans(),
     once=st.booleans(),
+    administers=st.booleans(),
+    heeds_rebalance=st.booleans(),
 )
 jitters = st.floats(0, 1, exclude_max=True)
 
@@ -173,6 +198,10 @@ def answer(command: Command, move: Well | Badly) -> Event:
         ProbeReverse: lambda c: ReverseProbed(c.generation, said.probe),
         ProbeKube: lambda _: KubeProbed(said.probe),
         CallGateway: lambda c: CallEnded(c.call_id, said.outcome),
+        CordonNode: lambda c: NodeCordoned(c.is_cordoned, None if said is WELL else "refused"),
+        LookAtWorkers: lambda c: WorkersSeen(c.number, 0 if said is WELL else 2),
+        EndWorkers: lambda c: WorkersSeen(c.number, 0 if said is WELL else 2),
+        WriteStop: lambda _: StopWritten(None if said is WELL else "disk full"),
     }
     return makers[type(command)](command)
 
@@ -210,7 +239,7 @@ class Life:
             ended = self.in_flight.pop(event.call_id, None)
             is_registration = ended is not None and ended.kind in {CallKind.REGISTER, CallKind.FAREWELL}
             self.registered |= is_registration and event.outcome.kind is OutcomeKind.OK
-        if isinstance(event, GoAsked):
+        if before.going is None and self.worker.going is not None:
             # Saying goodbye does not wait for a keepalive's whole time limit.
             for call in self.in_flight.values():
                 if call.kind is CallKind.KEEPALIVE:
@@ -247,6 +276,7 @@ def test_no_sequence_of_events_leads_where_nothing_may_lead(
         if before.state is State.DRAINING:
             assert after.state in {State.DRAINING, *FINAL}, "back to service from draining"
         if before.going and after.going:
+            assert list(Step).index(after.going.step) >= list(Step).index(before.going.step), "a step back"
             assert after.going.deadline_at_s <= before.going.deadline_at_s, "a drain deadline grew"
 
         if any(call.kind is CallKind.KEEPALIVE for call in life.calls()):
@@ -318,7 +348,7 @@ def test_whoever_is_asked_to_go_is_gone_within_the_bound(
         life.go(abs(pause_s), move)
     life.go(0.0, GoAsked(kind, "SIGTERM"))
     # Nobody answers anything any more; only time passes.
-    life.go(max(POLICY.farewell_s, POLICY.hand_over_s) + later_s, Tick())
+    life.go(max(POLICY.notice_farewell_s, POLICY.hand_over_s) + later_s, Tick())
     assert life.worker.state in FINAL
 
 

@@ -133,6 +133,9 @@ def test_every_metric_of_the_agent_is_looked_at_or_left_out_on_purpose() -> None
         "beta9_worker_capacity_memory_bytes",
         # The alert names what stands in the way instead.
         "beta9_worker_placeable",
+        # Of minutes, and only on a machine that is leaving: for whoever watches that one.
+        "beta9_worker_drain_workers",
+        "beta9_worker_drain_remaining_seconds",
     }
     used = set().union(*(metrics_in(each) for each in expressions().values()))
     assert set(LABELS) - used == on_purpose

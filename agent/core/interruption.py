@@ -1,0 +1,168 @@
+"""What AWS's metadata documents say about this machine's end. Pure: texts and a wall clock go in, a notice comes out.
+
+Contract (EC2 and EC2 Auto Scaling user guides): `spot/instance-action` is `{"action": "terminate"|"stop"|
+"hibernate", "time": "…Z"}` from about two minutes before the end; `events/recommendations/rebalance` is
+`{"noticeTime": "…Z"}`; `autoscaling/target-lifecycle-state` is one word, `Terminated` once the group takes the
+machine out; `events/maintenance/scheduled` is a list of events with `Code`, `State`, `NotBefore`. Where nothing
+is the matter each is absent (404). Whatever looks otherwise is no notice: a proxy's page must not end a machine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from agent.core.events import NoticeKind
+
+SPOT = "spot/instance-action"
+REBALANCE = "events/recommendations/rebalance"
+LIFECYCLE = "autoscaling/target-lifecycle-state"
+MAINTENANCE = "events/maintenance/scheduled"
+DOCUMENTS = (SPOT, REBALANCE, LIFECYCLE, MAINTENANCE)
+
+LONGEST_NOTICE_S = 600.0
+"""A spot notice comes two minutes ahead; a time further off than this, or past, is told by a clock that is wrong."""
+ABSURD_S = 86_400.0
+"""And one that is off by more than a day is no notice at all."""
+MAINTENANCE_WITHDRAW_S = 3600.0
+"""A machine that is stopped or rebooted within the hour takes no new work."""
+MAINTENANCE_DRAIN_S = 120.0
+LIMIT_CHARS = 16_384
+
+_ACTIONS = {"terminate": False, "stop": True, "hibernate": True}
+"""What a spot notice may name, and whether the same machine is started again afterwards."""
+_ENDS = frozenset({"instance-stop", "instance-retirement"})
+_PAUSES = frozenset({"instance-reboot", "system-reboot", "system-maintenance"})
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is to come. `in_s` is seconds from the moment of reading; None: no moment is named that can be believed."""
+
+    kind: NoticeKind
+    reason: str
+    in_s: float | None = None
+    comes_back: bool = False
+
+    def is_same(self, other: Notice) -> bool:
+        """Whether two readings are of one notice: the seconds left differ from one to the next."""
+        return (self.kind, self.reason, self.comes_back) == (other.kind, other.reason, other.comes_back)
+
+
+NOTHING = Notice(NoticeKind.LIFTED, "nothing announced")
+
+
+def read(documents: dict[str, str | None], wall_s: float) -> Notice:
+    """The most pressing of what the documents say; None as a text: absent. `wall_s`: seconds since 1970, UTC."""
+    for name, parse in _PARSERS:
+        text = documents.get(name)
+        if text is None or len(text) > LIMIT_CHARS:
+            continue
+        notice = parse(text, wall_s)
+        if notice is not None:
+            return notice
+    return NOTHING
+
+
+def _spot(text: str, wall_s: float) -> Notice | None:
+    told = _object(text)
+    action, at_s = told.get("action"), _iso_s(told.get("time"))
+    if not isinstance(action, str) or action not in _ACTIONS or at_s is None or abs(at_s - wall_s) > ABSURD_S:
+        return None
+    in_s = at_s - wall_s
+    reason = f"spot notice: EC2 will {action} this machine at {told['time']}"
+    return Notice(
+        NoticeKind.TERMINATE,
+        reason,
+        in_s if 0 < in_s <= LONGEST_NOTICE_S else None,
+        comes_back=_ACTIONS[action],
+    )
+
+
+def _lifecycle(text: str, _wall_s: float) -> Notice | None:
+    if text.strip() != "Terminated":
+        return None
+    return Notice(NoticeKind.TERMINATE, "the Auto Scaling group takes this machine out")
+
+
+def _maintenance_end(text: str, wall_s: float) -> Notice | None:
+    for code, in_s, told in _maintenance(text, wall_s):
+        if code in _ENDS and in_s <= MAINTENANCE_DRAIN_S:
+            # Stopped, not terminated: whoever starts it again wants it back.
+            return Notice(NoticeKind.TERMINATE, told, in_s if in_s > 0 else None, comes_back=True)
+    return None
+
+
+def _maintenance_soon(text: str, wall_s: float) -> Notice | None:
+    for _, in_s, told in _maintenance(text, wall_s):
+        if in_s <= MAINTENANCE_WITHDRAW_S:
+            return Notice(NoticeKind.REBALANCE, told)
+    return None
+
+
+def _rebalance(text: str, wall_s: float) -> Notice | None:
+    at_s = _iso_s(_object(text).get("noticeTime"))
+    # It stands for as long as the machine lives, so only a moment to come is absurd.
+    if at_s is None or at_s - wall_s > ABSURD_S:
+        return None
+    return Notice(
+        NoticeKind.REBALANCE, "EC2 recommends to rebalance: the risk of an interruption is elevated"
+    )
+
+
+_PARSERS = (
+    (SPOT, _spot),
+    (LIFECYCLE, _lifecycle),
+    (MAINTENANCE, _maintenance_end),
+    (REBALANCE, _rebalance),
+    (MAINTENANCE, _maintenance_soon),
+)
+
+
+def _maintenance(text: str, wall_s: float) -> list[tuple[str, float, str]]:
+    """(code, seconds until then, for a person) of each active event that touches this machine."""
+    listed = _json(text)
+    found = []
+    for event in listed if isinstance(listed, list) else []:
+        told = event if isinstance(event, dict) else {}
+        code, at_s = told.get("Code"), _english_s(told.get("NotBefore"))
+        is_known = isinstance(code, str) and code in _ENDS | _PAUSES
+        if is_known and at_s is not None and told.get("State") == "active" and at_s - wall_s > -ABSURD_S:
+            found.append((str(code), at_s - wall_s, f"scheduled maintenance: {code} at {told['NotBefore']}"))
+    return sorted(found, key=lambda each: each[1])
+
+
+def _object(text: str) -> dict[str, Any]:
+    told = _json(text)
+    return told if isinstance(told, dict) else {}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _iso_s(text: object) -> float | None:
+    """`2026-11-23T23:59:00Z` as seconds since 1970."""
+    try:
+        return (
+            datetime.strptime(str(text), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc).timestamp()
+            if isinstance(text, str) and len(text) <= 32
+            else None
+        )
+    except (ValueError, OverflowError):
+        return None
+
+
+def _english_s(text: object) -> float | None:
+    """`21 Jan 2019 09:00:43 GMT` as seconds since 1970, whatever language this machine speaks."""
+    words = text.split() if isinstance(text, str) and len(text) <= 40 else []
+    if len(words) != 5 or words[1] not in _MONTHS or words[4] != "GMT":
+        return None
+    day, month, year, clock, _ = words
+    return _iso_s(f"{year}-{_MONTHS.index(month) + 1:02}-{day:0>2}T{clock}Z")
