@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.table import Table
 
-ROWS = frozenset({*range(1, 50), 61, 62, 63, 65, 66, 67})
+ROWS = frozenset(range(1, 69))
 """The rows that this project promises; a test of any other row is shown, too."""
 _NAME = re.compile(r"test_fault_(\d+)_([a-z0-9_]+)")
 
