@@ -43,6 +43,7 @@ format: .venv/dev ## Format and mend what ruff can mend
 bench: .venv/dev ## Measure what README and docs state, and print it as a table
 	@$(PY) -m scripts.bench
 	@test ! -x .build/kubernetes-server || $(PY) -m scripts.bench_kubernetes
+	@$(PY) -m scripts.bench_spot
 
 lock: .venv/dev ## Resolve the dependencies anew
 	@scripts/lock.sh
