@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import threading
 from collections import Counter
 from datetime import datetime, timedelta, timezone
@@ -19,6 +20,14 @@ from types import TracebackType
 
 DATA = "/latest/meta-data/"
 INSTANCE_ID = "i-0123456789abcdef0"
+
+
+class _Server(ThreadingHTTPServer):
+    """Quiet about askers that hang up before they have read all: they may."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class MetadataService:
@@ -81,7 +90,7 @@ class MetadataService:
             def log_message(self, *_: object) -> None:
                 """Silence: the tests count in `asked`."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
