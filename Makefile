@@ -17,7 +17,7 @@ test: .venv/dev ## Unit, contract and integration tests that any host can run
 	@$(PY) -m pytest -q -m "not fault and not kubernetes and not gpu"
 
 test-all: .venv/all .build/kubernetes-server ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
-	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q --timeout 600 tests/unit/test_simulation.py
+	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q tests/unit/test_simulation.py
 	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
 
 test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
