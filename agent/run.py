@@ -42,13 +42,11 @@ from agent.core.status import is_ready, status
 from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError
-from agent.leaving import Leaving
+from agent.leaving import Leaving, instance_id
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
-from agent.settings import Interruption, Settings
+from agent.settings import Settings
 from agent.supervisor import Doing, Supervisor
-
-METADATA_TIMEOUT_S = 2.0
 
 _SIGNALS = {
     signal.SIGTERM: GoingKind.STOP,
@@ -155,10 +153,9 @@ class Agent:
         if self.settings.machine_id:
             return self.settings.machine_id
         # An image of a cloud machine may be booted many times: its instance id is its own, the disk's copy not.
-        if self.settings.interruption is not Interruption.NONE:
-            instance = metadata.instance_id(self.settings.metadata_endpoint, METADATA_TIMEOUT_S)
-            if instance is not None:
-                return metadata.machine_id_of(instance)
+        instance = instance_id(self.settings)
+        if instance:
+            return metadata.machine_id_of(instance)
         identity = self.state.machine_id()
         if identity.note:
             self.log.warning("machine_id", text=identity.note)

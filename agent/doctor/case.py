@@ -16,9 +16,9 @@ from agent.adapters.state import IDENTITY_NAME
 from agent.adapters.status_client import ask
 from agent.core.redaction import Redactor
 from agent.doctor.own_tunnel import OwnTunnel
-from agent.settings import Connection, Interruption, Settings
+from agent.leaving import instance_id
+from agent.settings import Connection, Settings
 
-METADATA_TIMEOUT_S = 2.0
 STATUS_TIMEOUT_S = 4.0
 
 
@@ -70,10 +70,9 @@ class Case:
         running = self.running()
         if running is not None or self.settings.machine_id:
             return str(running["machine_id"]) if running else self.settings.machine_id
-        if self.settings.interruption is not Interruption.NONE:
-            instance = metadata.instance_id(self.settings.metadata_endpoint, METADATA_TIMEOUT_S)
-            if instance is not None:
-                return metadata.machine_id_of(instance)
+        instance = instance_id(self.settings)
+        if instance:
+            return metadata.machine_id_of(instance)
         return _kept_machine_id(self.settings.state_dir / IDENTITY_NAME)
 
     def close(self) -> None:
