@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh Debian or Ubuntu with git, make and python3: `make demo`, `make test`.
 PY := .venv/bin/python
 ONCE ?=
+# What `make test` leaves to `make test-all`: each is a marker of pytest.
+GROUPS := fault kubernetes gpu container machine terraform tailnet
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-kubernetes kubernetes-server faults check format bench lock clean
@@ -14,7 +16,7 @@ demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: s
 	@$(PY) -m agent demo $(if $(ONCE),--once)
 
 test: .venv/dev ## Unit, contract and integration tests that any host can run
-	@$(PY) -m pytest -q -m "not fault and not kubernetes and not gpu"
+	@$(PY) -m pytest -q -m "not ($(subst $() , or ,$(GROUPS)))"
 
 test-all: .venv/all .build/kubernetes-server ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
 	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q tests/unit/test_simulation.py
@@ -51,7 +53,7 @@ lock: .venv/dev ## Resolve the dependencies anew
 clean: ## Remove what the other targets made
 	rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/runtime .venv/dev .venv/all: requirements/runtime.lock requirements/dev.lock requirements/uv.lock scripts/setup.sh
+.venv/runtime .venv/dev .venv/all .venv/container .venv/machine .venv/terraform .venv/tailnet: requirements/runtime.lock requirements/dev.lock requirements/uv.lock scripts/setup.sh
 	@scripts/setup.sh $(@F)
 	@touch $@
 

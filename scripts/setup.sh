@@ -4,6 +4,7 @@
 #   scripts/setup.sh runtime   what `make demo` needs
 #   scripts/setup.sh dev       what `make test` and `make check` need
 #   scripts/setup.sh all       what `make test-all` needs, too
+#   scripts/setup.sh GROUP     what `make test-GROUP` needs: container, machine, terraform, tailnet
 #
 # As root, missing system packages are installed by apt; otherwise they are named. Quiet unless something fails.
 set -Eeuo pipefail
@@ -11,10 +12,13 @@ set -Eeuo pipefail
 # command:package of Debian and Ubuntu; a command that is there needs no package
 RUNTIME=(ssh:openssh-client sshd:openssh-server openssl:openssl setpriv:util-linux)
 TESTS=(faketime:faketime)
-ALL=(ip:iproute2 iptables:iptables etcd:etcd-server)
+NETWORK=(ip:iproute2 iptables:iptables etcd:etcd-server)
+CONTAINER=()
+MACHINE=()
+TAILNET=()
 
 main() {
-    local level=${1:?runtime, dev or all}
+    local level=${1:?runtime, dev, all or a group of tests}
     cd "$(dirname "$0")/.."
     packages "$level"
     environment
@@ -27,7 +31,12 @@ main() {
 packages() {
     local wanted=("${RUNTIME[@]}") missing=() each
     [[ $1 == runtime ]] || wanted+=("${TESTS[@]}")
-    [[ $1 != all ]] || wanted+=("${ALL[@]}")
+    case $1 in
+    container) wanted+=("${CONTAINER[@]}") ;;
+    machine) wanted+=("${MACHINE[@]}") ;;
+    tailnet) wanted+=("${TAILNET[@]}") ;;
+    all) wanted+=("${NETWORK[@]}" "${CONTAINER[@]}" "${MACHINE[@]}" "${TAILNET[@]}") ;;
+    esac
     for each in "${wanted[@]}"; do
         has "${each%%:*}" || missing+=("${each##*:}")
     done
