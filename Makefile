@@ -57,5 +57,8 @@ clean: ## Remove what the other targets made
 	@scripts/setup.sh $(@F)
 	@touch $@
 
-.build/kubernetes-server: $(wildcard tests/kubernetes/apiserver/*) scripts/kubernetes_server.sh | .venv/dev
-	@scripts/kubernetes_server.sh $@
+.build/kubernetes-server: $(wildcard tests/kubernetes/apiserver/*) scripts/go_build.sh | .venv/dev
+	@scripts/go_build.sh tests/kubernetes/apiserver $@
+
+.build/actionlint: $(wildcard scripts/actionlint/*) scripts/go_build.sh | .venv/dev
+	@scripts/go_build.sh scripts/actionlint $@ github.com/rhysd/actionlint/cmd/actionlint

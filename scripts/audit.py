@@ -1,0 +1,112 @@
+"""`make audit`: every locked dependency looked up for known vulnerabilities, and none passed over.
+
+    python -m scripts.audit [LOCK …]
+
+Asks PyPI (its JSON API carries the Python Packaging Advisory Database), or, with ADVISORIES=DIR, a checkout of that
+database. pip-audit exits 0 when it could not look a package up; here that is a failure, and so is a package of the
+lock that its report does not name.
+
+Exit 0: all were looked up, nothing is known. 1: something is known, or was not looked up; each is named.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from scripts.advisories import served
+
+ROOT = Path(__file__).parents[1]
+LOCKS = (ROOT / "requirements/runtime.lock", ROOT / "requirements/dev.lock")
+_PIN = re.compile(r"(?m)^[A-Za-z0-9][^\\\n]*==[^\\\n]*")
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Package → version of a lock's text, as it holds for this Python and platform."""
+    wanted = (Requirement(line.strip()) for line in _PIN.findall(lock))
+    return {
+        canonicalize_name(each.name): str(each.specifier).removeprefix("==")
+        for each in wanted
+        if each.marker is None or each.marker.evaluate()
+    }
+
+
+def audit(locks: Sequence[Path], service: Sequence[str]) -> Mapping[str, Any]:
+    """pip-audit's report. Raises: RuntimeError with its words where it makes none."""
+    files = [word for lock in locks for word in ("-r", str(lock))]
+    done = subprocess.run(
+        [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner=off", "-f", "json"]
+        + [*service, *files],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        report = json.loads(done.stdout)
+    except json.JSONDecodeError:
+        raise RuntimeError(f"pip-audit made no report (exit {done.returncode}): {done.stderr.strip()[-2000:]}") from None
+    assert isinstance(report, dict)
+    return report
+
+
+def findings(report: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]:
+    """What is wrong: known vulnerabilities, packages that were skipped, packages that the report lacks."""
+    found = []
+    seen: dict[str, set[str]] = {}
+    for each in report["dependencies"]:
+        name = canonicalize_name(each["name"])
+        if "skip_reason" in each:
+            found.append(f"{name}: not looked up: {each['skip_reason']}")
+            continue
+        seen.setdefault(name, set()).add(each["version"])
+        for known in each["vulns"]:
+            fixed = ", ".join(known["fix_versions"]) or "no version yet"
+            found.append(f"{name} {each['version']}: {known['id']} ({', '.join(known['aliases'])}), fixed in {fixed}")
+    found += [
+        f"{name} {version}: locked, and not in the report"
+        for name, version in wanted.items()
+        if version not in seen.get(name, set()) and not any(line.startswith(f"{name}: not looked up") for line in found)
+    ]
+    return sorted(found)
+
+
+@contextmanager
+def _service() -> Iterator[list[str]]:
+    checkout = os.environ.get("ADVISORIES")
+    if not checkout:
+        yield ["--vulnerability-service=pypi"]
+        return
+    with served(Path(checkout)) as url:
+        yield ["--vulnerability-service=osv", f"--osv-url={url}"]
+
+
+def main(words: Sequence[str]) -> int:
+    locks = [Path(word) for word in words] or list(LOCKS)
+    wanted: dict[str, str] = {}
+    for lock in locks:
+        wanted |= pins(lock.read_text(encoding="utf-8"))
+    try:
+        with _service() as service:
+            report = audit(locks, service)
+    except (RuntimeError, FileNotFoundError) as error:
+        print(f"audit: {error}", file=sys.stderr)
+        return 1
+    found = findings(report, wanted)
+    for line in found:
+        print(f"audit: {line}", file=sys.stderr)
+    print(f"audit: {len(wanted)} locked packages, {len(found)} findings")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
