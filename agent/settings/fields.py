@@ -260,9 +260,15 @@ FIELDS: tuple[Field, ...] = (
 BY_NAME = {field.name: field for field in FIELDS}
 
 BOOTSTRAP_VARIABLES: tuple[str, ...] = (
+    "BETA9_SOURCE",
     "BETA9_AGENT_IMAGE",
+    "BETA9_BASE_IMAGE",
+    "BETA9_FILES_DIR",
     "BETA9_ON_FAILURE",
     "BETA9_REGISTRY_AUTH_FILE",
+    "BETA9_REGISTRIES_FILE",
+    "BETA9_SECRETS_TIMEOUT",
+    "BETA9_EXPECTED_GPUS",
     "BETA9_K3S_ALLOW_FROM",
     "BETA9_REQUIRE_PINS",
 )
