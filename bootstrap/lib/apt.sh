@@ -1,0 +1,113 @@
+# shellcheck shell=bash
+# Packages and keyed repositories. Side-by-side stages take turns; another apt at work (unattended upgrades) is waited for.
+
+# with_apt COMMAND…: one at a time among our stages.
+with_apt() {
+  state_dir
+  (
+    flock 8
+    "$@" 8>&-
+  ) 8>>"$BETA9_STATE/apt.lock"
+}
+
+apt_get() {
+  DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 apt-get -q -y \
+    -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 \
+    -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "$@" </dev/null
+}
+
+installed() { [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) == ?i* ]]; }
+installed_packages() { dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | awk '$1 ~ /^.i/ { print $2 }' | sort -u; }
+
+# apt_install PACKAGE[=VERSION]…: what is missing of it. What came along is recorded, too.
+apt_install() {
+  local wanted=() each
+  for each in "$@"; do
+    if ! installed "${each%%=*}" || [[ $each == *=* && $(version_of "${each%%=*}") != "${each#*=}" ]]; then wanted+=("$each"); fi
+  done
+  ((${#wanted[@]})) || return 0
+  with_apt install_recorded "${wanted[@]}"
+  changed "installed ${wanted[*]}"
+}
+
+version_of() { dpkg-query -W -f '${Version}' "$1" 2>/dev/null || true; }
+
+install_recorded() {
+  local before code=0 each
+  before=$(installed_packages)
+  lists_fresh || refresh_lists
+  apt_get install --no-install-recommends "$@" || code=$?
+  while read -r each; do record package "$each"; done < <(comm -13 <(printf '%s\n' "$before") <(installed_packages))
+  return "$code"
+}
+
+# Package lists count as fresh for the rest of this run; a repository that is added makes them stale.
+lists_fresh() { [[ -n ${BETA9_RUN:-} && -e $BETA9_RUN/lists-fresh ]]; }
+refresh_lists() {
+  local try
+  for try in 1 2 3 4 5; do
+    if apt_get update; then
+      [[ -z ${BETA9_RUN:-} ]] || touch "$BETA9_RUN/lists-fresh"
+      return 0
+    fi
+    say "apt-get update failed, try $try of 5"
+    sleep $((try * 3))
+  done
+  fail "the package lists cannot be read" "see the lines above in this log: a mirror, DNS or proxy is not reachable"
+}
+
+# apt_hold PACKAGE…: unattended upgrades leave it alone.
+apt_hold() {
+  local each held
+  held=$(apt-mark showhold)
+  for each in "$@"; do
+    grep -qxF -- "$each" <<<"$held" && continue
+    record hold "$each"
+    with_apt apt-mark hold "$each" >/dev/null
+    changed "holds $each at its version"
+  done
+}
+
+# apt_repository NAME KEY FINGERPRINTS LINE [PIN]: a repository whose key is known. KEY is a location (see fetch);
+# FINGERPRINTS are the only primary keys that may be in it (40 hexadecimal digits, comma-separated); PIN names the
+# variable they come from. LINE is the sources line without its options, as "deb URL SUITE COMPONENT".
+apt_repository() {
+  local name=$1 key=$2 expected=$3 line=$4 pin=${5:-$1} ring=$BETA9_ROOT/etc/apt/keyrings/beta9-$1.gpg type rest options
+  read -r type rest <<<"$line"
+  options="arch=$(dpkg --print-architecture) signed-by=${ring#"$BETA9_ROOT"}"
+  if [[ ! -s $ring ]] || ! key_matches "$ring" "$expected"; then apt_key "$pin" "$key" "$expected" "$ring"; fi
+  put_file "$BETA9_ROOT/etc/apt/sources.list.d/beta9-$name.list" 0644 <<<"$type [$options] $rest"
+  [[ -z ${BETA9_RUN:-} ]] || rm -f "$BETA9_RUN/lists-fresh"
+}
+
+# apt_key PIN LOCATION FINGERPRINTS RING
+apt_key() {
+  local downloads=$BETA9_STATE/downloads armoured
+  install -d -m 0700 "$downloads"
+  armoured=$(mktemp "$downloads/key.XXXXXX")
+  [[ -n $3 ]] || unpinned "$1" "$2"
+  fetch "$2" "$armoured"
+  if [[ -n $3 ]] && ! key_matches "$armoured" "$3"; then
+    fail "$2 holds the key $(fingerprints "$armoured" | paste -sd,), not $3" \
+      "if the vendor has announced a new key, set $1 in worker.env; otherwise trust nothing from there"
+  fi
+  # Binary or armoured, apt on Ubuntu 22.04 and Debian 12 wants binary in a .gpg file.
+  (gpg_quiet --dearmor <"$armoured" 2>/dev/null || cat "$armoured") | put_file "$4" 0644
+  rm -f "$armoured"
+}
+
+key_matches() { [[ -z $2 || $(fingerprints "$1") == "$(tr -d ' ' <<<"$2" | tr ',a-f' '\nA-F' | sort)" ]]; }
+
+# fingerprints FILE: of the primary keys, one a line, sorted.
+fingerprints() {
+  gpg_quiet --show-keys --with-colons "$1" |
+    awk -F: '$1 == "pub" { primary = 1 } $1 == "fpr" && primary { print $10; primary = 0 }' | sort
+}
+
+gpg_quiet() {
+  local home code=0
+  home=$(mktemp -d)
+  gpg --homedir "$home" --batch --no-tty --quiet "$@" || code=$?
+  rm -rf "$home"
+  return "$code"
+}

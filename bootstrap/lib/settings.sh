@@ -1,0 +1,77 @@
+# shellcheck shell=bash
+# Reads worker.env and versions.env. Nothing in them is ever evaluated by a shell: `$(…)`, quotes and newlines are text.
+#
+# The syntax is dotenv's: NAME=value, NAME='value' (may span lines) or NAME="value"; `#` starts a comment.
+# Who wins: the environment, then worker.env, then versions.env, then the default. Empty counts as not given.
+
+declare -gA BETA9_SETTINGS=() BETA9_PINS=()
+
+# read_settings FILE ARRAY: fills the associative array ARRAY. Returns 1, saying which line, on what it cannot read.
+# shellcheck disable=SC2004 # the subscripts are names, not arithmetic
+read_settings() {
+  local file=$1 line name value number=0 first quoted
+  local -n into=$2
+  local assignment="^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=[[:space:]]*(.*)$"
+  local single="^'((\\\\'|[^'])*)'[[:space:]]*(#[^"$'\n'"]*)?$" double="^\"((\\\\.|[^\"\\\\])*)\"[[:space:]]*(#[^"$'\n'"]*)?$"
+  while IFS= read -r line || [[ -n $line ]]; do
+    number=$((number + 1)) first=$number line=${line%$'\r'}
+    [[ $line =~ ^[[:space:]]*(#|$) ]] && continue
+    if [[ ! $line =~ $assignment ]]; then
+      say "$file, line $number: not NAME=value" # the line itself may hold a secret
+      return 1
+    fi
+    name=${BASH_REMATCH[2]} value=${BASH_REMATCH[3]}
+    case $value in
+      \'*) quoted=$single ;;
+      \"*) quoted=$double ;;
+      *) value=${value%%[[:space:]]#*} into[$name]=${value%"${value##*[![:space:]]}"} && continue ;;
+    esac
+    until [[ $value =~ $quoted ]]; do
+      if ! IFS= read -r line; then
+        say "$file, line $first: the quotes around $name are not closed, or something follows them"
+        return 1
+      fi
+      number=$((number + 1)) value+=$'\n'${line%$'\r'}
+    done
+    into[$name]=$(unescape "${value:0:1}" "${BASH_REMATCH[1]}"; printf .)
+    into[$name]=${into[$name]%.}
+  done <"$file"
+}
+
+# What a backslash means inside quotes: in single ones it escapes itself and the quote, in double ones newline, too.
+unescape() {
+  local quote=$1 text=$2 out='' at char next
+  for ((at = 0; at < ${#text}; at++)); do
+    char=${text:at:1} next=${text:at+1:1}
+    if [[ $char == "\\" && ( $next == "\\" || $next == "$quote" ) ]]; then
+      out+=$next at=$((at + 1))
+    elif [[ $char == "\\" && $next == n && $quote == '"' ]]; then
+      out+=$'\n' at=$((at + 1))
+    else
+      out+=$char
+    fi
+  done
+  printf %s "$out"
+}
+
+load_settings() {
+  read_settings "$BETA9_BOOTSTRAP/versions.env" BETA9_PINS
+  [[ -z ${BETA9_ENV_FILE:-} ]] || read_settings "$BETA9_ENV_FILE" BETA9_SETTINGS
+}
+
+# setting NAME [DEFAULT]: prints the value.
+setting() {
+  local name=$1 value
+  value=${!name:-}
+  [[ -n $value ]] || value=${BETA9_SETTINGS[$name]:-}
+  [[ -n $value ]] || value=${BETA9_PINS[$name]:-}
+  printf %s "${value:-${2:-}}"
+}
+
+# enabled NAME: whether a yes/no setting is on.
+enabled() {
+  case $(setting "$1" | tr '[:upper:]' '[:lower:]') in
+    1 | yes | true | on) return 0 ;;
+    *) return 1 ;;
+  esac
+}
