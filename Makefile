@@ -5,7 +5,7 @@ ONCE ?=
 GROUPS := fault kubernetes gpu container machine terraform tailnet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-kubernetes kubernetes-server faults check format bench lock clean
+.PHONY: help setup demo test test-all test-kubernetes kubernetes-server faults check format bench source lock clean
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,11 +47,14 @@ bench: .venv/dev ## Measure what README and docs state, and print it as a table
 	@test ! -x .build/kubernetes-server || $(PY) -m scripts.bench_kubernetes
 	@$(PY) -m scripts.bench_spot
 
+source: ## Make the source tarball of the last commit, and print its sha256 (BETA9_SOURCE)
+	@scripts/source.sh
+
 lock: .venv/dev ## Resolve the dependencies anew
 	@scripts/lock.sh
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/runtime .venv/dev .venv/all .venv/container .venv/machine .venv/terraform .venv/tailnet: requirements/runtime.lock requirements/dev.lock requirements/uv.lock scripts/setup.sh
 	@scripts/setup.sh $(@F)

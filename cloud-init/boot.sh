@@ -45,7 +45,7 @@ fetch() {
   [[ $2 == *#sha256=* && $sum =~ ^[0-9a-f]{64}$ ]] || fail "$1 has no checksum" 'write LOCATION#sha256=HEX'
   id=${sum:0:12}
   [[ ! -e $opt/releases/$id ]] || return 0
-  [[ -z ${BETA9_FILES_DIR:-} ]] || where=$BETA9_FILES_DIR/${name##*/}
+  [[ ! -f ${BETA9_FILES_DIR:-/}/${name##*/} ]] || where=$BETA9_FILES_DIR/${name##*/}
   say "fetching ${where%%\?*}"
   case $where in
     https://* | http://*)
