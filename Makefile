@@ -5,7 +5,8 @@ ONCE ?=
 GROUPS := fault kubernetes gpu container machine terraform tailnet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-kubernetes kubernetes-server faults check format bench source lock clean
+# Every target that `make help` shows makes something else than a file of its name.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' Makefile)
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +37,19 @@ check: .venv/dev ## Format, lint, types, shell
 	@.venv/bin/mypy --no-error-summary
 	@cd bootstrap/gateway && ../../.venv/bin/mypy --cache-dir ../../.mypy_cache/gateway --strict --no-error-summary check.py
 	@git ls-files -z '*.sh' '.ci/run' | xargs -0 .venv/bin/shellcheck
+	@git ls-files -z 'Dockerfile*' '*/Dockerfile*' | xargs -0 --no-run-if-empty .venv/bin/hadolint
 	@echo "check: all well"
+
+workflows: .venv/dev .build/actionlint ## Lint .github/workflows
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .build/actionlint
+	@.venv/bin/zizmor --quiet --offline --no-progress .github/workflows
+	@echo "workflows: all well"
+
+audit: .venv/dev ## Look every locked dependency up for known vulnerabilities (ADVISORIES=DIR: in a checkout of pypa/advisory-database)
+	@$(PY) -m scripts.audit
+
+sbom: .venv/dev ## Write what the product is made of to dist/sbom.cdx.json
+	@$(PY) -m scripts.sbom dist/sbom.cdx.json
 
 format: .venv/dev ## Format and mend what ruff can mend
 	@.venv/bin/ruff format --quiet .

@@ -31,13 +31,19 @@ class Advisories:
         for folder in (path for path in (checkout / "vulns").glob("*") if path.is_dir()):
             self._packages.setdefault(canonicalize_name(folder.name), []).append(folder)
         if not self._packages:
-            raise FileNotFoundError(f"{checkout}: no vulns/PACKAGE/*.yaml below it; give a checkout of pypa/advisory-database")
+            raise FileNotFoundError(
+                f"{checkout}: no vulns/PACKAGE/*.yaml below it; give a checkout of pypa/advisory-database"
+            )
 
     def of(self, package: str, version: str) -> list[dict[str, Any]]:
         """What is known of one version. Raises: InvalidVersion."""
         wanted = Version(version)
         folders = self._packages.get(canonicalize_name(package), [])
-        read = (yaml.load(path.read_bytes(), _Loader) for folder in folders for path in sorted(folder.glob("*.yaml")))
+        read = (
+            yaml.load(path.read_bytes(), _Loader)
+            for folder in folders
+            for path in sorted(folder.glob("*.yaml"))
+        )
         return [advisory for advisory in read if _concerns(advisory, canonicalize_name(package), wanted)]
 
 
@@ -91,7 +97,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._advisories = advisories
         super().__init__(*args)
 
-    def do_POST(self) -> None:  # noqa: N802 - the library's name
+    def do_POST(self) -> None:
         query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         found = self._advisories.of(query["package"]["name"], query["version"])
         body = json.dumps({"vulns": found} if found else {}).encode()

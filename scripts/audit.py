@@ -28,15 +28,19 @@ from scripts.advisories import served
 
 ROOT = Path(__file__).parents[1]
 LOCKS = (ROOT / "requirements/runtime.lock", ROOT / "requirements/dev.lock")
-_PIN = re.compile(r"(?m)^[A-Za-z0-9][^\\\n]*==[^\\\n]*")
+_PIN = re.compile(r"(?m)^[A-Za-z0-9].*?==.*?(?= \\$| --hash|$)")
 
 
-def pins(lock: str) -> dict[str, str]:
-    """Package → version of a lock's text, as it holds for this Python and platform."""
-    wanted = (Requirement(line.strip()) for line in _PIN.findall(lock))
+def locked(lock: Path) -> list[Requirement]:
+    """Every pin of a lock, also those for other Pythons and platforms."""
+    return [Requirement(line.strip()) for line in _PIN.findall(lock.read_text(encoding="utf-8"))]
+
+
+def pins(lock: Path) -> dict[str, str]:
+    """Package → version, as the lock holds for this Python and platform."""
     return {
         canonicalize_name(each.name): str(each.specifier).removeprefix("==")
-        for each in wanted
+        for each in locked(lock)
         if each.marker is None or each.marker.evaluate()
     }
 
@@ -44,9 +48,9 @@ def pins(lock: str) -> dict[str, str]:
 def audit(locks: Sequence[Path], service: Sequence[str]) -> Mapping[str, Any]:
     """pip-audit's report. Raises: RuntimeError with its words where it makes none."""
     files = [word for lock in locks for word in ("-r", str(lock))]
+    how = ["--disable-pip", "--require-hashes", "--progress-spinner=off", "--format=json", *service]
     done = subprocess.run(
-        [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--progress-spinner=off", "-f", "json"]
-        + [*service, *files],
+        [sys.executable, "-m", "pip_audit", *how, *files],
         capture_output=True,
         text=True,
         check=False,
@@ -54,7 +58,9 @@ def audit(locks: Sequence[Path], service: Sequence[str]) -> Mapping[str, Any]:
     try:
         report = json.loads(done.stdout)
     except json.JSONDecodeError:
-        raise RuntimeError(f"pip-audit made no report (exit {done.returncode}): {done.stderr.strip()[-2000:]}") from None
+        raise RuntimeError(
+            f"pip-audit made no report (exit {done.returncode}): {done.stderr.strip()[-2000:]}"
+        ) from None
     assert isinstance(report, dict)
     return report
 
@@ -71,11 +77,14 @@ def findings(report: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]:
         seen.setdefault(name, set()).add(each["version"])
         for known in each["vulns"]:
             fixed = ", ".join(known["fix_versions"]) or "no version yet"
-            found.append(f"{name} {each['version']}: {known['id']} ({', '.join(known['aliases'])}), fixed in {fixed}")
+            found.append(
+                f"{name} {each['version']}: {known['id']} ({', '.join(known['aliases'])}), fixed in {fixed}"
+            )
     found += [
         f"{name} {version}: locked, and not in the report"
         for name, version in wanted.items()
-        if version not in seen.get(name, set()) and not any(line.startswith(f"{name}: not looked up") for line in found)
+        if version not in seen.get(name, set())
+        and not any(line.startswith(f"{name}: not looked up") for line in found)
     ]
     return sorted(found)
 
@@ -94,7 +103,7 @@ def main(words: Sequence[str]) -> int:
     locks = [Path(word) for word in words] or list(LOCKS)
     wanted: dict[str, str] = {}
     for lock in locks:
-        wanted |= pins(lock.read_text(encoding="utf-8"))
+        wanted |= pins(lock)
     try:
         with _service() as service:
             report = audit(locks, service)

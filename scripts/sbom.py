@@ -1,0 +1,65 @@
+"""`make sbom`: what the product is made of, as CycloneDX JSON, complete or not at all.
+
+    python -m scripts.sbom OUTPUT [LOCK]
+
+From the lock, not from an environment: what is listed is what the image installs, hashes included. Reproducible:
+the same lock gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from scripts.audit import ROOT, locked
+
+
+def make(lock: Path) -> str:
+    """The SBOM's text. Raises: RuntimeError naming the locked packages that it lacks."""
+    program = Path(sys.executable).with_name("cyclonedx-py")
+    how = [
+        "--pyproject",
+        str(ROOT / "pyproject.toml"),
+        "--output-reproducible",
+        "--validate",
+        "--of=JSON",
+        "-o",
+        "-",
+    ]
+    done = subprocess.run(
+        [str(program), "requirements", *how, str(lock)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"cyclonedx-py ended {done.returncode}: {done.stderr.strip()[-2000:]}")
+    listed = {
+        (canonicalize_name(each["name"]), each["version"]) for each in json.loads(done.stdout)["components"]
+    }
+    wanted = {(canonicalize_name(each.name), str(each.specifier).removeprefix("==")) for each in locked(lock)}
+    if missing := sorted(wanted - listed):
+        raise RuntimeError(
+            f"the SBOM lacks {', '.join(' '.join(each) for each in missing)}, which {lock} has"
+        )
+    return done.stdout
+
+
+def main(words: Sequence[str]) -> int:
+    output = Path(words[0])
+    lock = Path(words[1]) if len(words) > 1 else ROOT / "requirements/runtime.lock"
+    try:
+        text = make(lock)
+    except RuntimeError as error:
+        print(f"sbom: {error}", file=sys.stderr)
+        return 1
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    print(f"sbom: {output}: {len(json.loads(text)['components'])} components")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
