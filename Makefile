@@ -22,9 +22,13 @@ test: .venv/dev ## Unit, contract and integration tests that any host can run
 test-all: .venv/all .build/kubernetes-server ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
 	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q tests/unit/test_simulation.py
 	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
+	@$(MAKE) --no-print-directory test-terraform
 
 test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
 	@$(PY) -m pytest -q -m kubernetes $(if $(CI),--forbid-skips) tests/kubernetes
+
+test-terraform: .venv/terraform ## Validate, test, apply and destroy the Terraform modules, without a cloud
+	@$(PY) -m pytest -q -m "terraform and not provider" $(if $(CI),--forbid-skips) tests/terraform
 
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
 
@@ -69,7 +73,7 @@ lock: .venv/dev ## Resolve the dependencies anew
 clean: ## Remove what the other targets made
 	rm -rf .venv .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/runtime .venv/dev .venv/all .venv/container .venv/machine .venv/terraform .venv/tailnet: requirements/runtime.lock requirements/dev.lock requirements/uv.lock scripts/setup.sh
+.venv/runtime .venv/dev .venv/all .venv/container .venv/machine .venv/terraform .venv/tailnet: requirements/runtime.lock requirements/dev.lock requirements/uv.lock requirements/terraform.lock scripts/setup.sh
 	@scripts/setup.sh $(@F)
 	@touch $@
 

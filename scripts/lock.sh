@@ -8,6 +8,9 @@ main() {
         --generate-hashes --no-emit-index-url --no-header pyproject.toml)
     "${compile[@]}" -o requirements/runtime.lock
     "${compile[@]}" --group dev -c requirements/runtime.lock -o requirements/dev.lock
+    # In the same environment as dev.lock, so with its versions; checkov has an environment of its own.
+    "${compile[@]/pyproject.toml/requirements/terraform.in}" -c requirements/dev.lock -o requirements/terraform.lock
+    "${compile[@]/pyproject.toml/requirements/checkov.in}" -o requirements/checkov.lock
     # The installer itself comes first, so it has a lock of its own: the same pin.
     awk '/^[a-z]/ { on = /^uv==/ } on && !/^ +#/' requirements/dev.lock | sed '$ s/ \\$//' >requirements/uv.lock
 }

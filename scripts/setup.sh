@@ -24,6 +24,7 @@ main() {
     environment
     case $level in
     runtime) sync requirements/runtime.lock ;;
+    terraform | all) sync requirements/runtime.lock requirements/dev.lock requirements/terraform.lock ;;
     *) sync requirements/runtime.lock requirements/dev.lock ;;
     esac
 }

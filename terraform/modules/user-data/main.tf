@@ -1,0 +1,95 @@
+# Renders cloud-init/user-data.yaml, the same file that people paste: what lies between its two markers is replaced.
+
+locals {
+  root            = "${path.module}/../../.."
+  known_variables = jsondecode(file("${path.module}/known_variables.json"))
+
+  # Variables of the agent that have a variable of their own here, and its name.
+  own_variable = {
+    BETA9_POOL_NAME                = "pool_name"
+    BETA9_PROVIDER_NAME            = "provider_name"
+    BETA9_SSH_HOST                 = "ssh_host"
+    BETA9_SSH_PORT                 = "ssh_port"
+    BETA9_SSH_USER                 = "ssh_user"
+    BETA9_SSH_HOST_KEY_FINGERPRINT = "ssh_host_key_fingerprint"
+    BETA9_SOURCE                   = "source_tarball"
+    BETA9_AGENT_IMAGE              = "agent_image"
+    BETA9_TOKEN                    = "token_ref"
+    BETA9_TOKEN_FILE               = "token_ref"
+    BETA9_SSH_KEY                  = "ssh_key_ref"
+    BETA9_SSH_KEY_FILE             = "ssh_key_ref"
+    BETA9_ON_FAILURE               = "on_failure"
+  }
+
+  # A secret in NAME=value is known by its variable, a private key's first line, or a password in an address.
+  secret    = "^BETA9_K3S_TOKEN=.|PRIVATE KEY-----|://[^/@[:space:]]*:[^/@[:space:]]+@"
+  reference = "^BETA9_K3S_TOKEN=(ssm|secretsmanager)://"
+  unfit     = "['\\x00-\\x09\\x0b-\\x1f\\x7f]"
+
+  token_is_path   = startswith(coalesce(var.token_ref, "-"), "/")
+  ssh_key_is_path = startswith(coalesce(var.ssh_key_ref, "-"), "/")
+
+  given = merge(var.settings, {
+    BETA9_POOL_NAME                = var.pool_name
+    BETA9_PROVIDER_NAME            = var.provider_name
+    BETA9_SSH_HOST                 = var.ssh_host
+    BETA9_SSH_PORT                 = var.ssh_port == null ? null : tostring(var.ssh_port)
+    BETA9_SSH_USER                 = var.ssh_user
+    BETA9_SSH_HOST_KEY_FINGERPRINT = var.ssh_host_key_fingerprint
+    BETA9_SOURCE                   = var.source_tarball
+    BETA9_AGENT_IMAGE              = var.agent_image
+    BETA9_TOKEN                    = local.token_is_path ? null : var.token_ref
+    BETA9_TOKEN_FILE               = local.token_is_path ? var.token_ref : null
+    BETA9_SSH_KEY                  = local.ssh_key_is_path ? null : var.ssh_key_ref
+    BETA9_SSH_KEY_FILE             = local.ssh_key_is_path ? var.ssh_key_ref : null
+    BETA9_ON_FAILURE               = var.on_failure
+  })
+
+  # A map is walked in the order of its names, which is worker.env's order.
+  lines = flatten([
+    for name, value in local.given : split("\n",
+      can(regex("^[A-Za-z0-9_./:@,+=#%-]+$", value)) ? "${name}=${value}" : "${name}='${value}'"
+    ) if value != null && value != ""
+  ])
+
+  markers = "(?s)^(.*?\n)( *)# settings\n(?:.*?\n)?? *# end of settings\n(.*)$"
+  page    = regex(local.markers, file("${local.root}/cloud-init/user-data.yaml"))
+  script  = regex(local.markers, file("${local.root}/cloud-init/script-head.sh"))
+
+  cloud_config = join("", [
+    local.page[0],
+    join("", [
+      for line in concat(["# settings"], local.lines, ["# end of settings"]) :
+      line == "" ? "\n" : "${local.page[1]}${line}\n"
+    ]),
+    local.page[2],
+  ])
+  boot_script = join("", [
+    local.script[0],
+    join("", [for line in concat(["# settings"], local.lines, ["# end of settings"]) : "${line}\n"]),
+    local.script[2],
+    file("${local.root}/cloud-init/boot.sh"),
+  ])
+
+  # Bytes, not characters: base64 writes four for each three, filled up with "=".
+  base64 = {
+    plain  = base64encode(local.cloud_config)
+    gzip   = base64gzip(local.cloud_config)
+    script = base64encode(local.boot_script)
+  }
+  bytes = {
+    for form, text in local.base64 : form => length(text) / 4 * 3 - length(regex("=*$", text))
+  }
+
+  # What each cloud takes, and in which form. AWS: 16 KB before base64. Crusoe: a start-up script of less than 64 kB.
+  # Lambda: 1 MB. No limit: a pasted text's reader has one of their own.
+  limits = {
+    aws     = { bytes = 16384, form = var.compress ? "gzip" : "plain" }
+    crusoe  = { bytes = 65535, form = "script" }
+    lambda  = { bytes = 1048576, form = var.compress ? "gzip" : "plain" }
+    generic = { bytes = 10485760, form = var.compress ? "gzip" : "plain" }
+  }
+  limit = local.limits[var.cloud]
+  size  = local.bytes[local.limit.form]
+  ascii = can(regex("^[\\x00-\\x7f]*$", local.boot_script))
+}

