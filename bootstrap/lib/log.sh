@@ -17,5 +17,5 @@ console() {
   local device=${BETA9_CONSOLE:-/dev/console}
   say "$*"
   # A machine may have no console, or one that answers with an error: then the log has to do.
-  { printf 'beta9-worker %s: %s\r\n' "${BETA9_STAGE:-bootstrap}" "$*" >"$device"; } 2>/dev/null || return 0
+  { printf 'beta9-worker %s: %s\r\n' "${BETA9_STAGE:-bootstrap}" "$*" >>"$device"; } 2>/dev/null || return 0
 }

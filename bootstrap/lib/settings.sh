@@ -55,7 +55,7 @@ unescape() {
 }
 
 load_settings() {
-  read_settings "$BETA9_BOOTSTRAP/versions.env" BETA9_PINS
+  read_settings "$BETA9_BOOTSTRAP/versions.env" BETA9_PINS || return 1
   [[ -z ${BETA9_ENV_FILE:-} ]] || read_settings "$BETA9_ENV_FILE" BETA9_SETTINGS
 }
 

@@ -4,11 +4,10 @@
 # A step ends in one of four ways: main returns (done), `skip WHY` (nothing to do), `fail WHAT [FIX]`, or
 # `reboot WHY` (the rest follows after the machine's one reboot). A command that fails unforeseen is a failure, too.
 
-BETA9_SKIPPED=10 BETA9_REBOOT=11
 : "${BETA9_BOOTSTRAP:=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}"
 : "${BETA9_STAGE:=$(basename "$0" .sh)}"
 
-for part in log settings record fetch apt host; do
+for part in log ends settings record fetch apt host; do
   # shellcheck source=/dev/null
   . "$BETA9_BOOTSTRAP/lib/$part.sh"
 done

@@ -1,0 +1,75 @@
+# shellcheck shell=bash
+# How long each stage took: bootstrap.json for programs, one log line for people.
+
+TIMELINE=${BETA9_ROOT:-}/var/lib/beta9-worker/bootstrap.json
+TIMELINE_ROWS=() # one stage each: name, started and length in hundredths of a second, result, needs; tab-separated
+BEGAN_AT='' BEGAN_UPTIME=0 EARLIER=0
+
+# now: hundredths of a second since boot, in NOW. The wall clock jumps when a new machine first hears the time.
+now() {
+  local up
+  read -r up _ </proc/uptime
+  NOW=$((10#${up/./}))
+}
+
+# timeline_begin [AT EARLIER]: AT and EARLIER (seconds gone since then) where a run goes on after a reboot.
+timeline_begin() {
+  BEGAN_AT=${1:-$(date -u +%FT%TZ)} EARLIER=$((${2:-0} * 100))
+  now
+  BEGAN_UPTIME=$NOW
+}
+
+elapsed() { # in hundredths, in ELAPSED
+  now
+  ELAPSED=$((NOW - BEGAN_UPTIME + EARLIER))
+}
+
+seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
+
+# timeline_write RESULT [FAILED_STAGE FIX]
+timeline_write() {
+  local result=$1 finished=null row separator='' stages='' temporary
+  local name started length outcome needs
+  [[ $result == running || $result == rebooting ]] || finished=$(json_text "$(date -u +%FT%TZ)")
+  for row in "${TIMELINE_ROWS[@]}"; do
+    IFS=$'\t' read -r name started length outcome needs <<<"$row"
+    stages+="$separator{\"name\":$(json_text "$name"),\"started_s\":$(seconds "$started"),\"seconds\":$(seconds "$length")"
+    stages+=",\"result\":$(json_text "$outcome"),\"needs\":[$(json_texts "$needs")]}"
+    separator=,
+  done
+  install -d -m 0700 "$(dirname "$TIMELINE")"
+  temporary=$(mktemp "$TIMELINE.XXXXXX")
+  printf '{"version":1,"started_at":%s,"finished_at":%s,"result":%s,"failed_stage":%s,"fix":%s,"stages":[%s]}\n' \
+    "$(json_text "$BEGAN_AT")" "$finished" "$(json_text "$result")" "$(json_or_null "${2:-}")" \
+    "$(json_or_null "${3:-}")" "$stages" >"$temporary"
+  chmod 0644 "$temporary"
+  mv -f "$temporary" "$TIMELINE"
+}
+
+json_text() {
+  local text=$1
+  text=${text//\\/\\\\} text=${text//\"/\\\"} text=${text//$'\n'/\\n} text=${text//$'\t'/\\t}
+  printf '"%s"' "${text//[[:cntrl:]]/}"
+}
+
+json_or_null() { if [[ -n $1 ]]; then json_text "$1"; else printf null; fi; }
+
+json_texts() { # of words
+  local word separator=''
+  for word in $1; do
+    printf '%s%s' "$separator" "$(json_text "$word")"
+    separator=,
+  done
+}
+
+# timeline_line: the whole run in one line.
+timeline_line() {
+  local row name started length outcome sum=0 parts=''
+  for row in "${TIMELINE_ROWS[@]}"; do
+    IFS=$'\t' read -r name started length outcome _ <<<"$row"
+    sum=$((sum + length)) parts+=", $name $(seconds "$length")"
+    [[ $outcome == ok ]] || parts+=" ($outcome)"
+  done
+  elapsed
+  printf '%s s, one after the other %s s: %s' "$(seconds "$ELAPSED")" "$(seconds "$sum")" "${parts#, }"
+}
