@@ -22,10 +22,12 @@ def main() -> int:
         logins = json.load(sys.stdin)["auths"]
         configs = {registry(name): {"auth": {"auth": login["auth"]}} for name, login in logins.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        print(f"BETA9_REGISTRY_AUTH_FILE: not a login file as `docker login` writes it ({type(error).__name__})", file=sys.stderr)
+        sys.stderr.write(
+            f"BETA9_REGISTRY_AUTH_FILE: not a login file as `docker login` writes it ({type(error).__name__})\n"
+        )
         return 1
-    print("# Written by the Beta9 worker bootstrap from BETA9_REGISTRY_AUTH_FILE.")
-    print(json.dumps({"configs": configs}, indent=1, sort_keys=True))
+    sys.stdout.write("# Written by the Beta9 worker bootstrap from BETA9_REGISTRY_AUTH_FILE.\n")
+    sys.stdout.write(json.dumps({"configs": configs}, indent=1, sort_keys=True) + "\n")
     return 0
 
 
