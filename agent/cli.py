@@ -15,7 +15,19 @@ from agent.settings import add_arguments, describe, load, without_ignored
 from agent.settings.fields import FIELDS
 
 PROGRAM = "beta9-worker"
-_COMMANDS = ("run", "authorize", "demo", "doctor", "leave", "simulate-interruption", "status", "health")
+_COMMANDS = (
+    "run",
+    "authorize",
+    "boot-report",
+    "demo",
+    "doctor",
+    "health",
+    "leave",
+    "push-secrets",
+    "simulate-interruption",
+    "status",
+    "user-data",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,9 +92,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
-    from agent.commands import authorize, demo, doctor, health, leave, status
+    from agent.commands import (
+        authorize,
+        boot_report,
+        demo,
+        doctor,
+        health,
+        leave,
+        push_secrets,
+        status,
+        user_data,
+    )
 
-    for command in (authorize, demo, doctor, leave, health, status):
+    before = (user_data, push_secrets, boot_report, authorize)
+    for command in (*before, demo, doctor, leave, health, status):
         command.add_parser(commands)
 
 

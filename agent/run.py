@@ -14,6 +14,7 @@ from typing import Any
 
 from agent import __version__
 from agent.adapters import metadata, probes
+from agent.adapters.bootfile import boot_of
 from agent.adapters.clock import SystemClock
 from agent.adapters.credentials import Credentials
 from agent.adapters.docker_engine import running_containers
@@ -25,6 +26,7 @@ from agent.adapters.ports import holder_of
 from agent.adapters.state import StateDir
 from agent.adapters.tunnel import Tunnel, probe_sockets
 from agent.core import addresses, offer, ssh, wire
+from agent.core.boot import trouble
 from agent.core.commands import CallGateway, ProbeApi, ProbeKube, ProbeReverse, ReadFacts, StartLink, StopLink
 from agent.core.events import (
     Answer,
@@ -126,12 +128,15 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """What `/status` shows."""
         now_s = self.clock.now_s()
+        # Read each time: the bootstrap may be run again beside a running agent.
+        boot = boot_of(self.settings.state_dir)
+        failed = trouble(boot) if boot else None
         told = status(
             self.supervisor.worker,
             now_s,
             self.settings.policy,
             self.gateway.url,
-            tuple(self.degraded.values()),
+            (*self.degraded.values(), *([failed] if failed else [])),
         )
         told["transitions"] = [
             {"state": name, "age_s": round(now_s - at_s, 1), "why": why}

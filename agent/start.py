@@ -7,9 +7,11 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from agent.adapters.bootfile import boot_of
 from agent.adapters.credentials import Credentials
 from agent.adapters.private_dir import private_directory
 from agent.adapters.state import StateDir
+from agent.core.boot import timeline, trouble
 from agent.core.redaction import Redactor
 from agent.errors import AgentError, Exit, TransientError
 from agent.leaving import instance_id
@@ -84,13 +86,14 @@ def _work(agent: Agent, log: EventLog) -> Exit:
         agent.is_ready,
         clean=agent.credentials.redactor.clean,
     )
-    trouble = endpoint.start()
-    if trouble:
-        log.warning("status_server", text=trouble)
-        agent.degraded["status_server"] = trouble
+    no_endpoint = endpoint.start()
+    if no_endpoint:
+        log.warning("status_server", text=no_endpoint)
+        agent.degraded["status_server"] = no_endpoint
     log.info(
         "starting", machine_id=agent.setup.machine_id, pool=settings.pool_name, version=agent.setup.version
     )
+    _tell_of_boot(settings, log)
     try:
         code = agent.run()
     finally:
@@ -99,6 +102,20 @@ def _work(agent: Agent, log: EventLog) -> Exit:
     level = log.info if code is Exit.OK else log.error
     level("ended", exit_code=int(code), why=finish.reason if finish else "")
     return code
+
+
+def _tell_of_boot(settings: Settings, log: EventLog) -> None:
+    """One line with where the time until now went, on machines that the bootstrap has set up."""
+    boot = boot_of(settings.state_dir)
+    if boot is not None:
+        level = log.warning if boot.result == "failed" else log.info
+        level(
+            "bootstrap",
+            result=boot.result,
+            seconds=round(boot.seconds, 1),
+            stages=timeline(boot),
+            **({"text": text} if (text := trouble(boot)) else {}),
+        )
 
 
 def _open_state(settings: Settings) -> tuple[StateDir, str]:

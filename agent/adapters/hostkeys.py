@@ -68,9 +68,20 @@ def _proven(scanned: list[HostKey], expected: set[str], name: str) -> list[HostK
 
 
 def _scan(host: str, port: int) -> list[HostKey]:
-    """Fetch the server's public host keys, of every type it has.
+    """As `scan`. Raises: TransientError where none is to be had."""
+    keys = scan(host, port)
+    if not keys:
+        raise TransientError(
+            f"host keys of {_spelled(host, port)} not fetched ({_reason(host, port)}); tried again later. Check"
+            " BETA9_SSH_HOST, BETA9_SSH_PORT and the way out of this machine"
+        )
+    return keys
 
-    Raises: TransientError where none is to be had.
+
+def scan(host: str, port: int) -> list[HostKey]:
+    """Fetch the server's public host keys, of every type it has; none where it does not answer.
+
+    Raises: TransientError where it could not be asked.
     """
     argv = ["ssh-keyscan", "-T", str(CONNECT_TIMEOUT_S), "-p", str(port), "--", host]
     try:
@@ -81,13 +92,7 @@ def _scan(host: str, port: int) -> list[HostKey]:
         raise TransientError(
             f"host keys of {_spelled(host, port)} not fetched: {error}; tried again later"
         ) from error
-    keys = _keys(done.stdout)
-    if not keys:
-        raise TransientError(
-            f"host keys of {_spelled(host, port)} not fetched ({_reason(host, port)}); tried again later. Check"
-            " BETA9_SSH_HOST, BETA9_SSH_PORT and the way out of this machine"
-        )
-    return keys
+    return _keys(done.stdout)
 
 
 def _reason(host: str, port: int) -> str:

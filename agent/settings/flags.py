@@ -14,11 +14,7 @@ TAKEN_FROM_MACHINE_CREATE = ("--tailscale-url", "--tailscale-auth")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare all flags of settings. None has a default or a type: `load` reads and checks the text."""
     group = parser.add_argument_group("settings", "each has a variable as well; see docs/settings.md")
-    for field in FIELDS:
-        if field.flag:
-            default = field.default or field.default_text
-            text = f"{field.help} [{default}]".replace("%", "%%")
-            group.add_argument(field.flag, dest=field.name, metavar="X", help=text)
+    add_field_flags(group)
     group.add_argument("--env-file", metavar="FILE", help="read variables from this file instead of ./.env")
     group.add_argument("--debug", action="store_true", default=None, help="log at level debug")
     group.add_argument(
@@ -35,6 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for flag in TAKEN_FROM_MACHINE_CREATE:
         group.add_argument(flag, help=argparse.SUPPRESS)
+
+
+def add_field_flags(group: argparse._ActionsContainer) -> None:
+    """Declare the flags of those settings that have one."""
+    for field in FIELDS:
+        if field.flag:
+            default = field.default or field.default_text
+            text = f"{field.help} [{default}]".replace("%", "%%")
+            group.add_argument(field.flag, dest=field.name, metavar="X", help=text)
 
 
 def without_ignored(arguments: Sequence[str]) -> list[str]:

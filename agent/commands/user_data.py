@@ -1,0 +1,178 @@
+"""`beta9-worker user-data`: what a cloud is given to make a new machine a worker. It is printed, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import os
+import sys
+from pathlib import Path
+
+from agent.adapters.templates import read_templates, read_text
+from agent.core import cloud_config, user_data
+from agent.core.user_data import BASE64, CLOUD_CONFIG, CLOUDS, FORMATS, GZIP, SCRIPT, Cloud
+from agent.errors import Exit, SettingsError
+from agent.settings import machine
+from agent.settings.flags import add_field_flags
+from agent.settings.machine import MachineSettings
+from agent.settings.sources import Layer
+
+_EPILOG = """\
+Settings come from --set, flags, the environment and --env-file, in this order; ./.env and worker.env of this machine
+are not read. With the token left out, the machine waits for 'beta9-worker push-secrets'.
+
+  beta9-worker user-data --cloud aws --pool-name gpu --set BETA9_SSH_HOST=gateway.example.com \\
+      --set BETA9_SSH_HOST_KEY_FINGERPRINT=SHA256:... --set BETA9_TOKEN=ssm:///beta9/token \\
+      --set BETA9_SOURCE=https://example.com/beta9-worker.tar.gz#sha256=... >user-data.yaml
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "user-data",
+        help="print the user data that makes a new cloud machine a worker",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--cloud", choices=tuple(CLOUDS), default="generic", help="whose limits it must keep")
+    parser.add_argument("--format", choices=FORMATS, help="[script for crusoe, else cloud-config]")
+    parser.add_argument(
+        "--allow-plain-secrets",
+        action="store_true",
+        help="write secrets out, although the cloud and whoever may look at the machine there then knows them",
+    )
+    parser.add_argument(
+        "--check", metavar="FILE", help="only look at a user-data.yaml that was filled in by hand"
+    )
+    group = parser.add_argument_group("settings of the machine", "see docs/settings.md")
+    group.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="NAME=VALUE", help="any BETA9_* variable"
+    )
+    group.add_argument("--env-file", metavar="FILE", help="read variables from this file, too")
+    add_field_flags(group)
+    parser.set_defaults(function=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it, or refuse. Raises: SettingsError with everything that is wrong."""
+    cloud = CLOUDS[args.cloud]
+    if args.check:
+        return _check(args, cloud)
+    form = args.format or cloud.formats[0]
+    user_data.require(user_data.format_problem(cloud, form))
+    env_file = Path(args.env_file) if args.env_file else None
+    given = machine.layers(_sets(args.sets), vars(args), os.environ, env_file)
+    settings = machine.gather(given, off_by_default=cloud.off_ends_cost)
+    _refuse_secrets(settings, allowed=args.allow_plain_secrets)
+    data = _rendered(settings, cloud, form)
+    if form == GZIP and sys.stdout.isatty():
+        raise SettingsError("gzip is nothing for a terminal; write it into a file, as in: >user-data.gz")
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+    _tell(settings, cloud)
+    return Exit.OK
+
+
+def _sets(words: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    if not all(name and equals for name, equals, _ in pairs):
+        # The word is not shown: it may be a secret that lost its name.
+        raise SettingsError("--set: a word is not NAME=VALUE; write --set BETA9_POOL_NAME=gpu")
+    return {name: value for name, _, value in pairs}
+
+
+def _refuse_secrets(settings: MachineSettings, *, allowed: bool) -> None:
+    if settings.secrets and not allowed:
+        ways = "give a reference (ssm:///name, secretsmanager://id) or NAME_FILE with a path on the machine"
+        push = "leave it out and send it with 'beta9-worker push-secrets USER@HOST'"
+        raise SettingsError(
+            *(
+                f"{name}: a secret in plain text would be kept by the cloud, and shown to whoever may look at the"
+                f" machine there; {ways}, or {push}, or insist by --allow-plain-secrets"
+                for name in settings.secrets
+            )
+        )
+    for name in settings.secrets:
+        _warn(
+            f"{name} stands in it in plain text: the cloud keeps it, and the machine's description shows it"
+        )
+
+
+def _rendered(settings: MachineSettings, cloud: Cloud, form: str) -> bytes:
+    templates = read_templates()
+    try:
+        if form == SCRIPT:
+            text = user_data.start_script(templates.script_head, templates.boot, settings.values)
+            user_data.require(user_data.ascii_problem(text))
+        else:
+            text = user_data.cloud_config(templates.user_data, settings.values)
+            user_data.require(*_config_problems(text))
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    data, packed = text.encode(), _packed(text)
+    size_bytes = len(packed if form == GZIP else data)
+    user_data.require(user_data.size_problem(cloud, form, size_bytes, len(packed)))
+    return {GZIP: packed, BASE64: base64.b64encode(data) + b"\n"}.get(form, data)
+
+
+def _packed(text: str) -> bytes:
+    """At a fixed time: the same settings give the same bytes, and no cloud sees a change where there is none."""
+    return gzip.compress(text.encode(), mtime=0)
+
+
+def _config_problems(text: str) -> list[str]:
+    config, problem = _yaml(text)
+    return [problem] if problem else cloud_config.problems(text, config)
+
+
+def _yaml(text: str) -> tuple[object, str | None]:
+    import yaml
+
+    try:
+        return yaml.safe_load(text), None
+    except yaml.YAMLError as error:
+        return None, f"it is no YAML: {' '.join(str(error).split())}; mind the indentation"
+
+
+def _check(args: argparse.Namespace, cloud: Cloud) -> int:
+    """A text that a person has filled in, as the machine will read it. Raises: SettingsError."""
+    import io
+
+    from dotenv import dotenv_values
+
+    text = read_text(Path(args.check))
+    problems = [user_data.format_problem(cloud, CLOUD_CONFIG), *_config_problems(text)]
+    problems.append(user_data.size_problem(cloud, CLOUD_CONFIG, len(text.encode()), len(_packed(text))))
+    lines = cloud_config.written(_yaml(text)[0], user_data.WORKER_ENV)
+    if lines is None:
+        user_data.require(*problems, f"nothing in it writes {user_data.WORKER_ENV}; take the template anew")
+    given = dotenv_values(stream=io.StringIO(lines), interpolate=False)
+    problems.append(user_data.indentation_problem(lines or ""))
+    try:
+        settings = machine.gather([Layer("", {name: value or "" for name, value in given.items()})])
+        _refuse_secrets(settings, allowed=args.allow_plain_secrets)
+    except SettingsError as error:
+        raise SettingsError(*filter(None, problems), *error.problems) from error
+    user_data.require(*problems)
+    _tell(settings, cloud)
+    print(f"{args.check}: all well, {len(text.encode())} bytes")
+    return Exit.OK
+
+
+def _tell(settings: MachineSettings, cloud: Cloud) -> None:
+    for warning in settings.warnings:
+        _warn(warning)
+    if settings.missing:
+        names = " and ".join(settings.missing)
+        _warn(
+            f"without {names}: the machine will wait, until 'beta9-worker push-secrets USER@HOST' brings it"
+        )
+    if cloud.name == "lambda":
+        _warn("a machine of Lambda's cannot end its own costs: if its boot fails, terminate it there")
+
+
+def _warn(text: str) -> None:
+    print(f"user-data: {text}", file=sys.stderr)
