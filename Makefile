@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh Debian or Ubuntu with git, make and python3: `make demo`, `make test`.
 PY := .venv/bin/python
 ONCE ?=
+DOCKER ?= docker
+export DOCKER
 # What `make test` leaves to `make test-all`: each is a marker of pytest.
 GROUPS := fault kubernetes gpu container machine terraform tailnet
 
@@ -31,6 +33,12 @@ test-terraform: .venv/terraform ## Validate, test, apply and destroy the Terrafo
 	@$(PY) -m pytest -q -m "terraform and not provider" $(if $(CI),--forbid-skips) tests/terraform
 
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
+
+image: ## Build the agent's image; without a registry on a base made here (BASE_IMAGE=, DOCKER_HOST=)
+	@scripts/image.sh
+
+engine: ## Start a Docker Engine where none answers; 'scripts/engine.sh stop' ends it
+	@scripts/engine.sh start
 
 faults: .venv/all ## Run the fault table and print it
 	@$(PY) -m scripts.faults

@@ -84,6 +84,7 @@ fix_of() { cat "$BETA9_RUN/$1.fix" 2>/dev/null || printf %s "${FIX[$1]}"; }
 ended_well() {
   local changes
   rm -f "$BETA9_STATE/rebooted"
+  touch "$BETA9_STATE/ready"
   timeline_write ok
   changes=$(cat "$BETA9_RUN"/*.changes 2>/dev/null | wc -l)
   console "done, $changes changes, in $(timeline_line)"

@@ -11,8 +11,13 @@ main() {
     # In the same environment as dev.lock, so with its versions; checkov has an environment of its own.
     "${compile[@]/pyproject.toml/requirements/terraform.in}" -c requirements/dev.lock -o requirements/terraform.lock
     "${compile[@]/pyproject.toml/requirements/checkov.in}" -o requirements/checkov.lock
-    # The installer itself comes first, so it has a lock of its own: the same pin.
-    awk '/^[a-z]/ { on = /^uv==/ } on && !/^ +#/' requirements/dev.lock | sed '$ s/ \\$//' >requirements/uv.lock
+    # What is needed before all else, or alone, has a lock of its own: the same pins.
+    only uv >requirements/uv.lock
+    only setuptools >requirements/build.lock
+}
+
+only() {
+    awk -v name="$1" '/^[a-z]/ { on = index($0, name "==") == 1 } on && !/^ +#/' requirements/dev.lock | sed '$ s/ \\$//'
 }
 
 main "$@"

@@ -13,7 +13,7 @@ set -Eeuo pipefail
 RUNTIME=(ssh:openssh-client sshd:openssh-server openssl:openssl setpriv:util-linux)
 TESTS=(faketime:faketime)
 NETWORK=(ip:iproute2 iptables:iptables etcd:etcd-server)
-CONTAINER=()
+CONTAINER=(docker:docker.io dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap ip:iproute2)
 MACHINE=()
 TAILNET=()
 

@@ -296,6 +296,12 @@ BOOTSTRAP_VARIABLES: tuple[str, ...] = (
     "BETA9_TAILSCALE_KEY_URL",
     "BETA9_TAILSCALE_KEY_FINGERPRINT",
     "BETA9_TAILSCALE_VERSION",
+    "BETA9_MIN_FREE_MIB",
+    "BETA9_SCRATCH_DISK",
+    "BETA9_DEADLINE_SCALE",
+    "BETA9_PIP_INDEX_URL",
+    "BETA9_PIP_EXTRA_INDEX_URL",
+    "BETA9_PIP_TRUSTED_HOST",
 )
 """Read by the bootstrap from the same worker.env; the agent accepts and ignores them."""
 

@@ -66,7 +66,8 @@ end_rebooting() {
 place_resume_unit() {
   local unit
   unit=$(<"$BETA9_BOOTSTRAP/systemd/$RESUME_UNIT")
-  unit=${unit//@BOOTSTRAP@/$(unit_text "$BETA9_BOOTSTRAP")} unit=${unit//@ENV_FILE@/$(unit_text "$BETA9_ENV_FILE")}
+  unit=${unit//@BOOTSTRAP@/"$(unit_text "$BETA9_BOOTSTRAP")"}
+  unit=${unit//@ENV_FILE@/"$(unit_text "$BETA9_ENV_FILE")"}
   put_file "$BETA9_ROOT/etc/systemd/system/$RESUME_UNIT" 0644 <<<"$unit"
   record unit "$RESUME_UNIT"
   systemctl daemon-reload

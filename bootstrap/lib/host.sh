@@ -32,6 +32,7 @@ free_mib() {
 wait_for() {
   local limit=$1 what=$2 start=$SECONDS said=-60
   shift 2
+  [[ $limit =~ ^[0-9]{1,7}$ ]] || fail "the time to wait for $what is not a whole number of seconds"
   until "$@"; do
     ((SECONDS - start < limit)) || return 1
     if ((SECONDS - start - said >= 60)); then

@@ -75,3 +75,14 @@ enabled() {
     *) return 1 ;;
   esac
 }
+
+# number NAME DEFAULT: prints it, or returns 1. Nothing else may reach the shell's arithmetic, which evaluates words.
+number() {
+  local value
+  value=$(setting "$1" "$2")
+  if [[ ! $value =~ ^(0|[1-9][0-9]{0,6})$ ]]; then
+    say "$1 is not a whole number"
+    return 1
+  fi
+  printf %s "$value"
+}

@@ -7,7 +7,8 @@ FAILED='' REBOOT=''
 
 # read_stages DIRECTORY: the headers of its steps. Returns 1, saying why, if they make no sense.
 read_stages() {
-  local file name need
+  local file name need scale
+  scale=$(number BETA9_DEADLINE_SCALE 1) || return 1
   for file in "$1"/[0-9][0-9]-*.sh; do
     name=$(basename "$file" .sh) name=${name#??-}
     STAGES+=("$name") STEP_FILE[$name]=$file
@@ -16,7 +17,7 @@ read_stages() {
       say "$file: the header lacks a deadline in seconds, or a fix"
       return 1
     fi
-    DEADLINE[$name]=$((DEADLINE[$name] * $(setting BETA9_DEADLINE_SCALE 1)))
+    DEADLINE[$name]=$((DEADLINE[$name] * scale))
   done
   for name in "${STAGES[@]}"; do
     for need in ${NEEDS[$name]}; do

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The agent's service, its command, and its settings. Now, because a daemon-reload after k3s runs GPU pods can take
+# their GPUs away. The service starts when steps/80-agent.sh has written which image it runs.
+# needs: preflight
+# deadline: 60
+# fix: see the line above; the files are listed in docs/bootstrap.md
+set -Eeuo pipefail
+# shellcheck source=../lib/step.sh
+. "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
+
+UNIT=beta9-worker.service
+
+main() {
+  local etc=$BETA9_ROOT/etc/beta9-worker systemd=$BETA9_ROOT/etc/systemd
+  put_dir "$etc" 0700
+  put_dir "$etc/secrets" 0700
+  chmod 0700 "$etc" "$etc/secrets"
+  settings "$etc/worker.env"
+  put_file "$BETA9_ROOT/usr/local/bin/beta9-worker" 0755 <"$BETA9_BOOTSTRAP/systemd/beta9-worker.sh"
+  put_file "$systemd/system/$UNIT" 0644 units <"$BETA9_BOOTSTRAP/systemd/$UNIT"
+  put_file "$systemd/logind.conf.d/50-beta9-worker.conf" 0644 logind <<EOT
+# Written by the Beta9 worker bootstrap: kubelet may hold a shutdown up until its pods have ended.
+[Login]
+InhibitDelayMaxSec=60
+EOT
+  if is_pending units; then
+    systemctl daemon-reload
+    settled units
+  fi
+  if is_pending logind; then
+    ! unit_is active systemd-logind || systemctl restart systemd-logind
+    settled logind
+  fi
+  unit_is enabled "$UNIT" || enable
+}
+
+# The agent reads its settings where the installer was given them, or from a copy there.
+settings() {
+  [[ -n $BETA9_ENV_FILE ]] || return 0
+  if [[ $BETA9_ENV_FILE -ef $1 ]]; then chmod 0600 "$1"; else put_file "$1" 0600 <"$BETA9_ENV_FILE"; fi
+}
+
+enable() {
+  record unit "$UNIT"
+  systemctl enable "$UNIT"
+  changed "enabled $UNIT"
+}
+
+main "$@"
