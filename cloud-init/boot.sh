@@ -18,7 +18,10 @@ ended() {
   now=$(date -u +%FT%TZ) fix=$(tr -d '"\\\n\t' <<<"$what; $fix")
   mkdir -p "$state" && printf '{"version":1,"started_at":"%s","finished_at":"%s","result":"failed","failed_stage":"boot","fix":"%s","stages":[]}\n' \
     "$now" "$now" "$fix" >"$state/bootstrap.json"
-  [[ ${BETA9_ON_FAILURE:-} != poweroff ]] || { say 'powering off' >&2; poweroff; }
+  if [[ ${BETA9_ON_FAILURE:-} == poweroff ]] && ! systemctl -q is-active beta9-worker; then
+    say 'powering off' >&2
+    poweroff
+  fi
 }
 
 # NAME=value or NAME='value', that over several lines. The environment wins; nothing is executed.

@@ -10,10 +10,9 @@ _BARE = re.compile(r"[A-Za-z0-9_./:@,+=#%-]+")
 
 def value_problem(value: str) -> str | None:
     """Say why worker.env cannot carry a value, or None. The answer completes a sentence, without the value."""
-    if "'" in value:
-        return (
-            "holds a ' and worker.env cannot carry one; put the text into a file on the machine and name that"
-        )
+    for sign in ("'", "\\"):  # readers of such files take a backslash in quotes for an escape
+        if sign in value:
+            return f"holds a {sign} and worker.env cannot carry one; put the text into a file there and name that"
     if any(not character.isprintable() and character != "\n" for character in value):
         return "holds a control character and worker.env cannot carry one; take it out"
     return None

@@ -43,6 +43,7 @@ put() {{
   fi
 }}
 """
+_DONE = frozenset({"new", "same"})
 _AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec sh -c {script}; else exec sudo -n -- sh -c {script}; fi'
 
 
@@ -106,7 +107,7 @@ def payload(secrets: Mapping[str, str]) -> str:
 def outcome(stdout: str) -> dict[str, str]:
     """By name, `new` or `same`; a login shell may say other things around it."""
     words = [line.split() for line in stdout.splitlines()]
-    return {word[2]: word[1] for word in words if len(word) == 3 and word[0] == "beta9"}
+    return {word[2]: word[1] for word in words if len(word) == 3 and word[0] == "beta9" and word[1] in _DONE}
 
 
 def failure(target: Target, stderr: str, code: int | None) -> Failure:
