@@ -45,6 +45,7 @@ from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError
 from agent.leaving import Leaving, instance_id
+from agent.member import member_of
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
 from agent.settings import Settings
@@ -90,11 +91,12 @@ class Agent:
         )
         self.gpus = GpuReader()
         self.narrator = Narrator(self.log)
+        self.member = member_of(settings, self.log, lambda: instance_id(settings))
         self.supervisor = Supervisor(
             worker=Worker(self.setup, born_at_s=self.clock.now_s(), since_s=self.clock.now_s()),
             policy=settings.policy,
             doings=self._doings(),
-            narrator=self.narrator,
+            narrator=self,
             now_s=self.clock.now_s,
             jitter=random.random,
             on_unforeseen=lambda what, error: self.log.error("unforeseen", error=error, during=what),
@@ -120,10 +122,18 @@ class Agent:
             return self.supervisor.run()
         finally:
             self.leaving.stop()
+            if self.member is not None:
+                self.member.close()
             self.tunnel.stop_all()
             self.gpus.close()
             self.gateway.close()
             self.credentials.close()
+
+    def tell(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+        """Called after every step: people and, where there is one, the cloud's group hear what changed."""
+        self.narrator.tell(before, after, event, now_s)
+        if self.member is not None:
+            self.member.look(after)
 
     def status(self) -> dict[str, Any]:
         """What `/status` shows."""

@@ -1,47 +1,22 @@
 """Secrets from AWS: `ssm:///name` (Parameter Store) and `secretsmanager://id#json-key`.
 
-boto3 is imported by this module's functions only. Calls are bounded: two tries of a few seconds each, with
-botocore's own back-off between them; who asks for the secret decides about more.
+boto3 is imported by this module's functions only; how it is reached and bounded is aws_access.py's.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from agent.adapters import metadata
+from agent.adapters.aws_access import DENIED, Access, is_passing
 from agent.core.text import nearest
 from agent.errors import AgentError, RejectedError, SettingsError, TransientError
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
-    from botocore.session import Session
 
-CONNECT_TIMEOUT_S = 3
-READ_TIMEOUT_S = 5
-TRIES = 2
-METADATA_TIMEOUT_S = 2
-LONGEST_S = 30
-"""About the most: region and credentials from a metadata service that hangs, then two tries of the call."""
-
-DENIED = {
-    "AccessDeniedException",
-    "AccessDenied",
-    "UnrecognizedClientException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "SignatureDoesNotMatch",
-    "IncompleteSignature",
-    "MissingAuthenticationTokenException",
-    "ExpiredTokenException",
-    "ExpiredToken",
-    "OptInRequired",
-    "DecryptionFailure",
-}
 MISSING = {"ParameterNotFound", "ParameterVersionNotFound", "ResourceNotFoundException"}
-"""Error codes of both services, and those common to all of AWS, from their API references ("Errors")."""
+"""Error codes of both services, from their API references ("Errors")."""
 
 
 class Store:
@@ -63,69 +38,24 @@ class Store:
 
         scheme, _, rest = reference.partition("://")
         name, _, key = rest.partition("#")
-        session = self._session()
-        region = self._region(session, name, reference)
+        access = Access(self._setting, self._metadata_endpoint)
+        in_arn = name.split(":")[3] if name.startswith("arn:") and name.count(":") >= 5 else None
+        region = access.region(reference, in_arn)
         where = f"{self._setting}: {reference} in {region}"
         try:
             if scheme == "ssm":
-                return self._parameter(session, region, name)
-            return self._secret(session, region, name, key, where)
+                return self._parameter(access.client("ssm", region), name)
+            return self._secret(access.client("secretsmanager", region), name, key, where)
         except boto.ClientError as error:
             raise _from_reply(where, scheme, error) from error
         except boto.BotoCoreError as error:
             raise _from_client(where, error) from error
 
-    def _session(self) -> Session:
-        from botocore import exceptions as boto
-        from botocore.session import Session
-
-        session = Session()
-        try:
-            for variable, value in self._variables().items():
-                session.set_config_variable(variable, value)
-            session.get_scoped_config()
-        except boto.BotoCoreError as error:
-            raise SettingsError(
-                f"{self._setting}: AWS's configuration cannot be used ({error}); correct it"
-            ) from error
-        return session
-
-    def _variables(self) -> Mapping[str, Any]:
-        bounds = {"metadata_service_timeout": METADATA_TIMEOUT_S, "metadata_service_num_attempts": 2}
-        if self._metadata_endpoint == metadata.DEFAULT_ENDPOINT:
-            return bounds
-        return {**bounds, "ec2_metadata_service_endpoint": self._metadata_endpoint}
-
-    def _region(self, session: Session, name: str, reference: str) -> str:
-        """From the entry's ARN, the environment, AWS's configuration file, or the metadata service."""
-        in_arn = name.split(":")[3] if name.startswith("arn:") and name.count(":") >= 5 else None
-        configured = in_arn or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-        region = configured or metadata.region(self._metadata_endpoint, METADATA_TIMEOUT_S)
-        if not region:
-            raise SettingsError(
-                f"{self._setting}: {reference}: no AWS region is known (no metadata service answers here);"
-                " set AWS_REGION"
-            )
-        return str(region)
-
-    def _client(self, session: Session, service: str, region: str) -> Any:
-        from boto3.session import Session as Boto3Session
-        from botocore.config import Config
-
-        bounds = Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            retries={"mode": "standard", "total_max_attempts": TRIES},
-        )
-        boto3 = Boto3Session(botocore_session=session)
-        return boto3.client(service, region_name=region, config=bounds)  # type: ignore[call-overload]
-
-    def _parameter(self, session: Session, region: str, name: str) -> str:
-        client = self._client(session, "ssm", region)
+    def _parameter(self, client: Any, name: str) -> str:
         return str(client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
 
-    def _secret(self, session: Session, region: str, name: str, key: str, where: str) -> str:
-        answer = self._client(session, "secretsmanager", region).get_secret_value(SecretId=name)
+    def _secret(self, client: Any, name: str, key: str, where: str) -> str:
+        answer = client.get_secret_value(SecretId=name)
         text = answer.get("SecretString")
         if text is None:
             text = _decoded(answer.get("SecretBinary", b""), where)
@@ -179,26 +109,9 @@ def _from_reply(where: str, scheme: str, error: ClientError) -> AgentError:
             f"{where}: refused ({said}); allow this machine's role {action} on the entry, and kms:Decrypt on its"
             " key; if the credentials are right, check this machine's clock"
         )
-    if _is_passing(code, status):
+    if is_passing(code, status):
         return TransientError(f"{where}: not answered now ({said}); tried again later")
     return SettingsError(f"{where}: the request was not accepted ({said}); correct the reference")
-
-
-def _is_passing(code: str, status: int) -> bool:
-    return (
-        status >= 500
-        or status == 429
-        or "Throttl" in code
-        or code
-        in {
-            "TooManyRequestsException",
-            "RequestLimitExceeded",
-            "LimitExceededException",
-            "RequestTimeout",
-            "InternalServerError",
-            "InternalServiceError",
-        }
-    )
 
 
 def _from_client(where: str, error: Exception) -> AgentError:

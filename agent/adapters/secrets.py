@@ -35,7 +35,7 @@ class Secrets:
         self._learned = learned
 
     def resolve(self, ref: SecretRef) -> str:
-        """Return the secret as it is now. May take as long as aws.LONGEST_S for a reference.
+        """Return the secret as it is now. May take as long as aws_access.LONGEST_S for a reference.
 
         Blanks and line breaks at the ends of a token from a file or a store are taken off; keys and host key
         lines come as they are.

@@ -208,6 +208,18 @@ FIELDS: tuple[Field, ...] = (
         default="drain",
     ),
     Field(
+        "aws_launch_hook",
+        "BETA9_AWS_LAUNCH_HOOK",
+        "GROUP/HOOK of EC2 Auto Scaling: completed once work can be placed here, abandoned if it never can",
+        parsers.lifecycle_hook,
+    ),
+    Field(
+        "aws_termination_hook",
+        "BETA9_AWS_TERMINATION_HOOK",
+        "GROUP/HOOK of EC2 Auto Scaling: completed once the machine is drained",
+        parsers.lifecycle_hook,
+    ),
+    Field(
         "metadata_endpoint",
         "BETA9_METADATA_ENDPOINT",
         "base URL of the instance metadata service; for tests",

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.core.policy import Policy
-from agent.settings.values import Connection, Forward, HostPort, Interruption, K3sMode, SecretRef
+from agent.settings.values import (
+    Connection,
+    Forward,
+    HostPort,
+    Interruption,
+    K3sMode,
+    LifecycleHook,
+    SecretRef,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +51,8 @@ class Settings:
     interruption: Interruption
     rebalance: str
     """`drain` or `ignore`."""
+    aws_launch_hook: LifecycleHook | None
+    aws_termination_hook: LifecycleHook | None
     metadata_endpoint: str
     """Base URL, without a slash at its end."""
     drain_timeout_s: float

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.core.text import shown
-from agent.settings.values import Forward, HostPort
+from agent.settings.values import Forward, HostPort, LifecycleHook
 
 E = TypeVar("E", bound=Enum)
 
@@ -173,6 +173,14 @@ def fingerprints(value: str) -> str:
             " host by 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' (MD5 is not accepted)"
         )
     return ",".join(part.rstrip("=") for part in parts)
+
+
+def lifecycle_hook(value: str) -> LifecycleHook:
+    """Parse `GROUP/HOOK`: an EC2 Auto Scaling group, and one of its lifecycle hooks."""
+    group, _, hook = value.partition("/")
+    if not re.fullmatch(r"[^\s/]{1,255}", group) or not re.fullmatch(r"[A-Za-z0-9_/-]{1,255}", hook):
+        raise ValueError("is no lifecycle hook; give the group's name, a slash and the hook's name")
+    return LifecycleHook(group, hook)
 
 
 def seconds(value: str) -> float:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from agent.core.worker import Connection, K3sMode
 
-__all__ = ["Connection", "Forward", "HostPort", "Interruption", "K3sMode", "SecretRef", "bracketed"]
+__all__ = [
+    "Connection",
+    "Forward",
+    "HostPort",
+    "Interruption",
+    "K3sMode",
+    "LifecycleHook",
+    "SecretRef",
+    "bracketed",
+]
 
 
 class Interruption(str, Enum):
@@ -41,6 +50,17 @@ class Forward:
 
     def __str__(self) -> str:
         return f"{bracketed(self.bind)}:{self.port}:{bracketed(self.host)}:{self.host_port}"
+
+
+@dataclass(frozen=True)
+class LifecycleHook:
+    """A hook of an EC2 Auto Scaling group."""
+
+    group: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.group}/{self.name}"
 
 
 @dataclass(frozen=True)

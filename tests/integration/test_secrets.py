@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.adapters import aws
+from agent.adapters import aws_access
 from agent.adapters.secrets import Secrets
 from agent.errors import RejectedError, SettingsError, TransientError
 from agent.settings import SecretRef
@@ -37,8 +37,8 @@ def _aws_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(aws, "READ_TIMEOUT_S", 1)
-    monkeypatch.setattr(aws, "METADATA_TIMEOUT_S", 1)
+    monkeypatch.setattr(aws_access, "READ_TIMEOUT_S", 1)
+    monkeypatch.setattr(aws_access, "METADATA_TIMEOUT_S", 1)
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_throttling_and_trouble_pass(code: str, status: int, toy: ToyAws, creden
     toy.refuses(code, status)
     with pytest.raises(TransientError, match=f"not answered now .*{code}"):
         Secrets().resolve(token("ssm:///beta9/token"))
-    assert len(toy.calls) == aws.TRIES
+    assert len(toy.calls) == aws_access.TRIES
 
 
 def test_one_throttled_call_is_tried_again(toy: ToyAws, credentials: None) -> None:

@@ -1,0 +1,110 @@
+"""Tells an EC2 Auto Scaling group how its machine fares, on a thread of its own: nothing here delays a keepalive.
+
+What is said is decided by agent/core/group.py; a machine in no group has none of this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.adapters.autoscaling import Autoscaling
+from agent.core import group
+from agent.core.group import Word
+from agent.core.worker import Worker
+from agent.errors import AgentError, SettingsError
+from agent.observability.logs import EventLog
+from agent.settings import Settings
+
+AGAIN_S = 15.0
+LAST_WORD_S = 20.0
+"""How long the end of the agent waits for its last word to be said; the service manager gives 110 s in all."""
+Open = Callable[[str], Autoscaling]
+
+
+@dataclass
+class Member:
+    """Says each word once; `open_for` makes the adapter for a setting, which may take a second."""
+
+    settings: Settings
+    log: EventLog
+    open_for: Open
+    _due: queue.SimpleQueue[Word | None] = field(default_factory=queue.SimpleQueue)
+    _told: set[Word] = field(default_factory=set)
+    _ends: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def look(self, worker: Worker) -> None:
+        """Called after every step, by the deciding thread."""
+        word = group.word(worker)
+        if word is None or word in self._told or not self._hooked(word):
+            return
+        self._told.add(word)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._say_all, name="member", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread can be had: the hook's own time-out decides
+                self._thread.start()
+        self._due.put(word)
+
+    def close(self) -> None:
+        """Let what is due be said, for a while, and say nothing more."""
+        self._ends.set()
+        self._due.put(None)
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(LAST_WORD_S)
+
+    def _hooked(self, word: Word) -> bool:
+        settings = self.settings
+        return (
+            settings.aws_termination_hook if word is Word.DRAINED else settings.aws_launch_hook
+        ) is not None
+
+    def _say_all(self) -> None:
+        while (word := self._due.get()) is not None:
+            while not self._said(word):
+                # Towards the end, or with something newer to say, once must do.
+                if self._ends.wait(AGAIN_S) or not self._due.empty():
+                    break
+
+    def _said(self, word: Word) -> bool:
+        """Whether it was said, or never can be."""
+        try:
+            self._say(word)
+        except SettingsError as error:
+            self.log.warning("group_trouble", text=str(error))
+            return True
+        except AgentError as error:
+            self.log.warning("group_trouble", text=str(error))
+            return False
+        return True
+
+    def _say(self, word: Word) -> None:
+        is_last = word is Word.DRAINED
+        hook = self.settings.aws_termination_hook if is_last else self.settings.aws_launch_hook
+        assert hook is not None  # noqa: S101 - `_hooked` looked
+        speaker = self.open_for("BETA9_AWS_TERMINATION_HOOK" if is_last else "BETA9_AWS_LAUNCH_HOOK")
+        result = "ABANDON" if word is Word.USELESS else "CONTINUE"
+        done = speaker.complete(hook, result)
+        if word is Word.USELESS and not done:
+            # It had joined before this start: the group must hear it otherwise.
+            speaker.mark_unhealthy()
+            result, done = "Unhealthy", True
+        if done:
+            self.log.info("group_told", word=word.value, hook=str(hook), result=result)
+
+
+def member_of(settings: Settings, log: EventLog, instance: Callable[[], str]) -> Member | None:
+    """Return what speaks to this machine's group; None where no hook is set. `instance` looks the id up, once asked."""
+    if settings.aws_launch_hook is None and settings.aws_termination_hook is None:
+        return None
+
+    def open_for(setting: str) -> Autoscaling:
+        found = instance()
+        if not found:
+            raise SettingsError(f"{setting}: this is no EC2 instance (no metadata service answers); unset it")
+        return Autoscaling(setting, settings.metadata_endpoint, found)
+
+    return Member(settings, log, open_for)

@@ -1,0 +1,75 @@
+"""The machine's words to its Auto Scaling group, against moto's server (standin.py says what it adds)."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.adapters import aws_access
+from agent.adapters.autoscaling import Autoscaling
+from agent.errors import SettingsError, TransientError
+from agent.settings.values import LifecycleHook
+from tests.aws.standin import Aws
+
+HOOK = LifecycleHook("beta9-gpu", "beta9-launch")
+
+
+@pytest.fixture
+def instance(aws: Aws) -> str:
+    """The one machine of a group with a launch hook."""
+    ec2, autoscaling = aws.client("ec2"), aws.client("autoscaling")
+    subnet = ec2.describe_subnets()["Subnets"][0]["SubnetId"]
+    ec2.create_launch_template(LaunchTemplateName="worker", LaunchTemplateData={"InstanceType": "g5.xlarge"})
+    autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName=HOOK.group,
+        LaunchTemplate={"LaunchTemplateName": "worker"},
+        MinSize=1,
+        MaxSize=1,
+        VPCZoneIdentifier=subnet,
+    )
+    autoscaling.put_lifecycle_hook(
+        AutoScalingGroupName=HOOK.group,
+        LifecycleHookName=HOOK.name,
+        LifecycleTransition="autoscaling:EC2_INSTANCE_LAUNCHING",
+        HeartbeatTimeout=3600,
+        DefaultResult="ABANDON",
+    )
+    groups = autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"]
+    return str(groups[0]["Instances"][0]["InstanceId"])
+
+
+def speaker(instance: str) -> Autoscaling:
+    return Autoscaling("BETA9_AWS_LAUNCH_HOOK", "http://127.0.0.1:1", instance)
+
+
+@pytest.mark.parametrize("result", ["CONTINUE", "ABANDON"])
+def test_a_hook_that_waits_is_completed(aws: Aws, instance: str, result: str) -> None:
+    assert speaker(instance).complete(HOOK, result)
+    (heard,) = aws.completed
+    assert heard["InstanceId"] == instance
+    assert (heard["AutoScalingGroupName"], heard["LifecycleHookName"]) == (HOOK.group, HOOK.name)
+    assert heard["LifecycleActionResult"] == result
+
+
+def test_no_hook_that_waits_is_no_trouble(aws: Aws, instance: str) -> None:
+    assert not speaker(instance).complete(LifecycleHook(HOOK.group, "another"), "CONTINUE")
+
+
+def test_a_useless_machine_is_replaced(aws: Aws, instance: str) -> None:
+    speaker(instance).mark_unhealthy()
+    groups = aws.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
+    assert [each["HealthStatus"] for each in groups[0]["Instances"]] == ["Unhealthy"]
+
+
+def test_without_a_region_it_says_which_setting_is_in_vain(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION")
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setattr(aws_access, "METADATA_TIMEOUT_S", 1)
+    with pytest.raises(SettingsError, match="BETA9_AWS_LAUNCH_HOOK: the Auto Scaling group: no AWS region"):
+        speaker("i-0").complete(HOOK, "CONTINUE")
+
+
+def test_an_aws_that_cannot_be_reached_is_asked_again(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(aws_access, "CONNECT_TIMEOUT_S", 1)
+    with pytest.raises(TransientError, match="cannot be asked"):
+        speaker("i-0").complete(HOOK, "CONTINUE")

@@ -1,0 +1,52 @@
+"""A real agent in an Auto Scaling group: it completes its launch once work can be placed, and its end once drained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.aws.standin import CREDENTIALS, Aws
+from tests.integration.lab import laboratory, wait_for
+from tests.integration.metadata_service import INSTANCE_ID, MetadataService
+
+GROUP = "beta9-gpu"
+
+
+def test_the_group_hears_of_the_beginning_and_of_the_end(aws: Aws, tmp_path: Path) -> None:
+    autoscaling = aws.client("autoscaling")
+    ec2 = aws.client("ec2")
+    ec2.create_launch_template(LaunchTemplateName="worker", LaunchTemplateData={"InstanceType": "g5.xlarge"})
+    autoscaling.create_auto_scaling_group(
+        AutoScalingGroupName=GROUP,
+        LaunchTemplate={"LaunchTemplateName": "worker"},
+        MinSize=0,
+        MaxSize=1,
+        VPCZoneIdentifier=ec2.describe_subnets()["Subnets"][0]["SubnetId"],
+    )
+    for name, transition in (("launch", "LAUNCHING"), ("end", "TERMINATING")):
+        autoscaling.put_lifecycle_hook(
+            AutoScalingGroupName=GROUP,
+            LifecycleHookName=name,
+            LifecycleTransition=f"autoscaling:EC2_INSTANCE_{transition}",
+            DefaultResult="ABANDON",
+        )
+    with MetadataService() as cloud, laboratory(tmp_path) as lab:
+        agent = lab.ready_agent(
+            {"force_before_s": 15, "node_interval_s": 1},
+            BETA9_INTERRUPTION="auto",
+            BETA9_METADATA_ENDPOINT=cloud.url,
+            BETA9_KUBECONFIG=str(lab.kubeconfig),
+            BETA9_KEEPALIVE_INTERVAL="1",
+            BETA9_AWS_LAUNCH_HOOK=f"{GROUP}/launch",
+            BETA9_AWS_TERMINATION_HOOK=f"{GROUP}/end",
+            AWS_ENDPOINT_URL=aws.url,
+            **CREDENTIALS,
+        )
+        wait_for("the launch is completed", lambda: len(aws.completed) == 1)
+        cloud.documents["autoscaling/target-lifecycle-state"] = "Terminated"
+        wait_for("the end is completed", lambda: len(aws.completed) == 2)
+        assert agent.wait_exit() == 0
+    said = [
+        (each["LifecycleHookName"], each["LifecycleActionResult"], each["InstanceId"])
+        for each in aws.completed
+    ]
+    assert said == [("launch", "CONTINUE", INSTANCE_ID), ("end", "CONTINUE", INSTANCE_ID)]
