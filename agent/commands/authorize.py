@@ -32,6 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the subcommand."""
     parser = subparsers.add_parser("authorize", help=_HELP, epilog=_EPILOG, formatter_class=_FORMAT)
     _add_arguments(parser)
+    parser.set_defaults(function=run)
     return parser
 
 

@@ -1,0 +1,28 @@
+"""Every command that the command line names is there, and does something when it is called."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from agent.cli import _COMMANDS, _parser
+
+LEAST: dict[str, list[str]] = {"authorize": ["--pool-key", "-"]}
+"""Arguments that a command cannot do without."""
+
+
+def declared() -> set[str]:
+    groups = (each for each in _parser()._actions if isinstance(each, argparse._SubParsersAction))
+    return {name for group in groups for name in group.choices}
+
+
+def test_the_names_are_those_that_are_declared() -> None:
+    assert set(_COMMANDS) == declared()
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_a_command_has_a_function(command: str) -> None:
+    args, rest = _parser().parse_known_args([command, *LEAST.get(command, [])])
+    assert rest == []
+    assert callable(args.function)
