@@ -22,6 +22,7 @@ _COMMANDS = (
     "demo",
     "doctor",
     "health",
+    "install",
     "leave",
     "push-secrets",
     "simulate-interruption",
@@ -98,6 +99,7 @@ def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
         demo,
         doctor,
         health,
+        install,
         leave,
         push_secrets,
         status,
@@ -105,7 +107,7 @@ def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
     )
 
     before = (user_data, push_secrets, boot_report, authorize)
-    for command in (*before, demo, doctor, leave, health, status):
+    for command in (*before, demo, doctor, install, leave, health, status):
         command.add_parser(commands)
 
 

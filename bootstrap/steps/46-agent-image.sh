@@ -14,8 +14,11 @@ SOURCE=$(dirname "$BETA9_BOOTSTRAP")
 main() {
   local image id
   image=$(setting BETA9_AGENT_IMAGE)
+  # Beside it lies the id of the image that it came out of, where `docker run … IMAGE install` put it.
+  [[ -n $image || ! -s $SOURCE/agent-image ]] || image=$(<"$SOURCE/agent-image")
   case $image in
     '') from_source ;;
+    sha256:*) here "$image" || fail "Docker has no image $image" "name one by digest, or run its install again" ;;
     *'#sha256='* | /* | file://* | http://* | https://*) from_archive "$image" ;;
     *) from_registry "$image" ;;
   esac
@@ -88,7 +91,7 @@ tree_sum() {
     set +o pipefail # a tree without one of these is fine
     printf '%s\n' "$1"
     cd "$SOURCE"
-    find Dockerfile agent bootstrap cloud-init docker requirements pyproject.toml -type f ! -name '*.pyc' -print0 2>/dev/null |
+    find Dockerfile agent bootstrap cloud-init image requirements pyproject.toml -type f ! -name '*.pyc' -print0 2>/dev/null |
       sort -z | xargs -0 sha256sum
   ) | sha256sum | cut -c1-12
 }
