@@ -8,7 +8,7 @@ import pytest
 
 from agent.cli import _COMMANDS, _parser
 
-LEAST: dict[str, list[str]] = {"authorize": ["--pool-key", "-"]}
+LEAST: dict[str, list[str]] = {"authorize": ["--pool-key", "-"], "push-secrets": ["root@host"]}
 """Arguments that a command cannot do without."""
 
 
