@@ -24,13 +24,15 @@ class Templates:
     user_data: str
     script_head: str
     boot: str
+    release: str
+    """worker.env lines that name the release; none in a checkout between releases."""
 
 
 def read_templates(places: tuple[Path, ...] = PLACES) -> Templates:
     """Read them from the first place that has them. Raises: SettingsError."""
     for place in places:
         if (place / "user-data.yaml").is_file():
-            names = ("user-data.yaml", "script-head.sh", "boot.sh")
+            names = ("user-data.yaml", "script-head.sh", "boot.sh", "release.env")
             return Templates(*(read_text(place / name) for name in names))
     where = ", ".join(str(place) for place in places)
     raise SettingsError(

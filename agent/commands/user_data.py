@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from agent.adapters.templates import read_templates, read_text
+from agent.adapters.templates import Templates, read_templates, read_text
 from agent.core import cloud_config, user_data
 from agent.core.user_data import BASE64, CLOUD_CONFIG, CLOUDS, FORMATS, GZIP, SCRIPT, Cloud
 from agent.errors import Exit, SettingsError
@@ -20,7 +20,8 @@ from agent.settings.sources import Layer
 
 _EPILOG = """\
 Settings come from --set, flags, the environment and --env-file, in this order; ./.env and worker.env of this machine
-are not read. With the token left out, the machine waits for 'beta9-worker push-secrets'.
+are not read. With the token left out, the machine waits for 'beta9-worker push-secrets'. Where neither
+BETA9_SOURCE nor BETA9_AGENT_IMAGE is given, this program's own release is taken, if it is one.
 
   beta9-worker user-data --cloud aws --pool-name gpu --set BETA9_SSH_HOST=gateway.example.com \\
       --set BETA9_SSH_HOST_KEY_FINGERPRINT=SHA256:... --set BETA9_TOKEN=ssm:///beta9/token \\
@@ -64,10 +65,12 @@ def run(args: argparse.Namespace) -> int:
     form = args.format or cloud.formats[0]
     user_data.require(user_data.format_problem(cloud, form))
     env_file = Path(args.env_file) if args.env_file else None
+    templates = read_templates()
     given = machine.layers(_sets(args.sets), vars(args), os.environ, env_file)
+    given = machine.with_release(given, _variables(templates.release))
     settings = machine.gather(given, off_by_default=cloud.off_ends_cost)
     _refuse_secrets(settings, allowed=args.allow_plain_secrets)
-    data = _rendered(settings, cloud, form)
+    data = _rendered(templates, settings, cloud, form)
     if form == GZIP and sys.stdout.isatty():
         raise SettingsError("gzip is nothing for a terminal; write it into a file, as in: >user-data.gz")
     sys.stdout.buffer.write(data)
@@ -101,8 +104,7 @@ def _refuse_secrets(settings: MachineSettings, *, allowed: bool) -> None:
         )
 
 
-def _rendered(settings: MachineSettings, cloud: Cloud, form: str) -> bytes:
-    templates = read_templates()
+def _rendered(templates: Templates, settings: MachineSettings, cloud: Cloud, form: str) -> bytes:
     try:
         if form == SCRIPT:
             text = user_data.start_script(templates.script_head, templates.boot, settings.values)
@@ -139,20 +141,16 @@ def _yaml(text: str) -> tuple[object, str | None]:
 
 def _check(args: argparse.Namespace, cloud: Cloud) -> int:
     """A text that a person has filled in, as the machine will read it. Raises: SettingsError."""
-    import io
-
-    from dotenv import dotenv_values
-
     text = read_text(Path(args.check))
     problems = [user_data.format_problem(cloud, CLOUD_CONFIG), *_config_problems(text)]
     problems.append(user_data.size_problem(cloud, CLOUD_CONFIG, len(text.encode()), len(_packed(text))))
     lines = cloud_config.written(_yaml(text)[0], user_data.WORKER_ENV)
     if lines is None:
-        user_data.require(*problems, f"nothing in it writes {user_data.WORKER_ENV}; take the template anew")
-    given = dotenv_values(stream=io.StringIO(lines), interpolate=False)
-    problems.append(user_data.indentation_problem(lines or ""))
+        nothing = f"nothing in it writes {user_data.WORKER_ENV}; take the template anew"
+        raise SettingsError(*filter(None, problems), nothing)
+    problems.append(user_data.indentation_problem(lines))
     try:
-        settings = machine.gather([Layer("", {name: value or "" for name, value in given.items()})])
+        settings = machine.gather([Layer("", _variables(lines))])
         _refuse_secrets(settings, allowed=args.allow_plain_secrets)
     except SettingsError as error:
         raise SettingsError(*filter(None, problems), *error.problems) from error
@@ -160,6 +158,15 @@ def _check(args: argparse.Namespace, cloud: Cloud) -> int:
     _tell(settings, cloud)
     print(f"{args.check}: all well, {len(text.encode())} bytes")
     return Exit.OK
+
+
+def _variables(worker_env: str) -> dict[str, str]:
+    import io
+
+    from dotenv import dotenv_values
+
+    given = dotenv_values(stream=io.StringIO(worker_env), interpolate=False)
+    return {name: value or "" for name, value in given.items()}
 
 
 def _tell(settings: MachineSettings, cloud: Cloud) -> None:

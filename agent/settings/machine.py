@@ -49,6 +49,16 @@ def layers(
     return [Layer(" (by --set)", sets), sources.from_flags(flags), around, *from_file]
 
 
+ORIGINS = frozenset({"BETA9_SOURCE", "BETA9_AGENT_IMAGE"})
+"""Either says where the machine gets bootstrap and agent from."""
+
+
+def with_release(given: list[Layer], release: Mapping[str, str]) -> list[Layer]:
+    """The release's own pins, unless somebody has chosen an origin: never one of each."""
+    chosen = any(layer.values.get(variable) for layer in given for variable in ORIGINS)
+    return given if chosen else [*given, Layer(" (of the release)", release)]
+
+
 def gather(given: list[Layer], off_by_default: bool = False) -> MachineSettings:
     """Put the sources together and look at everything.
 
@@ -112,7 +122,7 @@ def _problems(values: Mapping[str, str]) -> list[str]:
         if wrong is None and name.endswith("_FILE") and not value.startswith("/"):
             wrong = f"{name}: {shape(value)} is not a path on the machine; give it from / on"
         problems += [wrong] if wrong else []
-    if not {"BETA9_SOURCE", "BETA9_AGENT_IMAGE"} & set(values):
+    if not ORIGINS & set(values):
         problems.append(
             "BETA9_SOURCE: not set, and neither is BETA9_AGENT_IMAGE: nothing says where the machine gets bootstrap"
             " and agent; give one of the two"

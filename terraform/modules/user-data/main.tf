@@ -24,7 +24,14 @@ locals {
   # A secret in NAME=value is known by its variable, a private key's first line, or a password in an address.
   secret    = "^BETA9_K3S_TOKEN=.|PRIVATE KEY-----|://[^/@[:space:]]*:[^/@[:space:]]+@"
   reference = "^BETA9_K3S_TOKEN=(ssm|secretsmanager)://"
-  unfit     = "['\\x00-\\x09\\x0b-\\x1f\\x7f]"
+  unfit     = "['\\\\\\x00-\\x09\\x0b-\\x1f\\x7f]"
+
+  # What a release says of itself, for whoever chooses no origin: never one of each.
+  release = {
+    for line in split("\n", file("${local.root}/cloud-init/release.env")) :
+    split("=", line)[0] => join("=", slice(split("=", line), 1, length(split("=", line)))) if startswith(line, "BETA9_")
+  }
+  origin = var.source_tarball != null || var.agent_image != null ? {} : local.release
 
   token_is_path   = startswith(coalesce(var.token_ref, "-"), "/")
   ssh_key_is_path = startswith(coalesce(var.ssh_key_ref, "-"), "/")
@@ -36,8 +43,8 @@ locals {
     BETA9_SSH_PORT                 = var.ssh_port == null ? null : tostring(var.ssh_port)
     BETA9_SSH_USER                 = var.ssh_user
     BETA9_SSH_HOST_KEY_FINGERPRINT = var.ssh_host_key_fingerprint
-    BETA9_SOURCE                   = var.source_tarball
-    BETA9_AGENT_IMAGE              = var.agent_image
+    BETA9_SOURCE                   = try(coalesce(var.source_tarball, lookup(local.origin, "BETA9_SOURCE", null)), null)
+    BETA9_AGENT_IMAGE              = try(coalesce(var.agent_image, lookup(local.origin, "BETA9_AGENT_IMAGE", null)), null)
     BETA9_TOKEN                    = local.token_is_path ? null : var.token_ref
     BETA9_TOKEN_FILE               = local.token_is_path ? var.token_ref : null
     BETA9_SSH_KEY                  = local.ssh_key_is_path ? null : var.ssh_key_ref

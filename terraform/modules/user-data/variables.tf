@@ -99,7 +99,7 @@ variable "source_tarball" {
   }
 
   validation {
-    condition     = var.source_tarball != null || var.agent_image != null
+    condition     = var.source_tarball != null || var.agent_image != null || length(local.release) > 0
     error_message = "Nothing says where the bootstrap is: set source_tarball (`make source` makes one and prints its checksum) or agent_image."
   }
 }
@@ -166,7 +166,7 @@ variable "settings" {
 
   validation {
     condition     = !anytrue([for value in values(var.settings) : can(regex(local.unfit, value))])
-    error_message = "settings: ${join(", ", [for name, value in var.settings : name if can(regex(local.unfit, value))])} has a ' or a control character, which worker.env cannot carry: put it into a file on the machine and name that."
+    error_message = "settings: ${join(", ", [for name, value in var.settings : name if can(regex(local.unfit, value))])} has a ', a backslash or a control character, which worker.env cannot carry: put it into a file on the machine and name that."
   }
 
   validation {
