@@ -24,10 +24,21 @@ from agent.adapters.host import read_host
 from agent.adapters.kubernetes_open import can_make_tokens, open_kubernetes
 from agent.adapters.ports import holder_of
 from agent.adapters.state import StateDir
+from agent.adapters.tailnet import TailscaleDaemon
 from agent.adapters.tunnel import Tunnel, probe_sockets
 from agent.core import addresses, offer, ssh, wire
 from agent.core.boot import trouble
-from agent.core.commands import CallGateway, ProbeApi, ProbeKube, ProbeReverse, ReadFacts, StartLink, StopLink
+from agent.core.commands import (
+    CallGateway,
+    JoinTailnet,
+    LookAtTailnet,
+    ProbeApi,
+    ProbeKube,
+    ProbeReverse,
+    ReadFacts,
+    StartLink,
+    StopLink,
+)
 from agent.core.events import (
     Answer,
     ApiProbed,
@@ -38,8 +49,10 @@ from agent.core.events import (
     KubeProbed,
     Probe,
     ReverseProbed,
+    TailnetJoinTried,
+    TailnetSeen,
 )
-from agent.core.facts import GpuReading, HostFacts
+from agent.core.facts import DaemonState, GpuReading, HostFacts, TailnetFacts
 from agent.core.status import is_ready, status
 from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
@@ -78,7 +91,9 @@ class Agent:
             settings.gateway_port,
             self.credentials.token,
             settings.policy.http_connect_timeout_s,
+            self._gateway_address,
         )
+        self.tailscaled = TailscaleDaemon(settings.tailscale_socket, settings.gateway_host)
         self.kubernetes = open_kubernetes(settings, self.credentials)
         self.leaving = Leaving(
             settings,
@@ -188,6 +203,13 @@ class Agent:
             ProbeKube: Doing(
                 lambda c: self.kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_unasked(e))
             ),
+            LookAtTailnet: Doing(
+                lambda c: TailnetSeen(
+                    self.tailscaled.look(c.timeout_s, with_peers=c.with_peers), c.with_peers
+                ),
+                lambda c, e: TailnetSeen(TailnetFacts(DaemonState.ABSENT, f"not asked: {e}"), c.with_peers),
+            ),
+            JoinTailnet: Doing(self._join_tailnet, lambda _, e: TailnetJoinTried(f"not tried: {e}")),
             ReadFacts: Doing(self._read_facts, self._facts_failed),
             CallGateway: Doing(self._call, _call_failed),
             **self.leaving.doings(),
@@ -200,22 +222,41 @@ class Agent:
         self.tunnel.stop(command.purpose)
 
     def _probe_api(self, command: ProbeApi) -> Event:
-        settings = self.settings
         probe = probes.gateway_behind_tunnel(
-            settings.gateway_host, settings.gateway_port, self._spare_socket(), command.timeout_s
+            self._gateway_address(), self.settings.gateway_port, self._spare_socket(), command.timeout_s
         )
         return ApiProbed(command.generation, probe)
 
+    def _gateway_address(self) -> str:
+        """Where the gateway is dialled: a peer's address as tailscaled knows it, since a resolver may not.
+
+        (A container keeps the resolv.conf of its start; tailscaled may have joined later.)
+        """
+        facts = self.supervisor.worker.tailnet.facts
+        peer = facts.peer if facts is not None else None
+        return peer.address if peer is not None and peer.address else self.settings.gateway_host
+
+    def _join_tailnet(self, command: JoinTailnet) -> Event:
+        try:
+            key = self.credentials.tailscale_auth()
+            self.tailscaled.join(self.settings.tailscale_url, key, command.timeout_s)
+        except AgentError as error:
+            return TailnetJoinTried(str(error))
+        return TailnetJoinTried()
+
     def _spare_socket(self) -> Path | None:
         """A forward to an address where nobody listens, if there is one."""
-        if len(self.sockets) < 2:
+        if len(self.sockets) < 2 or self.setup.connection is not Connection.SSH:
             return None
         spare = (self.supervisor.worker.candidate + len(self.sockets) - 1) % len(self.sockets)
         return self.sockets[spare]
 
     def _probe_reverse(self, command: ProbeReverse) -> Event:
+        if self.setup.connection is Connection.TAILSCALE:
+            own = (self.supervisor.worker.address or "", self.settings.k3s_api.port)
+            return ReverseProbed(command.generation, self.kubernetes.probe_at(own, command.timeout_s))
         socket = self.sockets[command.candidate % len(self.sockets)]
-        return ReverseProbed(command.generation, self.kubernetes.probe_through(socket, command.timeout_s))
+        return ReverseProbed(command.generation, self.kubernetes.probe_at(socket, command.timeout_s))
 
     def _read_facts(self, _command: ReadFacts) -> Event:
         facts = read_host(self.settings.state_dir)
@@ -274,6 +315,7 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         addresses=bound,
         reserve_cpu_millicores=settings.reserve_cpu_millicores,
         reserve_memory_mib=settings.reserve_memory_mib,
+        joins_tailnet=settings.tailscale_auth is not None,
         data=is_ssh and bool(settings.ssh_forwards),
         once=settings.once,
         administers=can_make_tokens(settings),

@@ -41,6 +41,15 @@ class Credentials:
         """
         return None if self.settings.k3s_token is None else self._text(self.settings.k3s_token, fresh)
 
+    def tailscale_auth(self) -> str:
+        """The key to log in to the tailnet with, resolved anew: keys are renewed and used up.
+
+        Raises: RejectedError, SettingsError, TransientError.
+        """
+        if self.settings.tailscale_auth is None:
+            raise SettingsError("BETA9_TAILSCALE_AUTH is not set; give a key to log in to the tailnet with")
+        return self._text(self.settings.tailscale_auth, fresh=True)
+
     def endpoint(self) -> ssh.Endpoint:
         """The SSH server, with the key and host keys as they are now.
 

@@ -12,6 +12,7 @@ from agent.adapters.http_session import HttpSession
 from agent.core.wire import KEEPALIVE_PATH, REGISTER_PATH, Outcome, OutcomeKind, read_reply
 from agent.core.worker import CallKind
 from agent.errors import RejectedError, SettingsError, TransientError
+from agent.settings.values import bracketed
 
 if TYPE_CHECKING:
     import requests
@@ -29,13 +30,22 @@ class Gateway:
     time limit passed, or a drain began); it is hung up, so that two never share a connection.
     """
 
-    def __init__(self, host: str, port: int, token: Callable[[bool], str], connect_timeout_s: float) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        token: Callable[[bool], str],
+        connect_timeout_s: float,
+        dialled: Callable[[], str] | None = None,
+    ) -> None:
         """`token(fresh)` gives the machine token; with `fresh` it is resolved anew.
 
-        It may raise RejectedError, SettingsError or TransientError.
+        It may raise RejectedError, SettingsError or TransientError. `dialled()` gives the address to dial now, where
+        the host's name is not for a resolver.
         """
-        name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{port}"
+        self.url = _url(host, port)
+        self._host = f"{bracketed(host)}:{port}"
+        self._port, self._address = port, dialled
         self._token = token
         self._connect_timeout_s = connect_timeout_s
         self._lock = threading.Lock()
@@ -158,9 +168,9 @@ class Gateway:
         watchdog.start()
         try:
             with session.post(
-                self.url + path,
+                (_url(self._address(), self._port) if self._address else self.url) + path,
                 json=body,
-                headers={"Authorization": f"Bearer {token}"},
+                headers={"Authorization": f"Bearer {token}", "Host": self._host},
                 timeout=(min(self._connect_timeout_s, left_s), left_s),
                 allow_redirects=False,
                 stream=True,
@@ -168,6 +178,10 @@ class Gateway:
                 return _read(kind, response, deadline_s)
         finally:
             watchdog.cancel()
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{bracketed(host)}:{port}"
 
 
 class _Call:

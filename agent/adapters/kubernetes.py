@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import quote
 
 from agent.adapters import probes
@@ -94,8 +93,8 @@ class LocalKubernetes:
         serial = cluster.token.granted.serial if cluster.token.granted else 0
         return KubeProbed(probe, node, serial, problem or cluster.problem)
 
-    def probe_through(self, socket_path: Path, timeout_s: float) -> Probe:
-        """Ask it through a forward that leads over the gateway's side and back.
+    def probe_at(self, address: probes.Address, timeout_s: float) -> Probe:
+        """Ask it where the gateway reaches it: through a forward that leads over its side and back, or at an address.
 
         The token goes only to the server that shows the certificate seen locally.
         """
@@ -103,7 +102,7 @@ class LocalKubernetes:
             token = self.token()
         except AgentError as error:
             return Probe(Answer.DENIED, text=str(error))
-        return probes.kubernetes(socket_path, token or "", timeout_s, expect=self._certificate).probe
+        return probes.kubernetes(address, token or "", timeout_s, expect=self._certificate).probe
 
 
 class Cluster:

@@ -58,15 +58,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _groups(connection: Connection) -> dict[str, tuple[Any, ...]]:
-    from agent.doctor import gateway, gpu, kubernetes, machine, network
+    from agent.doctor import gateway, gpu, kubernetes, machine, network, tailnet
 
-    return {
+    groups: dict[str, tuple[Any, ...]] = {
         "machine": machine.CHECKS,
         "gpu and containers": gpu.CHECKS,
         "network and ssh": network.CHECKS,
         "gateway": gateway.CHECKS if connection is Connection.SSH else gateway.WITHOUT_TUNNEL,
         "kubernetes": kubernetes.CHECKS,
     }
+    if connection is Connection.TAILSCALE:
+        groups |= {"tailnet": tailnet.CHECKS, "gateway": gateway.IN_A_TAILNET}
+    return groups
 
 
 def _as_json(results: Iterable[Result]) -> dict[str, Any]:

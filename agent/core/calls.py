@@ -114,6 +114,10 @@ def may_register(worker: Worker, at: Moment) -> bool:
         forgotten = before and not worker.registration.known and worker.kube.answering
         wait_s = at.policy.path_grace_s if forgotten else 0.0 if before else at.policy.reverse_wait_s
         return since_s is not None and at.now_s - since_s >= wait_s
+    if offer.address_expected(worker) and worker.reverse.phase is not Phase.UP:
+        # A moment, so that one registration tells all: the gateway may take 5 s for each.
+        since_s = worker.api.up_since_s
+        return since_s is not None and at.now_s - since_s >= at.policy.path_grace_s
     return True
 
 

@@ -52,6 +52,21 @@ class ProbeKube:
 
 
 @dataclass(frozen=True)
+class LookAtTailnet:
+    """Ask tailscaled how it is, `with_peers` also about the gateway's side. Ends in TailnetSeen."""
+
+    with_peers: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class JoinTailnet:
+    """Have tailscaled log in with the configured key. Ends in TailnetJoinTried."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class ReadFacts:
     """Look at the machine. Ends in FactsRead."""
 
@@ -116,6 +131,8 @@ Command = (
     | ProbeApi
     | ProbeReverse
     | ProbeKube
+    | LookAtTailnet
+    | JoinTailnet
     | ReadFacts
     | CallGateway
     | CordonNode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.core.facts import GpuReading, HostFacts, NodeFacts
+from agent.core.facts import GpuReading, HostFacts, NodeFacts, TailnetFacts
 from agent.core.trouble import Trouble
 from agent.core.wire import Outcome
 from agent.core.worker import GoingKind, Purpose
@@ -108,6 +108,21 @@ class KubeProbed:
 
 
 @dataclass(frozen=True)
+class TailnetSeen:
+    """tailscaled was asked how it is. Without `with_peers` nothing is said of the gateway's side."""
+
+    facts: TailnetFacts
+    with_peers: bool
+
+
+@dataclass(frozen=True)
+class TailnetJoinTried:
+    """tailscaled was given the key to log in with; with a problem it was not. What came of it is seen later."""
+
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class CallEnded:
     """The gateway answered a call, or did not."""
 
@@ -177,6 +192,8 @@ Event = (
     | ApiProbed
     | ReverseProbed
     | KubeProbed
+    | TailnetSeen
+    | TailnetJoinTried
     | CallEnded
     | GoAsked
     | Noticed

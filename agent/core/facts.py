@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,53 @@ class NodeFacts:
     """Held by pods that are scheduled here and have not ended."""
     worker_count: int = 0
     container_count: int = 0
+
+
+class DaemonState(str, Enum):
+    """How far tailscaled has come."""
+
+    ABSENT = "absent"
+    """Nobody answers on its socket."""
+    NEEDS_LOGIN = "needs_login"
+    KEY_EXPIRED = "key_expired"
+    NEEDS_APPROVAL = "needs_approval"
+    """The control server waits for a person to approve the machine."""
+    STOPPED = "stopped"
+    """Told to be down (`tailscale down`)."""
+    STARTING = "starting"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class PeerFacts:
+    """The gateway's side of the tailnet, as this machine's tailscaled knows it."""
+
+    name: str
+    address: str
+    online: bool
+    """Connected to the control server."""
+    key_expired: bool = False
+    direct: bool | None = None
+    """False: by way of a relay; None: no traffic yet, so not known."""
+    relay: str = ""
+    """The relay's region, where one is used or would be."""
+
+
+@dataclass(frozen=True)
+class TailnetFacts:
+    """What tailscaled says of itself."""
+
+    state: DaemonState
+    text: str = ""
+    """Why it is not better, in its own words."""
+    name: str = ""
+    """This machine's full name in the tailnet, without a dot at its end."""
+    address: str = ""
+    tailnet: str = ""
+    version: str = ""
+    key_expires_in_s: float | None = None
+    """Seconds until the machine's key expires, at the moment of reading; None: it does not, or is not known."""
+    userspace: bool = False
+    """Without a network interface: the machine's own programs do not reach the tailnet."""
+    peer: PeerFacts | None = None
+    """The gateway; None: no peer is called that, or peers were not asked for."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.core import tailnet
 from agent.core.backoff import full_jitter_s
 from agent.core.events import Answer, ApiProbed, LinkEnded, LinkLoggedIn, LinkSaid, Probe, ReverseProbed
 from agent.core.links import fail, probed, put, up
@@ -100,7 +101,8 @@ def _came_back(worker: Worker, at: Moment) -> Worker:
 
 def _direct_unanswered(worker: Worker, link: Link, event: ApiProbed, at: Moment) -> Worker:
     """Without a tunnel there is no child to spare: while starting every miss is an attempt that failed."""
-    trouble = Trouble(TroubleKind.UNREACHABLE, event.probe.text or "the gateway does not answer")
+    text = tailnet.unreached(worker, event.probe.text or "the gateway does not answer")
+    trouble = Trouble(TroubleKind.UNREACHABLE, text)
     worker = replace(worker, api=link, gateway_trouble=trouble.text)
     if link.phase is Phase.STARTING or link.silent + 1 >= at.policy.probe_failures:
         return fail(worker, Purpose.API, trouble, at)
@@ -153,9 +155,22 @@ def on_reverse_probed(worker: Worker, event: ReverseProbed, at: Moment) -> Worke
         return fail(
             put(worker, Purpose.REVERSE, link), Purpose.REVERSE, Trouble(TroubleKind.ADDRESS, text), at
         )
-    if answer is Answer.SILENT and link.logged_in_at_s is not None:
-        return _reverse_silent(worker, link, at)
-    return _reverse_closed(worker, link, at)
+    if worker.setup.connection is not Connection.SSH:
+        return _own_address_unanswered(worker, link, event.probe, at)
+    is_silent = answer is Answer.SILENT and link.logged_in_at_s is not None
+    return (_reverse_silent if is_silent else _reverse_closed)(worker, link, at)
+
+
+def _own_address_unanswered(worker: Worker, link: Link, probe: Probe, at: Moment) -> Worker:
+    """k3s answers on loopback, and not where the gateway dials it."""
+    text = f"this machine's k3s does not answer at its own address in the tailnet, {worker.address}: {probe.text}"
+    trouble = Trouble(
+        TroubleKind.ADDRESS, f"{text}; k3s must not be bound to other addresses alone (bind-address)"
+    )
+    link = replace(link, silent=link.silent + 1, probe_at_s=at.now_s + at.policy.probe_retry_s)
+    worker = put(worker, Purpose.REVERSE, link)
+    is_over = link.phase is Phase.STARTING or link.silent >= at.policy.probe_failures
+    return fail(worker, Purpose.REVERSE, trouble, at) if is_over else worker
 
 
 def _reverse_silent(worker: Worker, link: Link, at: Moment) -> Worker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from agent.core import tailnet
 from agent.core.commands import Command, ProbeApi, ProbeReverse, StartLink, StopLink
 from agent.core.links import fail, probed, put, wanted
 from agent.core.moment import Moment
@@ -23,7 +24,8 @@ def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
 
 def _manage_one(worker: Worker, purpose: Purpose, at: Moment, commands: list[Command]) -> Worker:
     link = worker.link(purpose)
-    is_wanted = wanted(worker, purpose)
+    # Its own address in the tailnet is not to be asked while there is no tailnet; the api link says why.
+    is_wanted = wanted(worker, purpose) and (purpose is Purpose.API or tailnet.is_up(worker))
     if not is_wanted and link.phase is not Phase.DOWN:
         worker, link = _change(worker, purpose, replace(link, phase=Phase.DOWN, **_FORGOTTEN))
     elif _overdue(worker, link, at):
@@ -43,9 +45,11 @@ def _manage_one(worker: Worker, purpose: Purpose, at: Moment, commands: list[Com
 def _has_turn(worker: Worker, purpose: Purpose) -> bool:
     """One asks for all: while sshd is out of reach or refuses the key, only the api child tries.
 
-    The first attempt of a start is everybody's at once, for speed.
+    The first attempt of a start is everybody's at once, for speed. In a tailnet all wait for tailscaled.
     """
     api = worker.api
+    if worker.setup.connection is Connection.TAILSCALE:
+        return tailnet.is_up(worker)
     if purpose is Purpose.API or worker.setup.connection is not Connection.SSH:
         return True
     return api.phase is not Phase.DOWN and (api.logged_in_at_s is not None or api.generation == 1)
@@ -91,7 +95,8 @@ def _start(worker: Worker, purpose: Purpose, link: Link, at: Moment, commands: l
         address = worker.address if purpose is Purpose.REVERSE else None
         commands.append(StartLink(purpose, link.generation, address, link.session))
     else:
-        link = replace(link, probe_at_s=at.now_s)
+        # There is no child that would have to be let in first.
+        link = replace(link, probe_at_s=at.now_s, logged_in_at_s=at.now_s)
     return put(worker, purpose, link)
 
 
@@ -106,7 +111,9 @@ def _probe_api(worker: Worker, at: Moment, commands: list[Command]) -> Worker:
 def _probe_reverse(worker: Worker, at: Moment, commands: list[Command]) -> Worker:
     link = worker.reverse
     idle = link.phase is Phase.DOWN or link.probing or at.now_s < link.probe_at_s
-    if idle or worker.api.logged_in_at_s is None or worker.ending or not probed(worker, Purpose.REVERSE):
+    is_ssh = worker.setup.connection is Connection.SSH
+    is_closed = is_ssh and worker.api.logged_in_at_s is None
+    if idle or is_closed or worker.ending or not probed(worker, Purpose.REVERSE):
         return worker
     commands.append(ProbeReverse(link.generation, worker.candidate, at.policy.probe_timeout_s))
     return replace(worker, reverse=replace(link, probing=True))

@@ -35,12 +35,13 @@ def wanted(worker: Worker, purpose: Purpose) -> bool:
         return False
     if purpose is Purpose.API:
         return True
-    if worker.setup.connection is not Connection.SSH:
-        return False
+    is_ssh = worker.setup.connection is Connection.SSH
     if purpose is Purpose.DATA:
-        return worker.setup.data
+        return is_ssh and worker.setup.data
+    if not is_ssh and worker.setup.connection is not Connection.TAILSCALE:
+        return False
     if worker.setup.k3s is K3sMode.NONE:
-        return worker.setup.has_k3s_token
+        return is_ssh and worker.setup.has_k3s_token
     return worker.kube.expected and worker.kube.answering
 
 
@@ -96,7 +97,8 @@ def _spared_until_s(worker: Worker, at: Moment) -> float:
 
 def moves_on(worker: Worker, kind: TroubleKind) -> bool:
     """Whether the reverse path should take its next address rather than ask for the same again."""
-    return len(worker.setup.addresses) > 1 and kind in {
+    has_others = worker.setup.connection is Connection.SSH and len(worker.setup.addresses) > 1
+    return has_others and kind in {
         TroubleKind.BIND,
         TroubleKind.ADDRESS,
         TroubleKind.SILENT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent.core import tailnet
 from agent.core.moment import Moment
 from agent.core.worker import Capacity, Connection, K3sMode, Offer, Phase, Promise, Worker
 
@@ -27,6 +28,12 @@ def path_expected(worker: Worker) -> bool:
     """Whether work reaches this machine by our own reverse forward to a k3s that is there."""
     setup = worker.setup
     return setup.connection is Connection.SSH and setup.k3s is not K3sMode.NONE and worker.kube.expected
+
+
+def address_expected(worker: Worker) -> bool:
+    """Whether work reaches this machine at its own address in the tailnet, where its k3s is about to answer."""
+    is_near = worker.setup.k3s is not K3sMode.NONE and worker.kube.answering
+    return worker.setup.connection is Connection.TAILSCALE and is_near
 
 
 def _leaving(worker: Worker, _at: Moment) -> str | None:
@@ -81,10 +88,15 @@ def _node(worker: Worker, at: Moment) -> str | None:
 
 def _path(worker: Worker, at: Moment) -> str | None:
     setup, link = worker.setup, worker.reverse
-    if setup.connection is not Connection.SSH:
+    if setup.connection is Connection.DIRECT:
         return (
             None if setup.hostname else "BETA9_HOSTNAME is not set: the gateway would not know what to dial"
         )
+    if not tailnet.is_up(worker):
+        wrong = tailnet.trouble(worker)
+        return wrong.text if wrong else "tailscaled was not asked yet"
+    if setup.connection is Connection.TAILSCALE and not _hostname(worker):
+        return "this machine's name in the tailnet is not known yet: the gateway would not know what to dial"
     if setup.k3s is K3sMode.NONE or link.phase is Phase.UP:
         return None
     offered = worker.registration.promise is not None and worker.registration.promise.offered
@@ -154,6 +166,8 @@ def promise(worker: Worker) -> Promise:
 def _hostname(worker: Worker) -> str:
     if worker.setup.hostname:
         return worker.setup.hostname
+    if worker.setup.connection is Connection.TAILSCALE:
+        return tailnet.hostname(worker)
     before = worker.registration.promise
     # While nothing is offered nobody dials: a new address is told once it is verified.
     if before is not None and worker.reverse.phase is not Phase.UP:

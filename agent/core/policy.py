@@ -76,6 +76,19 @@ class Policy:
     kube_renew_s: float = 43_200.0
     """A token this old is replaced; never later than at half the life that was granted."""
 
+    # The tailnet, where that is the way to the gateway
+    tailnet_interval_s: float = 3.0
+    """How often tailscaled is asked how it is: over its socket, a millisecond (docs/adr/0007)."""
+    tailnet_peers_s: float = 30.0
+    """How often it is asked for its peers, too, while all is well: a large tailnet has many."""
+    tailnet_timeout_s: float = 2.5
+    tailnet_failures: float = 2
+    """A daemon that does not answer this often in a row counts as gone."""
+    join_base_s: float = 15.0
+    """First pause before the key is offered to the control server again; doubles up to `join_cap_s`."""
+    join_cap_s: float = 300.0
+    join_timeout_s: float = 10.0
+
     # Facts and going
     facts_interval_s: float = 15.0
     drain_timeout_s: float = 90.0

@@ -9,9 +9,9 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from agent.core import offer
+from agent.core import offer, tailnet
 from agent.core.policy import Policy
-from agent.core.worker import GoingKind, Link, Phase, Worker
+from agent.core.worker import Connection, GoingKind, Link, Phase, Worker
 
 FULL_DISK_BYTES = 64 * 1024
 """Less than this free, and the state directory's few small files may not be written any more."""
@@ -29,6 +29,7 @@ def status(
         "since_s": _age(worker.since_s, now_s),
         "gateway": _gateway(worker, now_s, gateway_url),
         "tunnel": _tunnel(worker, gateway_url),
+        "tailnet": _tailnet(worker, now_s),
         "registration": {
             "hostname": promise.hostname if promise else None,
             "times": worker.registration.times,
@@ -41,7 +42,7 @@ def status(
         "interruption": _interruption(worker, now_s),
         "drain": _drain(worker, now_s),
         "version": worker.setup.version,
-        "degraded": [*degraded, *_degraded(worker)],
+        "degraded": [*degraded, *_degraded(worker), *_key_degraded(worker, now_s)],
         "counters": _counters(worker),
         "probes": {
             "forward_s": worker.api.probe_s,
@@ -75,6 +76,27 @@ def _tunnel(worker: Worker, gateway_url: str) -> dict[str, Any]:
         "forward": _link(worker.api, gateway_url),
         "reverse": _link(worker.reverse, worker.address, worker.detour),
         "data": _link(worker.data, None) if worker.setup.data else None,
+    }
+
+
+def _tailnet(worker: Worker, now_s: float) -> dict[str, Any] | None:
+    """The machine's place in its tailnet; None where that is not the way to the gateway."""
+    if worker.setup.connection is not Connection.TAILSCALE:
+        return None
+    seen, wrong = worker.tailnet, tailnet.trouble(worker)
+    facts = seen.facts
+    expires_s = tailnet.key_expires_in_s(worker, now_s)
+    return {
+        "up": facts is not None and wrong is None,
+        "state": facts.state.value if facts else None,
+        "reason": wrong.text if wrong else None,
+        "name": seen.name or None,
+        "address": seen.address or None,
+        "tailnet": facts.tailnet or None if facts else None,
+        "version": facts.version or None if facts else None,
+        "key_expires_in_s": None if expires_s is None else round(max(0.0, expires_s)),
+        "peer": asdict(facts.peer) if facts and facts.peer else None,
+        "seen_s": _age(seen.seen_at_s, now_s),
     }
 
 
@@ -213,6 +235,16 @@ def _degraded(worker: Worker) -> list[str]:
     if refused:
         texts.append(f"sshd refuses session channels; small writes are slower ({', '.join(refused)})")
     return texts
+
+
+def _key_degraded(worker: Worker, now_s: float) -> list[str]:
+    expires_s = tailnet.key_expires_in_s(worker, now_s)
+    if expires_s is None or not 0 < expires_s < tailnet.EXPIRES_SOON_S:
+        return []
+    return [
+        f"this machine's key in the tailnet expires in {expires_s / 3600:.1f} h; renew it, or switch its expiry off at "
+        "the control server"
+    ]
 
 
 def _restarts(worker: Worker) -> dict[str, int]:

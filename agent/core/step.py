@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agent.core import calls, drain, fatal, going, kube, life, link_events, link_upkeep, offer
+from agent.core import calls, drain, fatal, going, kube, life, link_events, link_upkeep, offer, tailnet
 from agent.core.commands import Command, Finish, ReadFacts
 from agent.core.events import (
     ApiProbed,
@@ -27,6 +27,8 @@ from agent.core.events import (
     Noticed,
     ReverseProbed,
     StopWritten,
+    TailnetJoinTried,
+    TailnetSeen,
     Tick,
     WorkersSeen,
 )
@@ -58,6 +60,8 @@ HANDLERS: dict[type, Callable[[Worker, Any, Moment], Worker]] = {
     ApiProbed: link_events.on_api_probed,
     ReverseProbed: link_events.on_reverse_probed,
     KubeProbed: kube.on_probed,
+    TailnetSeen: tailnet.on_seen,
+    TailnetJoinTried: tailnet.on_join_tried,
     CallEnded: calls.on_ended,
     GoAsked: going.on_asked,
     Noticed: going.on_noticed,
@@ -88,13 +92,14 @@ def _advance(worker: Worker, at: Moment) -> tuple[Worker, tuple[Command, ...]]:
         worker = replace(worker, reading=True)
         commands.append(ReadFacts())
     worker, probes = kube.manage(worker, at)
+    worker, tailnet_commands = tailnet.manage(worker, at)
     worker, link_commands = link_upkeep.manage(worker, at)
     worker = fatal.judge(worker, at)
     worker, room_commands = drain.manage(worker, at)
     worker = replace(worker, offer=offer.decide(worker, at))
     worker, calls_due = calls.manage(worker, at)
     worker = life.follow(going.manage(worker, at), at)
-    commands += [*probes, *link_commands, *room_commands, *calls_due]
+    commands += [*probes, *tailnet_commands, *link_commands, *room_commands, *calls_due]
     if worker.state in FINAL:
         worker, stops = link_upkeep.manage(worker, at)
         assert worker.ending is not None  # noqa: S101 - the table enters a final state for no other reason
@@ -105,6 +110,7 @@ def _advance(worker: Worker, at: Moment) -> tuple[Worker, tuple[Command, ...]]:
 def wake_in_s(worker: Worker, now_s: float, longest_s: float = 1.0) -> float:
     """Seconds until something is due, at most `longest_s`. Waking too early costs a look, never a mistake."""
     due = [worker.call_retry_at_s, worker.lease.next_at_s, worker.kube.probe_at_s, worker.room.ask_at_s]
+    due += [worker.tailnet.look_at_s, worker.tailnet.join_at_s]
     due += [_link_due_s(link) for link in (worker.api, worker.reverse, worker.data)]
     ahead = [moment - now_s for moment in due if moment > now_s]
     return max(0.005, min([longest_s, *ahead]))

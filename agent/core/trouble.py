@@ -29,6 +29,12 @@ class TroubleKind(str, Enum):
     SECRET = "secret"  # noqa: S105 - a label, not a secret
     NO_SSH = "no_ssh"
     EXITED = "exited"
+    TAILSCALED = "tailscaled"
+    """The daemon does not answer, is down, or still starts."""
+    TAILNET_LOGIN = "tailnet_login"
+    """The machine is not logged in to its tailnet."""
+    TAILNET_KEY = "tailnet_key"
+    """The machine's key in its tailnet has expired."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,9 @@ class Trouble:
     kind: TroubleKind
     text: str
 
+
+TAILNET = frozenset({TroubleKind.TAILSCALED, TroubleKind.TAILNET_LOGIN, TroubleKind.TAILNET_KEY})
+"""This machine is not in its tailnet: whoever is to be reached there cannot be."""
 
 # A refused credential or identity: asking again quickly only gets the source address banned.
 DENIED = frozenset({TroubleKind.HOST_KEY, TroubleKind.AUTH, TroubleKind.KEY_FILE})

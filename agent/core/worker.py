@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from agent.core.facts import GpuReading, HostFacts, NodeFacts
+from agent.core.facts import GpuReading, HostFacts, NodeFacts, TailnetFacts
 from agent.core.trouble import Trouble
 from agent.errors import Exit
 
@@ -59,6 +59,8 @@ class Setup:
     """Candidates for the reverse path, in order; exactly one where the settings name it."""
     reserve_cpu_millicores: int = 500
     reserve_memory_mib: int = 1024
+    joins_tailnet: bool = False
+    """Whether there is a key to log in to the tailnet with."""
     data: bool = False
     """Whether worker pods asked for forwards of their own."""
     once: bool = False
@@ -219,6 +221,29 @@ class Kube:
     """What could not be read or renewed although the API answers."""
 
 
+@dataclass(frozen=True)
+class Tailnet:
+    """The machine's place in its tailnet, as its tailscaled says."""
+
+    facts: TailnetFacts | None = None
+    """As last heard; the gateway's side in it as last asked for."""
+    seen_at_s: float | None = None
+    peers_at_s: float | None = None
+    """When the gateway's side was last asked for."""
+    looking: bool = False
+    look_at_s: float = 0.0
+    failures: int = 0
+    """Looks in a row to which nobody answered."""
+    name: str = ""
+    """Full name in the tailnet, as last known."""
+    address: str = ""
+    joining: bool = False
+    join_at_s: float = 0.0
+    joins: int = 0
+    """Logins that were tried since the last that held."""
+    join_trouble: str | None = None
+
+
 class GoingKind(str, Enum):
     """Why the agent is leaving."""
 
@@ -321,6 +346,7 @@ class Worker:
     detour: str | None = None
     """Why the reverse path is not at the address tried before the present one."""
     kube: Kube = field(default_factory=Kube)
+    tailnet: Tailnet = field(default_factory=Tailnet)
     offer: Offer = field(default_factory=Offer)
     call: Call | None = None
     calls: int = 0
@@ -344,7 +370,9 @@ class Worker:
 
     @property
     def address(self) -> str | None:
-        """The reverse path's present address, None where there is no reverse path."""
+        """Where the gateway's side reaches this machine's k3s, None where that is not known."""
+        if self.setup.connection is Connection.TAILSCALE:
+            return self.tailnet.address or None
         if not self.setup.addresses:
             return None
         return self.setup.addresses[self.candidate % len(self.setup.addresses)]

@@ -30,7 +30,10 @@ SKEW_FAIL_S = 120.0
 def _forward(case: Case) -> Finding:
     """Whether the gateway's HTTP is reached; without a tunnel, directly."""
     if not case.is_ssh:
-        return _reached(case, case.settings.gateway_host, case.settings.gateway_port)
+        facts = case.found("tailscaled")
+        peer = facts.peer if facts is not None else None
+        host = peer.address if peer is not None and peer.address else case.settings.gateway_host
+        return _reached(case, host, case.settings.gateway_port)
     return _reached(case, HOST, case.tunnel.port)
 
 
@@ -175,3 +178,9 @@ WITHOUT_TUNNEL = tuple(
     replace(check, needs=tuple(need for need in check.needs if need != "login")) for check in CHECKS
 )
 """The same, where the gateway is reached without ssh."""
+
+IN_A_TAILNET = tuple(
+    replace(check, needs=("tailnet login",), after=("tailnet peer",)) if check.name == "forward" else check
+    for check in WITHOUT_TUNNEL
+)
+"""The same, where it is a peer of the tailnet."""

@@ -19,7 +19,7 @@ from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.doctor.network import reverse_address
 from agent.errors import AgentError
-from agent.settings import K3sMode
+from agent.settings import Connection, K3sMode
 
 PROBE_S = 4.0
 SETTLE_S = 3.0
@@ -131,9 +131,11 @@ def _node_facts(case: Case) -> dict[str, Any] | str:
 def _reverse(case: Case) -> Finding:
     """From the gateway's side back to this machine's k3s, as the gateway dials."""
     if not case.is_ssh:
-        return skip(
-            f"BETA9_CONNECTION is {case.settings.connection.value}: the gateway dials BETA9_HOSTNAME itself"
+        in_tailnet = case.settings.connection is Connection.TAILSCALE
+        dialled = (
+            "the machine's own address, see 'tailnet address'" if in_tailnet else "BETA9_HOSTNAME itself"
         )
+        return skip(f"BETA9_CONNECTION is {case.settings.connection.value}: the gateway dials {dialled}")
     running = case.running()
     if running is not None:
         return _of_the_agent(running["tunnel"]["reverse"])

@@ -64,6 +64,9 @@ FAMILIES = {
         Family("tunnel_up", "1 if that part of the tunnel carries traffic (forward, reverse, data).", ("link",)),
         Family("tunnel_restarts", "Replaced ssh connections, by reason.", ("reason",), is_counter=True),
         Family("probe_seconds", "How long the last end-to-end probe took (forward, reverse, kubernetes).", ("path",)),
+        Family("tailnet_up", "1 if this machine is in its tailnet; absent where that is not the way."),
+        Family("tailnet_key_remaining_seconds", "Time until this machine's key in the tailnet expires."),
+        Family("tailnet_peer_direct", "1 if packets to the gateway's side go straight there, 0 if by a relay."),
         Family("offered", "1 if the gateway was told that there is room for work."),
         Family("keepalives_going", "1 if the machine is leased and its last keepalive was accepted."),
         Family("placeable", "1 if the gateway can start work here."),
@@ -132,6 +135,9 @@ def samples_of(status: Status) -> dict[str, list[Sample]]:
         "probe_seconds": [
             ((name.removesuffix("_s"),), value) for name, value in _part(status, "probes").items()
         ],
+        "tailnet_up": [((), _flag(_part(status, "tailnet").get("up")))],
+        "tailnet_key_remaining_seconds": [((), _part(status, "tailnet").get("key_expires_in_s"))],
+        "tailnet_peer_direct": [((), _flag(_part(_part(status, "tailnet"), "peer").get("direct")))],
         "offered": [((), _flag(capacity.get("offered")))],
         "keepalives_going": [((), _flag(placement.get("keepalives_go")))],
         "placeable": [((), _flag(placement.get("work_can_be_placed")))],

@@ -7,7 +7,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.core.events import CallEnded, Event, FactsRead, Noticed, StopWritten, WorkersSeen
+from agent.core.events import CallEnded, Event, FactsRead, Noticed, StopWritten, TailnetJoinTried, WorkersSeen
+from agent.core.facts import DaemonState, PeerFacts
 from agent.core.wire import OutcomeKind
 from agent.core.worker import Link, Phase, Purpose, State, Worker
 from agent.observability.logs import EventLog
@@ -30,6 +31,7 @@ class Narrator:
         """Called after every step. The state comes last: a cause is read before what it led to."""
         for purpose in Purpose:
             self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
+        self._tailnet(before, after, event)
         self._registration(before, after)
         self._offer(before, after)
         self._kubernetes(before, after, now_s)
@@ -71,6 +73,28 @@ class Narrator:
                     attempts=again.times,
                     retry_in_s=round(max(0.0, after.retry_at_s - now_s), 1),
                 )
+
+    def _tailnet(self, before: Worker, after: Worker, event: Event) -> None:
+        """Its troubles are the api link's; here is what else becomes of it."""
+        was, now = before.tailnet.facts, after.tailnet.facts
+        if isinstance(event, TailnetJoinTried):
+            level = self.log.warning if event.problem else self.log.info
+            level(
+                "tailnet_login",
+                text=event.problem or "the key was given to tailscaled",
+                attempts=after.tailnet.joins,
+            )
+        if now is None or now.state is not DaemonState.RUNNING:
+            return
+        if was is None or was.state is not DaemonState.RUNNING or was.name != now.name:
+            self.log.info(
+                "tailnet_up", name=now.name, address=now.address, tailnet=now.tailnet, version=now.version
+            )
+        peer, before_peer = now.peer, was.peer if was else None
+        if peer is not None and (before_peer is None or _way(before_peer) != _way(peer)):
+            self.log.info(
+                "tailnet_peer", name=peer.name, online=peer.online, direct=peer.direct, relay=peer.relay
+            )
 
     def _registration(self, before: Worker, after: Worker) -> None:
         if after.registration.times == before.registration.times:
@@ -162,6 +186,10 @@ class Narrator:
                 self.log.info("gpu_recovered", uuid=gpu.uuid, name=gpu.name)
         if after.gpus.problem and not before.gpus.problem:
             self.log.warning("gpus_unread", text=after.gpus.problem)
+
+
+def _way(peer: PeerFacts) -> tuple[str, bool, bool | None]:
+    return peer.name, peer.online, peer.direct
 
 
 def _failed_again(before: Link, after: Link) -> bool:

@@ -42,6 +42,7 @@ def rows(status: Status) -> list[Row]:
     """Everything worth showing, the most telling first."""
     return [
         *_standing(status),
+        *_tailnet(_part(status, "tailnet")),
         *_links(_part(status, "tunnel")),
         *_lease(_part(status, "keepalive")),
         *_offer(_part(status, "capacity"), _part(status, "placement")),
@@ -92,6 +93,25 @@ def _standing(status: Status) -> Iterator[Row]:
     )
     gateway = _part(status, "gateway")
     yield Row("gateway", f"{gateway.get('url')}, last answer {_ago(gateway.get('last_ok_s'))}")
+
+
+def _tailnet(tailnet: Status) -> Iterator[Row]:
+    if not tailnet:
+        return
+    if not tailnet.get("up"):
+        yield Row("tailnet", str(tailnet.get("reason") or "not looked at yet"), Tone.BAD)
+        return
+    expires_s = tailnet.get("key_expires_in_s")
+    key = "its key does not expire" if expires_s is None else f"its key expires in {span(expires_s)}"
+    yield Row("tailnet", f"{tailnet.get('name')} ({tailnet.get('address')}), {key}", Tone.GOOD)
+    peer = _part(tailnet, "peer")
+    if peer:
+        ways = {True: "direct", False: f"by the relay '{peer.get('relay')}'", None: "no traffic yet"}
+        online = "connected" if peer.get("online") else "not connected"
+        tone = Tone.PLAIN if peer.get("online") else Tone.POOR
+        yield Row(
+            "peer", f"{peer.get('name')} ({peer.get('address')}), {online}, {ways[peer.get('direct')]}", tone
+        )
 
 
 def _links(tunnel: Status) -> Iterator[Row]:

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 
 from agent.settings.fields import FIELDS
 
-TAKEN_FROM_MACHINE_CREATE = ("--tailscale-url", "--tailscale-auth")
-"""`beta9 machine create` prints a command with these, often empty; so it works here as it is printed."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare all flags of settings. None has a default or a type: `load` reads and checks the text."""
@@ -29,8 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="show what is set, and from where; change nothing",
     )
-    for flag in TAKEN_FROM_MACHINE_CREATE:
-        group.add_argument(flag, help=argparse.SUPPRESS)
 
 
 def add_field_flags(group: argparse._ActionsContainer) -> None:

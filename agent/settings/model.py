@@ -41,6 +41,10 @@ class Settings:
     reverse_bind: str
     """`auto`, or an address on the gateway's side."""
     hostname: str | None
+    tailscale_url: str | None
+    """Without a slash at its end; None: whatever control server tailscaled has."""
+    tailscale_auth: SecretRef | None
+    tailscale_socket: Path
     k3s: K3sMode
     kubeconfig: Path | None
     k3s_token: SecretRef | None

@@ -130,17 +130,23 @@ def _file_warnings(draft: Draft) -> list[str]:
 
 
 def _flag_warnings(flags: Mapping[str, object], draft: Draft) -> list[str]:
-    warnings = []
-    if flags.get("token") and draft.sources.get("token") == "--token":
-        warnings.append(
-            "--token: everybody on this machine can read it in the list of processes;"
-            " BETA9_TOKEN_FILE hides it"
-        )
+    warnings = [
+        f"{flag}: everybody on this machine can read it in the list of processes; {hidden}_FILE hides it"
+        for name, flag, hidden in _SEEN_BY_ALL
+        if flags.get(name) and draft.sources.get(name) == flag
+    ]
     tailscale = [name for name in ("tailscale_url", "tailscale_auth") if flags.get(name)]
     if tailscale and draft.values.get("connection") is not Connection.TAILSCALE:
         flag = "--" + tailscale[0].replace("_", "-")
         warnings.append(f"{flag} has no effect: set BETA9_CONNECTION=tailscale to use the tailnet")
     return warnings
+
+
+_SEEN_BY_ALL = (
+    ("token", "--token", "BETA9_TOKEN"),
+    ("tailscale_auth", "--tailscale-auth", "BETA9_TAILSCALE_AUTH"),
+)
+"""Secrets that `beta9 machine create` prints as flags."""
 
 
 def _settings(draft: Draft, flags: Mapping[str, object]) -> Settings:

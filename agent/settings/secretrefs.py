@@ -10,7 +10,7 @@ from agent.errors import SettingsError
 from agent.settings.parsers import expanded
 from agent.settings.secretfile import read_secret_file
 from agent.settings.sources import Given
-from agent.settings.values import SecretRef
+from agent.settings.values import SecretRef, is_token
 
 SCHEMES = ("ssm://", "secretsmanager://")
 _REFERENCE = r"[A-Za-z][A-Za-z0-9+.-]*://.*"
@@ -35,11 +35,19 @@ def secret_ref(variable: str, given: Given) -> SecretRef:
 
 def secret_problem(variable: str, text: str) -> str | None:
     """Say why a secret's text cannot serve for its setting ("is …", "holds …"), or None; never the text."""
-    if variable.endswith("_TOKEN"):
-        return token_problem(text)
+    if is_token(variable):
+        return _tailnet_key_problem(text) if variable == "BETA9_TAILSCALE_AUTH" else token_problem(text)
     from agent.core.keytext import key_problem, known_hosts_problem  # noqa: PLC0415 - 6 ms, for ssh only
 
     return key_problem(text) if variable == "BETA9_SSH_KEY" else known_hosts_problem(text)
+
+
+def _tailnet_key_problem(text: str) -> str | None:
+    # 'tailscale up' would make a key with it first, at Tailscale's own API and with tags that it needs.
+    if text.startswith("tskey-client-"):
+        return "is an OAuth client's secret, which logs no machine in; make an auth key"
+    problem = token_problem(text)
+    return "is no single line of plain characters; give the key alone" if problem else None
 
 
 def _reference(given: Given) -> str:
@@ -67,7 +75,7 @@ def _file(variable: str, given: Given) -> Path:
         text = read_secret_file(path)
     except SettingsError as error:
         raise ValueError(f"{given.label}: {error}") from error
-    problem = secret_problem(variable, text.strip() if variable.endswith("_TOKEN") else text)
+    problem = secret_problem(variable, text.strip() if is_token(variable) else text)
     if problem:
         raise ValueError(f"{given.label}: {path} {problem}")
     return path

@@ -10,7 +10,11 @@ from pathlib import Path
 from agent.core.text import shown
 from agent.settings.fields import FIELDS, Field
 
-DEFAULT_SECRETS = {"BETA9_TOKEN": "token", "BETA9_SSH_KEY": "ssh_key"}
+DEFAULT_SECRETS = {
+    "BETA9_TOKEN": "token",
+    "BETA9_SSH_KEY": "ssh_key",
+    "BETA9_TAILSCALE_AUTH": "tailscale_auth",
+}
 """Files in /etc/beta9-worker/secrets that are used when nothing else names the secret."""
 
 DOTENV_LIMIT_BYTES = 1024 * 1024

@@ -77,8 +77,13 @@ class SecretRef:
 
     @property
     def is_token(self) -> bool:
-        """Whether the text travels in an HTTP header (one line), rather than to ssh (lines)."""
-        return self.setting.endswith("_TOKEN")
+        """Whether the text is one line (a token, a tailnet's key), rather than lines for ssh."""
+        return is_token(self.setting)
+
+
+def is_token(setting: str) -> bool:
+    """Whether a secret is one line, from whose ends blanks may be taken."""
+    return setting.endswith(("_TOKEN", "_TAILSCALE_AUTH"))
 
 
 def bracketed(host: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from agent.core.commands import (
     CordonNode,
     EndWorkers,
     Finish,
+    JoinTailnet,
+    LookAtTailnet,
     LookAtWorkers,
     ProbeApi,
     ProbeKube,
@@ -46,10 +49,12 @@ from agent.core.events import (
     Probe,
     ReverseProbed,
     StopWritten,
+    TailnetJoinTried,
+    TailnetSeen,
     Tick,
     WorkersSeen,
 )
-from agent.core.facts import Gpu, GpuReading, HostFacts, NodeFacts
+from agent.core.facts import DaemonState, Gpu, GpuReading, HostFacts, NodeFacts, PeerFacts, TailnetFacts
 from agent.core.policy import Policy
 from agent.core.status import status
 from agent.core.step import step, wake_in_s
@@ -105,6 +110,19 @@ facts = st.builds(
         st.none() | st.text(),
     ),
 )
+peers = st.builds(
+    PeerFacts, st.just("gateway.tail.example"), st.just("100.64.0.1"), st.booleans(), st.booleans()
+)
+tailnets = st.builds(
+    TailnetFacts,
+    st.sampled_from(DaemonState),
+    st.text(max_size=5),
+    name=st.sampled_from(["", "worker.tail.example"]),
+    address=st.sampled_from(["", "100.64.0.2"]),
+    key_expires_in_s=st.none() | st.floats(-1e6, 1e6),
+    userspace=st.booleans(),
+    peer=st.none() | peers,
+)
 goings = st.builds(GoAsked, st.sampled_from(GoingKind), st.just("SIGTERM"))
 notices = st.builds(
     Noticed,
@@ -129,6 +147,8 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(NodeCordoned, st.booleans(), problems),
     st.builds(WorkersSeen, st.integers(-1, 12), st.none() | st.integers(0, 3), problems),
     st.builds(StopWritten, problems),
+    st.builds(TailnetSeen, tailnets, st.booleans()),
+    st.builds(TailnetJoinTried, problems),
 )
 
 
@@ -144,6 +164,7 @@ class Badly:
     outcome: Outcome
     probe: Probe
     trouble: Trouble
+    tailnet: TailnetFacts
 
 
 Move = Well | Badly | Event
@@ -151,7 +172,7 @@ Move = Well | Badly | Event
 # Mostly short, sometimes absurd: a suspended machine, a clock that was set.
 pauses = st.one_of(st.just(0.0), st.floats(0, 5), st.floats(0, 400), st.sampled_from([1e9, -1.0, -1e9]))
 anything: st.SearchStrategy[Move] = st.one_of(
-    st.just(Well()), st.just(Well()), st.builds(Badly, outcomes, probes, troubles), events
+    st.just(Well()), st.just(Well()), st.builds(Badly, outcomes, probes, troubles, tailnets), events
 )
 # Good answers first, as many as they may be: mischief meets every stage of a life.
 moves = st.builds(
@@ -169,6 +190,7 @@ setups = st.builds(
     has_k3s_token=st.booleans(),
     hostname=st.none() | st.just("worker.example"),
     addresses=st.sampled_from([ADDRESSES, ADDRESSES[:1]]),
+    joins_tailnet=st.booleans(),
     data=st.booleans(),
     once=st.booleans(),
     administers=st.booleans(),
@@ -181,6 +203,7 @@ WELL = Badly(
     Outcome(OutcomeKind.OK, ttl_s=300.0, gateway_config=True),
     Probe(Answer.ANSWERED, 0.01),
     Trouble(TroubleKind.LOST, ""),
+    TailnetFacts(DaemonState.RUNNING, name="worker.tail.example", address="100.64.0.2"),
 )
 
 
@@ -197,6 +220,8 @@ def answer(command: Command, move: Well | Badly) -> Event:
         ProbeApi: lambda c: ApiProbed(c.generation, said.probe),
         ProbeReverse: lambda c: ReverseProbed(c.generation, said.probe),
         ProbeKube: lambda _: KubeProbed(said.probe),
+        LookAtTailnet: lambda c: TailnetSeen(said.tailnet, c.with_peers),
+        JoinTailnet: lambda _: TailnetJoinTried(None if said is WELL else "no answer"),
         CallGateway: lambda c: CallEnded(c.call_id, said.outcome),
         CordonNode: lambda c: NodeCordoned(c.is_cordoned, None if said is WELL else "refused"),
         LookAtWorkers: lambda c: WorkersSeen(c.number, 0 if said is WELL else 2),
@@ -309,8 +334,13 @@ def test_nothing_is_offered_that_could_not_start(setup: Setup, sequence: Moves, 
             assert worker.kube.answering
         if setup.connection is Connection.SSH:
             assert not setup.once
-        else:
+        elif setup.connection is Connection.DIRECT:
             assert setup.hostname
+        else:
+            tailnet = worker.tailnet
+            assert setup.hostname or tailnet.name
+            assert tailnet.facts is not None
+            assert tailnet.facts.state is DaemonState.RUNNING
 
 
 @given(setups, moves, jitters)
@@ -352,8 +382,9 @@ def test_whoever_is_asked_to_go_is_gone_within_the_bound(
     assert life.worker.state in FINAL
 
 
-def test_the_good_answers_alone_lead_to_ready() -> None:
-    life = Life(Setup("1165a9b6", "gpu", connection=Connection.SSH, has_k3s_token=True, addresses=ADDRESSES))
+@pytest.mark.parametrize("connection", [Connection.SSH, Connection.TAILSCALE])
+def test_the_good_answers_alone_lead_to_ready(connection: Connection) -> None:
+    life = Life(Setup("1165a9b6", "gpu", connection=connection, has_k3s_token=True, addresses=ADDRESSES))
     for _ in range(60):
         life.go(0.05, Well())
     assert life.worker.state is State.READY

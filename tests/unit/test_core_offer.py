@@ -65,7 +65,7 @@ def test_where_all_is_well_everything_is_offered() -> None:
             "sshd refused the reverse address",
         ),
         (with_setup(connection=Connection.DIRECT), "BETA9_HOSTNAME is not set"),
-        (with_setup(connection=Connection.TAILSCALE), "BETA9_HOSTNAME is not set"),
+        (with_setup(connection=Connection.TAILSCALE), "tailscaled was not asked yet"),
     ],
 )
 def test_nothing_is_offered_and_the_reason_is_told(worker: Worker, reason: str) -> None:

@@ -133,6 +133,9 @@ def test_every_metric_of_the_agent_is_looked_at_or_left_out_on_purpose() -> None
         "beta9_worker_capacity_memory_bytes",
         # The alert names what stands in the way instead.
         "beta9_worker_placeable",
+        # Not READY says the one, and a relay is slower and works.
+        "beta9_worker_tailnet_up",
+        "beta9_worker_tailnet_peer_direct",
         # Of minutes, and only on a machine that is leaving: for whoever watches that one.
         "beta9_worker_drain_workers",
         "beta9_worker_drain_remaining_seconds",
