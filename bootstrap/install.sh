@@ -50,7 +50,7 @@ main() {
   BETA9_RUN=$(mktemp -d "${TMPDIR:-/tmp}/beta9-bootstrap.XXXXXX")
   trap 'rm -rf "$BETA9_RUN"' EXIT
   trap 'stopped' INT TERM HUP
-  trap 'end_failed installer "$BASH_COMMAND ended with $? (line $LINENO)" "this is a mistake in the installer: report it with its output"' ERR
+  trap 'unforeseen $? $LINENO "$BASH_COMMAND"' ERR
   prepare
   timeline_write running
   exec 3>&2 # what steps say to people
@@ -79,6 +79,12 @@ prepare() {
   read_stages "$steps" || end_failed installer "the steps cannot be read" "see the line above"
 }
 
+# unforeseen CODE LINE COMMAND: in a subshell only that ends; the line that waits for it then fails, too.
+unforeseen() {
+  ((BASH_SUBSHELL == 0)) || exit "$1"
+  end_failed installer "'$3' ended with $1 (line $2)" "this is a mistake in the installer: report it with its output"
+}
+
 fix_of() { cat "$BETA9_RUN/$1.fix" 2>/dev/null || printf %s "${FIX[$1]}"; }
 
 ended_well() {
@@ -86,7 +92,7 @@ ended_well() {
   rm -f "$BETA9_STATE/rebooted"
   touch "$BETA9_STATE/ready"
   timeline_write ok
-  changes=$(cat "$BETA9_RUN"/*.changes 2>/dev/null | wc -l)
+  changes=$(find "$BETA9_RUN" -name '*.changes' -exec cat {} + | wc -l)
   console "done, $changes changes, in $(timeline_line)"
 }
 

@@ -36,10 +36,9 @@ recorded() { # recorded KIND ARGUMENT…: whether a line begins so
 state_dir() { [[ -d $BETA9_STATE ]] || install -d -m 0700 "$(dirname "$BETA9_STATE")" "$BETA9_STATE"; }
 
 # changed TEXT: says that this step has changed something. A second run must never call it.
-# shellcheck disable=SC2153 # step.sh names the stage
 changed() {
   say "$*"
-  [[ -z ${BETA9_RUN:-} ]] || printf '%s\n' "$*" >>"$BETA9_RUN/$BETA9_STAGE.changes"
+  [[ -z ${BETA9_RUN:-} ]] || printf '%s\n' "$*" >>"$BETA9_RUN/${BETA9_STAGE:-installer}.changes"
 }
 
 # Work that a change makes necessary later (a restart) outlives a step that is killed in between.

@@ -27,7 +27,7 @@ read_settings() {
       *) value=${value%%[[:space:]]#*} into[$name]=${value%"${value##*[![:space:]]}"} && continue ;;
     esac
     until [[ $value =~ $quoted ]]; do
-      if ! IFS= read -r line; then
+      if ! IFS= read -r line && [[ -z $line ]]; then
         say "$file, line $first: the quotes around $name are not closed, or something follows them"
         return 1
       fi

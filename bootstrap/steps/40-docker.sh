@@ -8,13 +8,15 @@ set -Eeuo pipefail
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
 
 main() {
-  if ! command -v dockerd >/dev/null; then
+  if ! answers && ! has_docker; then
     # What Docker leaves behind when its package goes is ours to remove, too.
     [[ -d $BETA9_ROOT/var/lib/docker ]] || record tree "$BETA9_ROOT/var/lib/docker"
     record run "ip link delete docker0 2>/dev/null || true"
     [[ -d $BETA9_ROOT/var/lib/containerd ]] || record tree "$BETA9_ROOT/var/lib/containerd"
     apt_install docker.io
   fi
+  systemctl cat docker.service >/dev/null 2>&1 ||
+    fail "Docker answers, and there is no docker.service (a snap?)" "remove that Docker; the installer then takes the distribution's"
   unit_is enabled docker || enable
   unit_is active docker || systemctl start docker
   wait_for 60 "Docker to answer" answers || fail "Docker is started and does not answer"
@@ -26,6 +28,8 @@ enable() {
   systemctl enable docker
   changed "enabled docker.service"
 }
+
+has_docker() { [[ -x $BETA9_ROOT/usr/bin/dockerd || -x $BETA9_ROOT/usr/sbin/dockerd ]]; }
 
 answers() { docker version >/dev/null 2>&1; }
 

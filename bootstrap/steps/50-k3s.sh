@@ -72,7 +72,7 @@ service() {
   sum=$(sha256sum <"$K3S_FILES/install.sh" | cut -d' ' -f1)
   if [[ $(cat "$BETA9_STATE/k3s-script" 2>/dev/null) == "$sum" && -e $BETA9_ROOT/etc/systemd/system/k3s.service ]]; then return 0; fi
   pending k3s
-  record run "/usr/local/bin/k3s-uninstall.sh"
+  record run "${K3S%/*}/k3s-uninstall.sh"
   INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_START=true INSTALL_K3S_EXEC=server \
     INSTALL_K3S_BIN_DIR="${K3S%/*}" INSTALL_K3S_SYSTEMD_DIR="$BETA9_ROOT/etc/systemd/system" sh "$K3S_FILES/install.sh"
   printf '%s\n' "$sum" >"$BETA9_STATE/k3s-script"

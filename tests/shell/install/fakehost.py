@@ -1,0 +1,181 @@
+"""A machine to install on that is a directory: real bash, real steps, real files under a root of its own.
+
+Stand-ins only for what would change this host or is not here: systemd, apt, Docker, k3s, nft and disks (`stubs/`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+BOOTSTRAP = Path(__file__).parents[3] / "bootstrap"
+STUBS = Path(__file__).parent / "stubs"
+DATA = Path(__file__).parents[1] / "data"
+QUIET = (
+    "nft",
+    "ip",
+    "apt-mark",
+    "udevadm",
+    "journalctl",
+    "ufw",
+    "ss",
+    "mkfs.ext4",
+    "blkid",
+    "wipefs",
+    "lsblk",
+)
+BOOT_ID = "00000000-0000-0000-0000-000000000001"
+
+
+@dataclass
+class Host:
+    """`root` is the machine; `state` is where the stand-ins keep what they were asked."""
+
+    directory: Path
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.root = self.directory / "root"
+        self.state = self.directory / "stand-ins"
+        self.console = self.directory / "console"
+        self.bin = self.directory / "bin"
+        self.env_file = self.root / "etc/beta9-worker/worker.env"
+        for path in (
+            "run/systemd/system",
+            "sys/bus/pci/devices",
+            "etc/ssl/certs",
+            "etc/beta9-worker",
+            "etc/systemd/system",
+        ):
+            (self.root / path).mkdir(parents=True)
+        for path in ("usr/local/bin", "var/lib", "var/log", "proc/sys/kernel/random"):
+            (self.root / path).mkdir(parents=True)
+        (self.root / "etc/ssl/certs/ca-certificates.crt").write_text("certificates\n")
+        (self.root / "etc/os-release").write_text((DATA / "os-release-debian-12").read_text())
+        self.boot(BOOT_ID)
+        self.state.mkdir()
+        (self.state / "installed").write_text("base-files\n")
+        (self.state / "docker-here").touch()
+        self.bin.mkdir()
+        for stub in STUBS.iterdir():
+            if stub.name not in {"quiet", "k3s", "k3s-install.sh"}:
+                (self.bin / stub.name).symlink_to(stub)
+        for name in QUIET:
+            (self.bin / name).symlink_to(STUBS / "quiet")
+        archive = self.directory / "agent.tar"
+        archive.write_bytes(b"an image")
+        self.settings = {
+            "BETA9_POOL_NAME": "gpu",
+            "BETA9_TOKEN": "token-that-nobody-may-see",
+            "BETA9_SCRATCH_DISK": "none",
+            "BETA9_MIN_FREE_MIB": "1",
+            "BETA9_K3S_URL": str(STUBS / "k3s"),
+            "BETA9_K3S_SHA256": sha256(STUBS / "k3s"),
+            "BETA9_K3S_INSTALL_URL": str(STUBS / "k3s-install.sh"),
+            "BETA9_K3S_INSTALL_SHA256": sha256(STUBS / "k3s-install.sh"),
+            "BETA9_AGENT_IMAGE": f"{archive}#sha256={sha256(archive)}",
+            **self.settings,
+        }
+
+    def boot(self, boot_id: str) -> None:
+        (self.root / "proc/sys/kernel/random/boot_id").write_text(boot_id + "\n")
+
+    def write_settings(self, **changes: str) -> None:
+        self.settings.update(changes)
+        self.env_file.write_text("".join(f"{name}='{value}'\n" for name, value in self.settings.items()))
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        return {
+            "PATH": f"{self.bin}:{os.environ['PATH']}:/usr/sbin:/sbin",
+            "BETA9_ROOT": str(self.root),
+            "BETA9_CONSOLE": str(self.console),
+            "BETA9_BOOT_ID": str(self.root / "proc/sys/kernel/random/boot_id"),
+            "BETA9_POLL": "0.1",
+            "STUB_STATE": str(self.state),
+            "TMPDIR": str(self.directory),
+            **(more or {}),
+        }
+
+    def install(
+        self, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the installer with worker.env, written from `settings` unless a test has written it."""
+        if not self.env_file.exists():
+            self.write_settings()
+        return self.bash(BOOTSTRAP / "install.sh", "--env-file", str(self.env_file), *arguments, env=env)
+
+    def uninstall(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.bash(BOOTSTRAP / "uninstall.sh", *arguments)
+
+    def bash(
+        self, script: Path, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", str(script), *arguments],
+            env=self.environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+
+    def step(self, text: str) -> subprocess.CompletedProcess[str]:
+        """Run the body of a step, as one of its own."""
+        script = self.directory / "10-body.sh"
+        script.write_text(step_text(text))
+        return self.bash(
+            script, env={"BETA9_BOOTSTRAP": str(BOOTSTRAP), "BETA9_ENV_FILE": self.settings_path()}
+        )
+
+    def settings_path(self) -> str:
+        return str(self.env_file) if self.env_file.exists() else ""
+
+    def steps(self, **bodies: tuple[str, int, str]) -> Path:
+        """A directory of steps: name=(needs, deadline in seconds, body)."""
+        directory = self.directory / "steps"
+        directory.mkdir(exist_ok=True)
+        for number, (name, (needs, deadline, body)) in enumerate(bodies.items(), start=10):
+            (directory / f"{number}-{name}.sh").write_text(step_text(body, needs, deadline))
+        return directory
+
+    @property
+    def timeline(self) -> Any:
+        return json.loads((self.root / "var/lib/beta9-worker/bootstrap.json").read_text())
+
+    def said(self) -> str:
+        """What was on the console."""
+        return self.console.read_text() if self.console.exists() else ""
+
+    def asked(self, program: str) -> list[str]:
+        """What a stand-in was asked, oldest first."""
+        calls = self.state / f"{program}.calls"
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    def files(self) -> dict[str, str]:
+        """Everything on the machine but the installer's own logs and timeline: path → mode and content."""
+        found = {}
+        for path in sorted(self.root.rglob("*")):
+            name = str(path.relative_to(self.root))
+            if name.startswith("var/log/beta9-worker/") or name == "var/lib/beta9-worker/bootstrap.json":
+                continue
+            content = sha256(path) if path.is_file() else "directory"
+            found[name] = f"{path.lstat().st_mode:o} {content}"
+        return found
+
+
+def step_text(body: str, needs: str = "", deadline: int = 60) -> str:
+    return (
+        f"# needs: {needs}\n# deadline: {deadline}\n# fix: mend it\nset -Eeuo pipefail\n"
+        f'. "$BETA9_BOOTSTRAP/lib/step.sh"\nmain() {{\n{body}\n}}\nmain "$@"\n'
+    )
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Stands for k3s' installation script: makes the unit and the uninstaller where it is told to.
+set -eu
+[ "$INSTALL_K3S_SKIP_DOWNLOAD" = true ]
+[ "$INSTALL_K3S_SKIP_START" = true ]
+echo run >>"$STUB_STATE/k3s-install.calls"
+echo "[Service]" >"$INSTALL_K3S_SYSTEMD_DIR/k3s.service"
+cat >"$INSTALL_K3S_BIN_DIR/k3s-uninstall.sh" <<EOT
+#!/bin/sh
+systemctl stop k3s
+rm -f "$INSTALL_K3S_SYSTEMD_DIR/k3s.service" "$INSTALL_K3S_BIN_DIR/k3s-uninstall.sh" "$INSTALL_K3S_BIN_DIR/k3s"
+EOT
+chmod +x "$INSTALL_K3S_BIN_DIR/k3s-uninstall.sh"

@@ -1,0 +1,100 @@
+"""Downloads: only what is proven is used, from wherever it comes; and it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+
+from tests.shell.install.fakehost import Host, sha256
+
+WRONG = "0" * 64
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    file = tmp_path / "origin" / "k3s"
+    file.parent.mkdir()
+    file.write_bytes(b"\x7fELF a program")
+    return file
+
+
+def dest(host: Host) -> Path:
+    return host.root / "dest"
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_local_file_with_its_checksum(host: Host, origin: Path, scheme: str) -> None:
+    done = host.step(f'fetch "{scheme}{origin}#sha256={sha256(origin)}" "{dest(host)}"')
+    assert done.returncode == 0, done.stderr
+    assert dest(host).read_bytes() == origin.read_bytes()
+
+
+def test_a_wrong_checksum_names_both_and_leaves_nothing(host: Host, origin: Path) -> None:
+    done = host.step(f'fetch "{origin}#sha256={WRONG}" "{dest(host)}"')
+    assert done.returncode == 1
+    assert sha256(origin) in done.stderr
+    assert WRONG in done.stderr
+    assert list(host.root.glob("dest*")) == []
+
+
+def test_a_file_that_is_there_is_not_fetched_again(host: Host, origin: Path) -> None:
+    sum_ = sha256(origin)
+    origin.rename(dest(host))
+    done = host.step(f'fetch "{origin}" "{dest(host)}" {sum_}')
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_dir_beats_the_network(host: Host, origin: Path) -> None:
+    host.write_settings(BETA9_FILES_DIR=str(origin.parent))
+    done = host.step(f'fetch "https://192.0.2.1/path/k3s" "{dest(host)}" {sha256(origin)}')
+    assert done.returncode == 0, done.stderr
+
+
+def test_http_only_with_a_checksum(host: Host, origin: Path, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/k3s").respond_with_data(origin.read_bytes())
+    url = httpserver.url_for("/k3s")
+    assert host.step(f'fetch "{url}" "{dest(host)}"').returncode == 1
+    assert "proves nothing" in host.step(f'fetch "{url}" "{dest(host)}"').stderr
+    assert host.step(f'fetch "{url}#sha256={sha256(origin)}" "{dest(host)}"').returncode == 0
+
+
+def test_a_missing_file_ends_after_bounded_tries(host: Host, httpserver: HTTPServer) -> None:
+    httpserver.expect_request("/k3s").respond_with_data("gone", status=404)
+    # curl's own pauses between tries are 1, 2, 4, 8, 16 s; the count is what is bounded.
+    done = host.step(f'fetch "{httpserver.url_for("/k3s")}#sha256={WRONG}" "{dest(host)}"')
+    assert done.returncode == 1
+    assert "could not get" in done.stderr
+    assert len(httpserver.log) <= 6
+
+
+@pytest.mark.parametrize("location", ["ftp://host/file", "relative/file", "$(touch pwned)", ""])
+def test_other_places_are_refused(host: Host, location: str) -> None:
+    done = host.step(f"fetch '{location}' '{dest(host)}'")
+    assert done.returncode == 1
+    assert "is not https://" in done.stderr
+
+
+def test_without_a_pin_the_published_sums_count_and_the_console_says_so(host: Host, origin: Path) -> None:
+    sums = origin.with_name("sums.txt")
+    sums.write_text(f"{WRONG}  other\n{sha256(origin)} *k3s\n")
+    body = f'fetch_pinned BETA9_K3S_SHA256 "{origin}" "" "{dest(host)}" "{sums}"'
+    done = host.step(body)
+    assert done.returncode == 0, done.stderr
+    assert "the origin of k3s is not pinned (BETA9_K3S_SHA256 is empty)" in host.said()
+
+
+def test_without_a_pin_published_sums_that_differ_refuse(host: Host, origin: Path) -> None:
+    sums = origin.with_name("sums.txt")
+    sums.write_text(f"{WRONG}  k3s\n")
+    done = host.step(f'fetch_pinned BETA9_K3S_SHA256 "{origin}" "" "{dest(host)}" "{sums}"')
+    assert done.returncode == 1
+    assert not dest(host).exists()
+
+
+def test_pins_can_be_required(host: Host, origin: Path) -> None:
+    host.write_settings(BETA9_REQUIRE_PINS="1")
+    done = host.step(f'fetch_pinned BETA9_K3S_SHA256 "{origin}" "" "{dest(host)}" /none')
+    assert done.returncode == 1
+    assert "BETA9_K3S_SHA256 is not pinned, and BETA9_REQUIRE_PINS is set" in done.stderr

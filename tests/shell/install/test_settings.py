@@ -1,0 +1,84 @@
+"""Settings are data: whatever stands in worker.env, nothing of it is run, and what is read is what was written."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from dotenv.parser import parse_stream
+
+from tests.shell.install.fakehost import Host
+
+SHOW = """
+for name in "${!BETA9_SETTINGS[@]}"; do printf '%s=%s\\0' "$name" "${BETA9_SETTINGS[$name]}"; done
+"""
+HOSTILE = {
+    "command": "BETA9_X=$(touch {pwned})",
+    "backticks": "BETA9_X=`touch {pwned}`",
+    "in single quotes": "BETA9_X='$(touch {pwned})'",
+    "in double quotes": 'BETA9_X="$(touch {pwned})"',
+    "semicolon": "BETA9_X=a; touch {pwned}",
+    "subscript": "BETA9_X=a[$(touch {pwned})]",
+    "several lines": "BETA9_X='one\ntwo $(touch {pwned})\n#three\n\nBETA9_Y=no'",
+    "equals signs": "BETA9_X=abc==",
+    "comment": "BETA9_X=abc # not this",
+    "hash in it": "BETA9_X=a#b",
+    "blanks": "  BETA9_X =  abc  ",
+    "export": "export BETA9_X=abc",
+    "quote in quotes": "BETA9_X='it\\'s'",
+    "backslash": "BETA9_X='a\\b'",
+    "escapes": 'BETA9_X="a\\"b\\nc"',
+    "windows line ends": "BETA9_X=abc\r\nBETA9_Y='d'\r",
+    "empty": "BETA9_X=",
+    "no newline at the end, umlaut": "BETA9_X=ä",
+    "glob": "BETA9_X=/etc/*",
+    "dollar": "BETA9_X=$HOME",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_is_read_is_what_the_agent_reads(host: Host, text: str) -> None:
+    pwned = host.directory / "pwned"
+    text = text.replace("{pwned}", str(pwned))
+    host.env_file.write_text(text, newline="")
+    done = host.step(SHOW)
+    assert done.returncode == 0, done.stderr
+    read = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
+    agent = {b.key: b.value for b in parse_stream(StringIO(text, newline="")) if b.key}
+    assert read == agent
+    assert not pwned.exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["BETA9_X='never closed", "BETA9_X='a' b", "secret without a name", 'BETA9_X="a']
+)
+def test_what_cannot_be_read_is_refused_by_line_and_never_shown(host: Host, text: str) -> None:
+    host.env_file.write_text(f"# first\n{text}\n")
+    done = host.step(SHOW)
+    assert done.returncode == 1
+    assert "line 2" in done.stderr
+    assert "secret" not in done.stderr
+    assert "never" not in done.stderr.replace("never closed", "")
+
+
+def test_the_environment_beats_worker_env_beats_the_pins(host: Host) -> None:
+    host.env_file.write_text("BETA9_K3S_VERSION=mine\nBETA9_EMPTY=\n")
+    body = "setting BETA9_K3S_VERSION; echo; setting BETA9_EMPTY default; echo; setting BETA9_K3S_URL"
+    version, empty, url = host.step(body).stdout.splitlines()
+    assert (version, empty) == ("mine", "default")
+    assert url.startswith("https://")
+    done = host.step("export BETA9_K3S_VERSION=environment; setting BETA9_K3S_VERSION")
+    assert done.stdout == "environment"
+
+
+@pytest.mark.parametrize("value", ["a[$(touch {pwned})]", "08", "1e3", "-1", "x", "99999999"])
+def test_no_word_reaches_arithmetic(host: Host, value: str) -> None:
+    pwned = host.directory / "pwned"
+    host.write_settings(BETA9_DEADLINE_SCALE=value.replace("{pwned}", str(pwned)))
+    done = host.install("--steps", str(host.steps(one=("", 60, ":"))))
+    assert done.returncode == 1
+    assert "BETA9_DEADLINE_SCALE is not a whole number" in done.stderr
+    host.write_settings(BETA9_DEADLINE_SCALE="1", BETA9_SECRETS_TIMEOUT=value.replace("{pwned}", str(pwned)))
+    assert host.install().returncode == 1
+    assert "BETA9_SECRETS_TIMEOUT is not a whole number" in host.said()
+    assert not pwned.exists()

@@ -1,0 +1,213 @@
+"""The installer's stages: side by side, under deadlines, and an end that says which stage and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+from tests.integration.lab import wait_for
+from tests.shell.install.fakehost import BOOTSTRAP, Host
+
+MEET = """
+touch "$STUB_STATE/$BETA9_STAGE.here"
+wait_for 60 "the other stage" test -e "$STUB_STATE/{other}.here"
+"""
+
+
+def test_stages_that_do_not_need_each_other_run_at_the_same_time(host: Host) -> None:
+    # Each waits for the other: one after the other, neither would end.
+    steps = host.steps(
+        left=("", 60, MEET.format(other="right")),
+        right=("", 60, MEET.format(other="left")),
+        after=("left right", 60, 'say "both were there"'),
+    )
+    done = host.install("--steps", str(steps))
+    assert done.returncode == 0, done.stderr
+    rows = {row["name"]: row for row in host.timeline["stages"]}
+    assert rows["right"]["started_s"] < rows["left"]["started_s"] + rows["left"]["seconds"]
+    assert rows["after"]["started_s"] >= max(
+        r["started_s"] + r["seconds"] for n, r in rows.items() if n != "after"
+    )
+    assert rows["after"]["needs"] == ["left", "right"]
+
+
+def test_the_timeline_is_json_that_anybody_may_read(host: Host) -> None:
+    done = host.install(
+        "--steps", str(host.steps(one=("", 60, ":"), two=("one", 60, 'skip "nothing to do"')))
+    )
+    assert done.returncode == 0
+    timeline = host.timeline
+    assert (timeline["version"], timeline["result"]) == (1, "ok")
+    assert (timeline["failed_stage"], timeline["fix"]) == (None, None)
+    assert datetime.fromisoformat(timeline["started_at"]) <= datetime.fromisoformat(timeline["finished_at"])
+    assert [(row["name"], row["result"]) for row in timeline["stages"]] == [("one", "ok"), ("two", "skipped")]
+    assert (host.root / "var/lib/beta9-worker/bootstrap.json").stat().st_mode & 0o777 == 0o644
+    assert "one after the other" in host.said()
+
+
+def test_a_stage_that_hangs_is_killed_at_its_deadline_with_its_children(host: Host) -> None:
+    hang = """
+    (trap "" TERM; echo "$BASHPID" >"$STUB_STATE/deaf"; while :; do sleep 1; done) &
+    echo "$!" >"$STUB_STATE/child"
+    while :; do sleep 1; done
+    """
+    done = host.install(
+        "--steps", str(host.steps(hangs=("", 2, hang), never=("hangs", 60, 'touch "$STUB_STATE/ran"')))
+    )
+    assert done.returncode == 1, done.stderr
+    assert "FAILED in stage 'hangs': it did not end within its deadline of 2 s" in host.said()
+    for name in ("deaf", "child"):
+        pid = int((host.state / name).read_text())
+        assert not running(pid), f"{name} lives on"
+    assert not (host.state / "ran").exists()
+
+
+def test_a_failure_names_the_stage_the_reason_and_the_fix(host: Host) -> None:
+    steps = host.steps(fails=("", 60, 'fail "the moon is too low" "wait for the night"'))
+    done = host.install("--steps", str(steps))
+    assert done.returncode == 1
+    timeline = host.timeline
+    assert (timeline["result"], timeline["failed_stage"]) == ("failed", "fails")
+    assert timeline["fix"] == "wait for the night"
+    assert "FAILED in stage 'fails': the moon is too low" in host.said()
+    assert "fix: wait for the night" in host.said()
+
+
+def test_an_unforeseen_failure_names_its_line_and_the_fix_of_the_header(host: Host) -> None:
+    done = host.install("--steps", str(host.steps(fails=("", 60, 'local secret=hush\ncat "/$secret/none"'))))
+    assert done.returncode == 1
+    assert """FAILED in stage 'fails': 'cat "/$secret/none"' ended with 1 (10-fails.sh, line""" in host.said()
+    assert host.timeline["fix"] == "mend it"
+
+
+def test_a_failure_ends_the_stages_beside_it(host: Host) -> None:
+    fails = 'wait_for 60 "the other" test -e "$STUB_STATE/pid"; fail "no"'
+    lasts = 'echo $$ >"$STUB_STATE/pid.new"; mv "$STUB_STATE/pid.new" "$STUB_STATE/pid"; while :; do sleep 1; done'
+    done = host.install("--steps", str(host.steps(fails=("", 60, fails), lasts=("", 600, lasts))))
+    assert done.returncode == 1
+    assert not running(int((host.state / "pid").read_text()))
+    assert [row["name"] for row in host.timeline["stages"] if row["result"] == "failed"] == ["fails"]
+
+
+def test_on_failure_poweroff_switches_off_after_the_reason(host: Host) -> None:
+    host.write_settings(BETA9_ON_FAILURE="poweroff")
+    done = host.install("--steps", str(host.steps(fails=("", 60, 'fail "no disk"'))))
+    assert done.returncode == 1
+    assert host.asked("systemctl")[-1] == "--no-block poweroff"
+    assert host.said().index("no disk") < host.said().index("powering off")
+    assert host.timeline["result"] == "failed"
+
+
+def test_on_failure_poweroff_counts_when_worker_env_cannot_be_read(host: Host) -> None:
+    host.env_file.write_text("BETA9_ON_FAILURE=poweroff\nBETA9_POOL_NAME='never closed\n")
+    assert host.install().returncode == 1
+    assert host.asked("systemctl")[-1] == "--no-block poweroff"
+    assert host.timeline["failed_stage"] == "settings"
+
+
+def test_a_machine_that_works_is_not_switched_off(host: Host) -> None:
+    host.write_settings(BETA9_ON_FAILURE="poweroff")
+    steps = host.steps(fails=("", 60, 'systemctl start beta9-worker.service; fail "no"'))
+    assert host.install("--steps", str(steps)).returncode == 1
+    assert "--no-block poweroff" not in host.asked("systemctl")
+    assert "not powered off" in host.said()
+
+
+def test_by_default_the_machine_is_kept(host: Host) -> None:
+    assert host.install("--steps", str(host.steps(fails=("", 60, 'fail "no"')))).returncode == 1
+    assert host.asked("systemctl") == []
+    assert "kept and goes on costing" in host.said()
+
+
+def test_one_reboot_and_then_on_from_there(host: Host) -> None:
+    asks = '[[ -e $STUB_STATE/driver ]] || { touch "$STUB_STATE/driver"; reboot "the driver is new"; }'
+    steps = host.steps(driver=("", 60, asks), last=("driver", 60, 'touch "$STUB_STATE/last"'))
+    first = host.install("--steps", str(steps))
+    assert first.returncode == 0
+    assert host.asked("systemctl")[-2:] == ["enable beta9-worker-resume.service", "--no-block reboot"]
+    assert host.timeline["result"] == "rebooting"
+    assert not (host.state / "last").exists()
+    unit = (host.root / "etc/systemd/system/beta9-worker-resume.service").read_text()
+    assert f'ExecStart=/bin/bash "{BOOTSTRAP}/install.sh" --env-file "{host.env_file}"' in unit
+    began = host.timeline["started_at"]
+
+    host.boot("00000000-0000-0000-0000-000000000002")
+    assert host.install("--steps", str(steps)).returncode == 0
+    timeline = host.timeline
+    assert (timeline["result"], timeline["started_at"]) == ("ok", began)
+    assert [row["name"] for row in timeline["stages"]] == ["driver", "driver", "last"]
+    assert not (host.root / "var/lib/beta9-worker/bootstrap/resume").exists()
+
+
+def test_a_stage_that_asks_for_a_second_reboot_has_failed(host: Host) -> None:
+    steps = host.steps(driver=("", 60, 'reboot "still not loaded"'))
+    assert host.install("--steps", str(steps)).returncode == 0
+    host.boot("00000000-0000-0000-0000-000000000002")
+    assert host.install("--steps", str(steps)).returncode == 1
+    assert "asks for a reboot again: still not loaded" in host.said()
+    assert host.asked("systemctl").count("--no-block reboot") == 1
+
+
+def test_steps_that_need_what_is_not_there_or_each_other_are_refused(host: Host) -> None:
+    unknown = host.install("--steps", str(host.steps(one=("nobody", 60, ":"))))
+    assert unknown.returncode == 1
+    assert "needs 'nobody', and there is no such step" in unknown.stderr
+    circle = host.install("--steps", str(host.steps(one=("two", 60, ":"), two=("one", 60, ":"))))
+    assert circle.returncode == 1
+    assert "need each other in a circle" in host.said()
+
+
+def test_a_signal_ends_the_installer_and_its_stages(host: Host) -> None:
+    host.write_settings()
+    lasts = 'echo $$ >"$STUB_STATE/pid.new"; mv "$STUB_STATE/pid.new" "$STUB_STATE/pid"; while :; do sleep 1; done'
+    steps = host.steps(lasts=("", 600, lasts))
+    with subprocess.Popen(
+        ["bash", str(BOOTSTRAP / "install.sh"), "--env-file", str(host.env_file), "--steps", str(steps)],
+        env=host.environment(),
+        stderr=subprocess.DEVNULL,
+    ) as installer:
+        wait_for("the stage", (host.state / "pid").exists, 60)
+        installer.send_signal(signal.SIGTERM)
+        assert installer.wait(60) == 1
+    pid = int((host.state / "pid").read_text())
+    wait_for("its end", lambda: not running(pid), 30)
+    assert host.timeline["result"] == "failed"
+
+
+def test_the_plan_can_be_read_without_changing_anything(host: Host) -> None:
+    host.write_settings()
+    before = host.files()
+    done = host.install("--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "k3s-files" in done.stdout
+    assert host.settings["BETA9_TOKEN"] not in done.stdout + done.stderr
+    assert host.files() == before
+
+
+def test_no_step_is_missing_from_the_real_plan() -> None:
+    names = {path.stem[3:] for path in (BOOTSTRAP / "steps").glob("[0-9][0-9]-*.sh")}
+    assert {"preflight", "storage", "docker", "firewall", "k3s", "manifests", "secrets", "agent"} <= names
+
+
+def test_a_text_with_every_character_is_json(host: Host) -> None:
+    text = 'quote " backslash \\ tab\t newline\n bell\a umlaut ä'
+    script = f'. {BOOTSTRAP}/lib/timeline.sh; json_text "$TEXT"'
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**host.environment(), "TEXT": text, "LC_ALL": "C"},
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout) == text.replace("\a", "")
+
+
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
