@@ -111,8 +111,8 @@ class Terraform:
 
 def copy_of_tree(where: Path) -> Path:
     """Copy what Terraform reads of this repository, so that nothing is written into it; return the copy's root."""
-    ignored = shutil.ignore_patterns(".terraform", ".terraform.lock.hcl", "*.tfstate*")
-    for each in ("terraform", "cloud-init"):
+    ignored = shutil.ignore_patterns("__pycache__", ".terraform", ".terraform.lock.hcl", "*.tfstate*")
+    for each in ("terraform", "cloud-init", "agent"):
         if (ROOT / each).is_dir():
             shutil.copytree(ROOT / each, where / each, ignore=ignored)
     return where

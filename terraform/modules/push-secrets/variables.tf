@@ -1,0 +1,179 @@
+variable "machine" {
+  description = "What is another whenever the machine is another one, such as its id: the secrets are then sent again."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = length(var.machine) > 0
+    error_message = "machine is empty."
+  }
+}
+
+variable "host" {
+  description = "The machine's address or name. Null: asked of Lambda's API, by lambda_instance_id."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = (var.host == null) != (var.lambda_instance_id == null)
+    error_message = "Give either host or lambda_instance_id."
+  }
+
+  validation {
+    condition     = var.host == null ? true : can(regex("^[0-9A-Za-z_][0-9A-Za-z_.:-]*$", var.host))
+    error_message = "host is not a host name or IP address; it has no user and no port in it (login_user, login_port)."
+  }
+}
+
+variable "lambda_instance_id" {
+  description = "Id of a machine at Lambda: it is waited for until it is active, which tells its address."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.lambda_instance_id == null ? true : can(regex("^[0-9A-Za-z-]{8,64}$", var.lambda_instance_id))
+    error_message = "lambda_instance_id is not the id of a machine."
+  }
+}
+
+variable "lambda_api_url" {
+  description = "Address of Lambda's API; see ../lambda-ending."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.lambda_api_url == null ? true : can(regex("^https?://", var.lambda_api_url))
+    error_message = "lambda_api_url must be an address such as https://cloud.lambda.ai/api/v1."
+  }
+}
+
+variable "login_user" {
+  description = "Who may log in to the machine and become root there without a password."
+  type        = string
+  default     = "ubuntu"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$", var.login_user))
+    error_message = "login_user is not a login name."
+  }
+}
+
+variable "login_port" {
+  description = "SSH port of the machine."
+  type        = number
+  default     = 22
+  nullable    = false
+
+  validation {
+    condition     = var.login_port >= 1 && var.login_port <= 65535 && floor(var.login_port) == var.login_port
+    error_message = "login_port must be a whole number from 1 to 65535."
+  }
+}
+
+variable "login_key_file" {
+  description = "Path, here, of the private key to log in with. Null: the usual ones and the agent."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.login_key_file == null ? true : fileexists(pathexpand(var.login_key_file))
+    error_message = "login_key_file: there is no such file here."
+  }
+}
+
+variable "host_key" {
+  description = "The machine's public host key (ssh-ed25519 AAAA…; several on lines). Null: nonce."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.host_key != null || var.nonce != null
+    error_message = "Give host_key or nonce: without either nobody knows to whom the secrets would be sent."
+  }
+
+  validation {
+    condition     = var.host_key == null ? true : can(regex("^(\\s*(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\\n]*)?\\s*)+$", var.host_key))
+    error_message = "host_key must be lines such as ssh-ed25519 AAAA…, as `cat /etc/ssh/ssh_host_ed25519_key.pub` prints them on the machine."
+  }
+}
+
+variable "nonce" {
+  description = "What the machine's user data has as BETA9_HOST_KEY_NONCE, made for this launch. No secret that opens anything: it tells the machine from somebody in between, once."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.nonce == null ? true : can(regex("^[0-9A-Za-z-]{32,128}$", var.nonce))
+    error_message = "nonce must be 32-128 letters, digits and '-', not to be guessed: uuid() makes one."
+  }
+}
+
+variable "known_hosts_file" {
+  description = "Where the machine's host key is kept, here, once it is known."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = length(var.known_hosts_file) > 0
+    error_message = "known_hosts_file must be a path."
+  }
+}
+
+variable "token_file" {
+  description = "Path, here, of a file with the machine token."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = fileexists(pathexpand(var.token_file))
+    error_message = "token_file: there is no such file here. Write what `beta9 machine create` printed into one that only you can read (umask 077)."
+  }
+}
+
+variable "tunnel_key_file" {
+  description = "Path, here, of the private key for the tunnel to the gateway's host."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = fileexists(pathexpand(var.tunnel_key_file))
+    error_message = "tunnel_key_file: there is no such file here. It is the private key that the gateway's host knows (docs/ssh-tunnel.md)."
+  }
+}
+
+variable "secrets_directory" {
+  description = "Where on the machine the bootstrap waits for them."
+  type        = string
+  default     = "/etc/beta9-worker/secrets"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^/[A-Za-z0-9_./-]+$", var.secrets_directory))
+    error_message = "secrets_directory must be an absolute path."
+  }
+}
+
+variable "revision" {
+  description = "Raise it to send the secrets again, after the files' content has changed."
+  type        = number
+  default     = 1
+  nullable    = false
+
+  validation {
+    condition     = floor(var.revision) == var.revision
+    error_message = "revision must be a whole number."
+  }
+}
+
+variable "timeout_s" {
+  description = "Seconds to wait for the machine: until it is active, and again until it lets us in."
+  type        = number
+  default     = 1800
+  nullable    = false
+
+  validation {
+    condition     = var.timeout_s >= 1 && var.timeout_s <= 7200
+    error_message = "timeout_s must be from 1 to 7200."
+  }
+}
