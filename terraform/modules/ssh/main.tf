@@ -1,0 +1,86 @@
+# Makes a machine that exists a worker, over SSH: any Linux machine that lets you in and lets you become root.
+#
+# Two things are kept apart, so that a changed setting does not make the worker leave: the bootstrap, carried out again
+# whenever something of it changes, and the membership, which ends on destroy or when the host is another one. A
+# driver's reboot is waited for. The host key is given by you: this machine is not new (docs/adr/0008).
+
+locals {
+  source_path = var.source_file == null ? null : "/opt/beta9-worker/source/${basename(var.source_file)}"
+
+  # What the steps are told of where the machine is, and as whom to log in.
+  login = {
+    HOST           = var.host
+    PORT           = tostring(var.login_port)
+    LOGIN_USER     = var.login_user
+    LOGIN_KEY_FILE = var.login_key_file == null ? "" : abspath(pathexpand(var.login_key_file))
+    HOST_KEY       = var.host_key
+  }
+}
+
+module "user_data" {
+  source = "../user-data"
+
+  pool_name                = var.pool_name
+  provider_name            = var.provider_name
+  ssh_host                 = var.ssh_host
+  ssh_port                 = var.ssh_port
+  ssh_user                 = var.ssh_user
+  ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
+  source_tarball           = var.source_file == null ? var.source_tarball : "${local.source_path}#sha256=${filesha256(pathexpand(var.source_file))}"
+  agent_image              = var.agent_image
+  settings                 = var.settings
+}
+
+module "push_secrets" {
+  source = "../push-secrets"
+  count  = var.token_file == null ? 0 : 1
+
+  machine           = "${var.host}:${var.login_port}"
+  host              = var.host
+  login_user        = var.login_user
+  login_port        = var.login_port
+  login_key_file    = var.login_key_file
+  host_key          = var.host_key
+  known_hosts_file  = local.known_hosts_file
+  token_file        = var.token_file
+  tunnel_key_file   = var.tunnel_key_file
+  secrets_directory = var.secrets_directory
+  revision          = var.secrets_revision
+  timeout_s         = 120
+}
+
+resource "terraform_data" "membership" {
+  # Another host is another member: the old one leaves. How to reach it may change.
+  triggers_replace = [var.host]
+
+  input = merge(local.login, {
+    WHEN_IDLE = var.leave_when_idle ? "1" : "0"
+    UNINSTALL = var.uninstall ? "1" : "0"
+  })
+
+  provisioner "local-exec" {
+    when        = destroy
+    command     = "python3 '${path.module}/../../lib/over_ssh.py' leave"
+    environment = self.output
+  }
+}
+
+resource "terraform_data" "bootstrap" {
+  triggers_replace = [terraform_data.membership.id, sha256(module.user_data.script), var.revision]
+
+  provisioner "local-exec" {
+    command = "python3 '${path.module}/../../lib/over_ssh.py' install"
+    environment = merge(local.login, {
+      SCRIPT      = module.user_data.script
+      SOURCE_FILE = var.source_file == null ? "" : abspath(pathexpand(var.source_file))
+      SOURCE_PATH = local.source_path == null ? "" : local.source_path
+      TIMEOUT_S   = tostring(var.timeout_s)
+    })
+  }
+
+  depends_on = [module.push_secrets]
+}
+
+locals {
+  known_hosts_file = coalesce(var.known_hosts_file, "${path.root}/${var.host}.known_hosts")
+}
