@@ -58,7 +58,7 @@ def write_config(path: Path, mirrors: list[Path]) -> None:
 
 def newest(source: str, mirror: Path | None) -> tuple[int, ...] | None:
     """Return the newest version of a provider ("hashicorp/aws") in a mirror, packed or unpacked, or None."""
-    folder = mirror / REGISTRY / source if mirror else None
+    folder = mirror / REGISTRY / source.lower() if mirror else None
     if not folder or not folder.is_dir():
         return None
     found = [re.search(r"(?:^|_)(\d+)\.(\d+)\.(\d+)(?:_|$)", each.name) for each in folder.iterdir()]

@@ -1,0 +1,93 @@
+# One VM at Crusoe that becomes a worker by its start-up script. On demand: neither the provider nor Crusoe's client
+# has a field for spot.
+#
+# Start-up and shutdown scripts are bash, plain ASCII, below 64 kB, and stay on the machine's disk: no secret may be
+# in one. The start-up script runs at every boot, as root; cloud-init/boot.sh is harmless then. A changed name, key,
+# location, image or script replaces the VM.
+
+locals {
+  # Stands in the rendered text where the nonce goes, as long as it: the text is checked before there is a nonce.
+  placeholder    = "00000000-0000-0000-0000-000000000000"
+  startup_script = replace(module.user_data.script, local.placeholder, terraform_data.launch.output)
+
+  # Crusoe gives a shutdown 90 s. The agent then has stopped taking work, and what still ran has had a minute.
+  drain_s         = 60
+  shutdown_script = <<-EOT
+    #!/bin/bash
+    timeout 85 systemctl stop beta9-worker.service
+  EOT
+
+  address = try(crusoe_compute_instance.machine.network_interfaces[0].public_ipv4.address, null)
+
+  known_hosts_file = coalesce(var.known_hosts_file, "${path.root}/${var.name}.known_hosts")
+}
+
+module "user_data" {
+  source = "../user-data"
+
+  cloud                    = "crusoe"
+  pool_name                = var.pool_name
+  provider_name            = var.provider_name
+  ssh_host                 = var.ssh_host
+  ssh_port                 = var.ssh_port
+  ssh_user                 = var.ssh_user
+  ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
+  source_tarball           = var.source_tarball
+  agent_image              = var.agent_image
+  settings = merge(
+    { BETA9_DRAIN_TIMEOUT = tostring(local.drain_s) },
+    var.settings,
+    { BETA9_HOST_KEY_NONCE = local.placeholder },
+  )
+}
+
+# One for each launch: the nonce by which the machine's host key is known (docs/adr/0008).
+resource "terraform_data" "launch" {
+  input            = uuid()
+  triggers_replace = sha256(jsonencode([module.user_data.script, var.name, var.type, var.location, var.image, var.custom_image, var.ssh_public_key]))
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
+resource "crusoe_compute_instance" "machine" {
+  name                       = var.name
+  type                       = var.type
+  location                   = var.location
+  image                      = var.image
+  custom_image               = var.custom_image
+  ssh_key                    = trimspace(var.ssh_public_key)
+  project_id                 = var.project_id
+  startup_script             = local.startup_script
+  shutdown_script            = local.shutdown_script
+  install_crusoe_watch_agent = var.install_watch_agent
+
+  network_interfaces = var.create_network ? [{ subnet = crusoe_vpc_subnet.own[0].id }] : (
+    var.subnet_id == null ? null : [{ subnet = var.subnet_id }]
+  )
+  disks = length(var.disk_ids) == 0 ? null : [
+    for id in var.disk_ids : { id = id, attachment_type = "data", mode = "read-write" }
+  ]
+
+  # A VM without a way out never joins, and costs meanwhile.
+  depends_on = [crusoe_vpc_firewall_rule.out]
+}
+
+module "push_secrets" {
+  source = "../push-secrets"
+  count  = var.token_file == null ? 0 : 1
+
+  machine          = crusoe_compute_instance.machine.id
+  host             = local.address
+  login_user       = var.login_user
+  login_key_file   = var.login_key_file
+  host_key         = var.host_key
+  nonce            = terraform_data.launch.output
+  known_hosts_file = local.known_hosts_file
+  token_file       = var.token_file
+  tunnel_key_file  = var.tunnel_key_file
+  revision         = var.secrets_revision
+
+  depends_on = [crusoe_vpc_firewall_rule.ssh_in]
+}
