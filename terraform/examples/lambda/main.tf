@@ -3,7 +3,7 @@
 provider "restapi" {
   uri                   = var.api_url
   create_returns_object = true
-  # Lambda takes one request a second. No `retries` here, ever: a launch that is repeated is another machine.
+  # At most one request a second. No `retries` here, ever: a launch that is repeated is another machine.
   rate_limit = 1
 }
 

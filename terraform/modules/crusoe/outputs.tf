@@ -20,7 +20,7 @@ output "look" {
 
 output "cost_guard" {
   description = "What ends the bill."
-  value       = "On demand: the VM costs until `terraform destroy` deletes it, whether or not it ever joined. Before `terraform apply`, always read the plan: a VM that Crusoe's API failed to tell of is dropped from the state, and the plan then wants to make a second one."
+  value       = "On demand: what surely ends the bill is that `terraform destroy` deletes the VM, whether or not it ever joined. Before `terraform apply`, always read the plan: a VM that Crusoe's API failed to tell of is dropped from the state, and the plan then wants to make a second one."
 }
 
 output "leave" {
