@@ -41,12 +41,12 @@ scratch_mib() {
 # blank_disks [DEVICE]: whole NVMe disks, or only DEVICE, that nobody uses: "DEVICE BYTES" a line.
 blank_disks() {
   local name type size read_only model why
-  while IFS=$'\t' read -r name type size read_only model; do
+  while IFS=' ' read -r name type size read_only model; do
     if [[ -n $1 ]]; then
       [[ $name == "$(realpath "$1")" ]] || continue
     else
       # A volume of AWS's block store is an NVMe disk, too, and somebody attached it for something.
-      [[ $name == */nvme* && $model != *'Elastic Block Store'* ]] || continue
+      [[ $name == */nvme* && $model != *Elastic*Block*Store* ]] || continue
     fi
     [[ $type == disk && $read_only == 0 ]] || continue
     if why=$(in_use "$name"); then
@@ -54,7 +54,7 @@ blank_disks() {
       continue
     fi
     printf '%s %s\n' "$name" "$size"
-  done < <(lsblk -bdnr -o NAME,TYPE,SIZE,RO,MODEL -p | awk 'BEGIN { OFS = "\t" } { $1 = $1; gsub(/\\x20/, " "); print $1, $2, $3, $4, $5 }')
+  done < <(lsblk -bdnr -o NAME,TYPE,SIZE,RO,MODEL -p)
 }
 
 # in_use DEVICE: succeeds, saying why, if anything speaks for it being somebody's.
