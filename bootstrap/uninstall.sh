@@ -76,6 +76,7 @@ undo_original() {
     keep_state=yes
     return 0
   fi
+  mkdir -p "$(dirname "$1")" # a program's own uninstaller may have taken it along
   mv "$BETA9_STATE/$2" "$1"
   say "put back $1"
 }

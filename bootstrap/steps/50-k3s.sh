@@ -18,7 +18,7 @@ main() {
     wait_for 120 "the k3s that is here" k3s_ready || fail "the k3s that is here does not answer" "start it, or remove it"
     skip "k3s is here and was not installed by this bootstrap"
   fi
-  # What k3s itself puts there goes with its own uninstaller; a registries.yaml or configuration of somebody's comes back.
+  keep_configuration
   put_dir "$ETC"
   configuration | put_file "$ETC/config.yaml" 0600 k3s
   registries
@@ -29,6 +29,13 @@ main() {
   own_tree "$BETA9_ROOT/var/log/worker"
   service
   start
+}
+
+# k3s's own uninstaller takes its whole directory along; what was there before us comes back afterwards.
+keep_configuration() {
+  local each
+  if recorded file "$K3S" || [[ ! -d $ETC ]]; then return 0; fi
+  while IFS= read -r -d '' each; do keep_original "$each"; done < <(find "$ETC" -type f -print0)
 }
 
 configuration() {

@@ -114,6 +114,7 @@ def test_uninstalling_leaves_no_trace_and_keeps_what_is_not_ours(host: Host) -> 
     (host.root / "etc/rancher/k3s").mkdir(parents=True)
     before_us = host.root / "etc/rancher/k3s/config.yaml"
     before_us.write_text("debug: true\n")
+    before_us.with_name("registries.yaml").write_text("mirrors: {}\n")
     before = host.files()
     installed(host)
     assert "debug" not in before_us.read_text()

@@ -8,6 +8,7 @@ echo "[Service]" >"$INSTALL_K3S_SYSTEMD_DIR/k3s.service"
 cat >"$INSTALL_K3S_BIN_DIR/k3s-uninstall.sh" <<EOT
 #!/bin/sh
 systemctl stop k3s
+rm -rf "$INSTALL_K3S_SYSTEMD_DIR/../../rancher/k3s"
 rm -f "$INSTALL_K3S_SYSTEMD_DIR/k3s.service" "$INSTALL_K3S_BIN_DIR/k3s-uninstall.sh" "$INSTALL_K3S_BIN_DIR/k3s"
 EOT
 chmod +x "$INSTALL_K3S_BIN_DIR/k3s-uninstall.sh"
