@@ -21,9 +21,10 @@ demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: s
 test: .venv/dev ## Unit, contract and integration tests that any host can run
 	@$(PY) -m pytest -q -m "not ($(subst $() , or ,$(GROUPS)))"
 
-test-all: .venv/all .build/kubernetes-server ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
+test-all: .venv/all .build/kubernetes-server .build/cloud-init ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
 	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q tests/unit/test_simulation.py
 	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
+	@$(PY) -m pytest -q $(if $(CI),--forbid-skips) tests/integration/test_cloud_init_schema.py
 	@$(MAKE) --no-print-directory test-terraform
 
 test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
@@ -90,3 +91,6 @@ clean: ## Remove what the other targets made
 
 .build/actionlint: $(wildcard scripts/actionlint/*) scripts/go_build.sh | .venv/dev
 	@scripts/go_build.sh scripts/actionlint $@ github.com/rhysd/actionlint/cmd/actionlint
+
+.build/cloud-init: scripts/cloud_init.sh
+	@scripts/cloud_init.sh $@

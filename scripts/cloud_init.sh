@@ -7,6 +7,8 @@ set -Eeuo pipefail
 main() {
     local place=${1:?a directory to make} packages=() work
     command -v apt-get >/dev/null || { echo "cloud_init.sh: needs apt-get (Debian, Ubuntu)" >&2; exit 1; }
+    # Lists that were never fetched; where they were, today's are not needed.
+    apt-cache show cloud-init >/dev/null 2>&1 || apt-get -qq update
     mkdir -p "$(dirname "$place")"
     work=$(mktemp -d "$place.XXXXXX")
     # shellcheck disable=SC2064 # the directory of now

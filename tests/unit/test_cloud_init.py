@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from agent.core.user_data import start_script
 
 CLOUD_INIT = Path(__file__).parents[2] / "cloud-init"
 USER_DATA = CLOUD_INIT / "user-data.yaml"
@@ -44,3 +48,21 @@ def test_settings_lie_between_two_markers_and_only_their_owner_reads_them() -> N
     ]
     [settings] = [each for each in config()["write_files"] if each["path"].endswith("worker.env")]
     assert settings["permissions"] == "0600"
+
+
+def test_the_scripts_please_shellcheck_where_they_are_embedded_too(tmp_path: Path) -> None:
+    [script] = [each for each in config()["write_files"] if each["path"].endswith("boot.sh")]
+    (tmp_path / "embedded.sh").write_text(script["content"])
+    settings = {"BETA9_POOL_NAME": "gpu", "BETA9_SSH_KNOWN_HOSTS": "a $b `c`\n\nd"}
+    text = start_script(HEAD.read_text(), BOOT.read_text(), settings)
+    (tmp_path / "start-up.sh").write_text(text)
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    done = subprocess.run(
+        [str(shellcheck), *map(str, sorted(tmp_path.iterdir()))],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stdout == ""
+    assert done.returncode == 0
