@@ -58,6 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--ssh-key-file", metavar="FILE", help="tunnel key [BETA9_SSH_KEY, BETA9_SSH_KEY_FILE]"
     )
+    parser.add_argument("--tailscale-auth-file", metavar="FILE", help="[BETA9_TAILSCALE_AUTH(_FILE)]")
     parser.add_argument("--env-file", metavar="FILE", help="read those variables from this file, too")
     parser.add_argument(
         "--wait", default="600", metavar="SECONDS", help="for a machine that still boots [600]"
@@ -107,10 +108,13 @@ def _secrets(args: argparse.Namespace) -> dict[str, str]:
     from agent.adapters.secrets import Secrets
 
     env_file = Path(args.env_file) if args.env_file else None
-    files = {"BETA9_TOKEN_FILE": args.token_file, "BETA9_SSH_KEY_FILE": args.ssh_key_file}
+    files = {
+        f"{variable}_FILE": getattr(args, f"{name}_file")
+        for variable, name in sources.DEFAULT_SECRETS.items()
+    }
     named = Layer(" (on the command line)", {name: path for name, path in files.items() if path})
     layers = [named, *machine.layers({}, {}, os.environ, env_file)]
-    texts = {name: _resolved(name, layers, Secrets()) for name in ("token", "ssh_key")}
+    texts = {name: _resolved(name, layers, Secrets()) for name in sources.DEFAULT_SECRETS.values()}
     found = {name: text for name, text in texts.items() if text is not None}
     if not found:
         raise SettingsError("no secret is given; name files by --token-file and --ssh-key-file")
@@ -126,7 +130,8 @@ def _resolved(name: str, layers: list[Layer], secrets: Secrets) -> str | None:
         text = secrets.resolve(secret_ref(field.variable, given))
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    return text if name == "token" else text.strip() + "\n"
+    # ssh cannot read a key without its last line break; the others are one line, sent as they are.
+    return text.strip() + ("\n" if name == "ssh_key" else "")
 
 
 def _parsed(label: str, text: str, parse: Callable[[str], T]) -> T:

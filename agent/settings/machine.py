@@ -36,7 +36,7 @@ class MachineSettings:
     secrets: tuple[str, ...] = ()
     """The variables that hold a secret in plain text."""
     missing: tuple[str, ...] = ()
-    """Secrets that the machine will wait for: `token`, `ssh_key`."""
+    """Secrets that the machine will wait for, by the names of their files."""
 
 
 def layers(
@@ -148,8 +148,13 @@ def _as_read_there(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _missing(values: Mapping[str, str], connection: str) -> set[str]:
-    wanted = {"BETA9_TOKEN": "token"} | ({"BETA9_SSH_KEY": "ssh_key"} if connection == "ssh" else {})
-    return {name for variable, name in wanted.items() if not {variable, f"{variable}_FILE"} & set(values)}
+    by_connection = {"ssh": "BETA9_SSH_KEY", "tailscale": "BETA9_TAILSCALE_AUTH"}
+    wanted = {"BETA9_TOKEN", by_connection.get(connection, "BETA9_TOKEN")}
+    return {
+        sources.DEFAULT_SECRETS[variable]
+        for variable in wanted
+        if not {variable, f"{variable}_FILE"} & set(values)
+    }
 
 
 def _is_somebody_elses(layer: Layer, variable: str) -> bool:

@@ -105,6 +105,13 @@ def test_a_new_token_takes_the_old_one_s_place_and_the_key_stays(
     assert (there / "ssh_key").read_text() == files["ssh_key"].read_text()
 
 
+def test_a_tailnet_s_key_goes_the_same_way(machine: ThrowAwaySshd, tmp_path: Path) -> None:
+    (tmp_path / "auth").write_text("tskey-auth-x\n")
+    done = pushed(command(machine, tmp_path / "s", "--tailscale-auth-file", str(tmp_path / "auth")))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "s" / "tailscale_auth").read_text() == "tskey-auth-x"
+
+
 def test_a_key_without_its_last_line_break_is_given_one(
     machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -213,6 +213,21 @@ def test_without_secrets_it_works_and_says_who_will_wait(user_data_of: Any) -> N
     assert "push-secrets" in err
 
 
+def test_in_a_tailnet_its_key_is_what_a_machine_waits_for(user_data_of: Any) -> None:
+    settings = {
+        "BETA9_CONNECTION": "tailscale",
+        "BETA9_GATEWAY_HOST": "gateway.tail.example",
+        "BETA9_POOL_NAME": "gpu",
+    }
+    code, _, err = user_data_of({**settings, "BETA9_SOURCE": GOOD["BETA9_SOURCE"]})
+    assert code == 0
+    assert "without tailscale_auth and token: the machine will wait" in err
+    plain = {**settings, "BETA9_SOURCE": GOOD["BETA9_SOURCE"], "BETA9_TAILSCALE_AUTH": SECRET}
+    code, out, err = user_data_of(plain)
+    assert (code, out) == (78, b"")
+    assert "BETA9_TAILSCALE_AUTH: a secret in plain text" in err
+
+
 SECRET = "sEcReT-0123456789"
 
 
