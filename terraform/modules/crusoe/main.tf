@@ -41,10 +41,11 @@ module "user_data" {
   )
 }
 
-# One for each launch: the nonce by which the machine's host key is known (docs/adr/0008).
+# One for each launch: the nonce by which the machine's host key is known (docs/adr/0008). The type is left out: the
+# provider resizes a VM within a family, which keeps its host key.
 resource "terraform_data" "launch" {
   input            = uuid()
-  triggers_replace = sha256(jsonencode([module.user_data.script, var.name, var.type, var.location, var.image, var.custom_image, var.ssh_public_key]))
+  triggers_replace = sha256(jsonencode([module.user_data.script, var.name, var.location, var.image, var.custom_image, var.ssh_public_key]))
 
   lifecycle {
     ignore_changes = [input]
