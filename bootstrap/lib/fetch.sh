@@ -72,10 +72,10 @@ fetch_pinned() {
   fetch "$location" "$dest" "$sum"
 }
 
-# unpinned NAME WHAT: where no pin is known. Ends the step if pins are required.
+# unpinned NAME WHAT [HOW]: where no pin is known. Ends the step if pins are required.
 unpinned() {
   if enabled BETA9_REQUIRE_PINS; then
     fail "$1 is not pinned, and BETA9_REQUIRE_PINS is set" "fill the pins in with bootstrap/pin.sh, or set it in worker.env"
   fi
-  console "warning: the origin of $2 is not pinned ($1 is empty): only the sums published beside it were checked"
+  console "warning: the origin of $2 is not pinned ($1 ${3:-is empty}): it was taken as its publisher serves it now"
 }

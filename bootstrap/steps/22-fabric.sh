@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Fabric manager, on machines with NVSwitch: of exactly the driver's version. Without it nvidia-smi looks well and no
+# CUDA program starts.
+# needs: driver
+# deadline: 900
+# fix: install the nvidia-fabricmanager package of exactly the version that `nvidia-smi` shows as the driver's
+set -Eeuo pipefail
+# shellcheck source=../lib/step.sh
+. "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
+# shellcheck source=../lib/nvidia.sh
+. "$BETA9_BOOTSTRAP/lib/nvidia.sh"
+
+UNIT=nvidia-fabricmanager
+
+main() {
+  local driver
+  wants_gpu
+  has_nvswitch || skip "no NVSwitch"
+  driver=$(loaded_driver)
+  [[ -n $driver ]] || fail "an NVSwitch, but no NVIDIA module is loaded"
+  [[ $(fabric_version) == "$driver" ]] || replace "$driver"
+  if has_switch_management; then subnet_manager; fi
+  mapfile -t packages < <(fabric_packages)
+  ((${#packages[@]} == 0)) || apt_hold "${packages[@]}"
+  run_service
+  wait_for "$(setting BETA9_GPU_TIMEOUT 300)" "the NVSwitch fabric" fabric_ready ||
+    fail "the fabric is not up: $(fabric_state)" \
+      "see 'journalctl -u $UNIT' and /var/log/fabricmanager.log; on a virtual machine the host's fabric manager may be in charge"
+  say "fabric manager $driver runs, fabric: $(fabric_state)"
+}
+
+# fabric_version: of the program that would run; empty without one.
+fabric_version() {
+  if command -v nv-fabricmanager >/dev/null; then
+    nv-fabricmanager --version 2>&1 | awk -F': *' '/Fabric Manager version is/ { print $2 }' | tr -d '[:space:]' || true
+  fi
+}
+
+fabric_packages() { installed_packages | grep -E '^(nvidia-fabricmanager|cuda-drivers-fabricmanager)(-[0-9]+)?$' || true; }
+
+# replace DRIVER: Ubuntu has the branch in the package's name, NVIDIA's repository only in its version (from 580 on).
+replace() {
+  local driver=$1 have package version
+  have=$(fabric_version)
+  fresh_lists
+  for package in "nvidia-fabricmanager-${driver%%.*}" nvidia-fabricmanager; do
+    while read -r version; do
+      [[ $(upstream "$version") == "$driver" ]] || continue
+      say "fabric manager ${have:-is missing}, the driver is $driver: installing $package $version"
+      pending fabric
+      with_apt install_recorded --allow-downgrades --allow-change-held-packages "$package=$version"
+      changed "installed $package $version"
+      return 0
+    done < <(candidates "$package")
+  done
+  fail "the driver is $driver and fabric manager ${have:-is missing}; no repository of this machine has fabric manager $driver" \
+    "add the repository that the driver came from, or install driver and fabric manager of one version (apt-cache madison nvidia-fabricmanager); see docs/gpu.md"
+}
+
+# From Blackwell on the switches are reached over InfiniBand, by a subnet manager that comes in a package of its own.
+subnet_manager() {
+  if ! installed nvlsm; then
+    fresh_lists
+    installable nvlsm || fail "these NVSwitches need NVIDIA's subnet manager, and no repository of this machine has the package nvlsm" \
+      "add NVIDIA's repository (docs/gpu.md, \"NVSwitch\")"
+    pending fabric
+    apt_install nvlsm
+  fi
+  modprobe ib_umad || fail "the kernel module ib_umad does not load" "install the kernel's extra modules (linux-modules-extra-$(uname -r))"
+  put_file "$BETA9_ROOT/etc/modules-load.d/beta9-nvswitch.conf" 0644 <<<"ib_umad"
+}
+
+run_service() {
+  if ! unit_is enabled "$UNIT"; then
+    record unit "$UNIT"
+    systemctl enable "$UNIT"
+    changed "enabled $UNIT"
+  fi
+  if is_pending fabric; then
+    systemctl restart "$UNIT" || fail "$UNIT does not start" "see 'journalctl -u $UNIT'"
+    changed "restarted $UNIT"
+    settled fabric
+  elif ! unit_is active "$UNIT"; then
+    systemctl start "$UNIT" || fail "$UNIT does not start" "see 'journalctl -u $UNIT'"
+    changed "started $UNIT"
+  fi
+}
+
+# fabric_state: of the GPUs, from `nvidia-smi -q`; GPUs before Hopper have no such field, or N/A in it.
+fabric_state() {
+  smi -q 2>/dev/null | awk '
+    /^    Fabric$/ { inside = 1; next }
+    /^    [^ ]/ { inside = 0 }
+    inside && /^        State  *:/ { sub(/.*: */, ""); print }' | sort | uniq -c | awk '{ n = $1; $1 = ""; print n " x" $0 }' |
+    paste -sd, | sed 's/,/, /g'
+}
+
+fabric_ready() { unit_is active "$UNIT" && ! fabric_state | grep -qiE 'progress|not started|fail'; }
+
+main "$@"
