@@ -100,7 +100,7 @@ digest_of() {
   local url=https://$1/v2/$2/manifests/$3 digest said
   manifest "$url" "$WORK/manifest" "$WORK/headers" </dev/null || authorised "$url" "$2"
   digest=sha256:$(sha256sum <"$WORK/manifest" | cut -d' ' -f1)
-  said=$(awk -F': *' 'tolower($1) == "docker-content-digest" { print $2 }' "$WORK/headers" | tr -d '\r' | tail -1)
+  said=$(sed -n 's/^docker-content-digest: *//Ip' "$WORK/headers" | tr -d '\r' | tail -1)
   [[ -z $said || $said == "$digest" ]] || fail "$url: the digest is $digest, but the registry says $said"
   printf %s "$digest"
 }

@@ -105,7 +105,11 @@ recording_packages() {
   return "$code"
 }
 
-# kube ARGUMENT…: asks this machine's own k3s.
-kube() { KUBECONFIG=${KUBECONFIG:-$BETA9_ROOT/etc/rancher/k3s/k3s.yaml} k3s kubectl --request-timeout=10s "$@"; }
-
 node_name() { hostname | tr '[:upper:]' '[:lower:]'; } # as k3s names the node
+
+# allocatable: how many GPUs this machine's k3s offers; 0 where it says nothing. Wants lib/k3s.sh.
+allocatable() {
+  local count
+  count=$(kubectl get node "$(node_name)" --request-timeout=10s -o 'jsonpath={.status.allocatable.nvidia\.com/gpu}' 2>/dev/null) || true
+  printf %s "${count:-0}"
+}

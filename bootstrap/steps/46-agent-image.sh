@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The agent's image: by digest from a registry, from an archive, or built here from the tree that this script is in.
-# needs: docker
+# needs: docker-gpu
 # deadline: 1800
 # fix: see that this machine reaches the registry, or name an archive in BETA9_AGENT_IMAGE (docs/bootstrap.md)
 set -Eeuo pipefail

@@ -9,6 +9,8 @@ set -Eeuo pipefail
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
 # shellcheck source=../lib/nvidia.sh
 . "$BETA9_BOOTSTRAP/lib/nvidia.sh"
+# shellcheck source=../lib/k3s.sh
+. "$BETA9_BOOTSTRAP/lib/k3s.sh"
 
 LABEL=app.kubernetes.io/name=nvidia-device-plugin
 
@@ -45,21 +47,15 @@ dark() {
   ((${#missing[@]} == 0)) || printf ': the driver does not show %s' "${missing[*]}"
 }
 
-allocatable() {
-  local count
-  count=$(kube get node "$(node_name)" -o 'jsonpath={.status.allocatable.nvidia\.com/gpu}' 2>/dev/null) || true
-  printf %s "${count:-0}"
-}
-
 enough() { (($(allocatable) >= $1)); }
 
 # why: what the plugin itself says. First its pod's state, then the devices that it holds for unhealthy.
 why() {
   local state log
-  state=$(kube -n kube-system get pods -l "$LABEL" -o \
+  state=$(kubectl --request-timeout=10s -n kube-system get pods -l "$LABEL" -o \
     'jsonpath={range .items[*]}{.status.phase} {.status.containerStatuses[*].state.waiting.reason} {.status.containerStatuses[*].state.waiting.message}{end}' \
     2>/dev/null) || state="k3s does not answer"
-  log=$(kube -n kube-system logs -l "$LABEL" --tail=200 2>/dev/null | grep -iE 'unhealthy|error|fail' | tail -3 | paste -sd';') || true
+  log=$(kubectl --request-timeout=10s -n kube-system logs -l "$LABEL" --tail=200 2>/dev/null | grep -iE 'unhealthy|error|fail' | tail -3 | paste -sd';') || true
   printf 'the device plugin is %s%s' "${state:-not there: its manifest was not applied}" "${log:+; it says: $log}"
 }
 

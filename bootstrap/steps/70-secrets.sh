@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Waits, where there is no secret store, until somebody has delivered the machine's token and its SSH key.
-# needs: agent-image manifests
+# needs: agent-image manifests gpus
 # deadline: 3600
 # fix: run 'beta9-worker push-secrets USER@HOST' from your machine, within BETA9_SECRETS_TIMEOUT seconds
 set -Eeuo pipefail

@@ -17,7 +17,7 @@ SMI = """#!/bin/bash
 # Stands for nvidia-smi: what it says depends on which module is loaded, and comes from a recording.
 echo "$*" >>/standin/nvidia-smi.calls
 if [[ ! -e /sys/module/nvidia/version ]]; then cat /standin/smi-failed; exit 9; fi
-if [[ $(</sys/module/nvidia/version) != "$(</usr/lib/nvidia-module/library)" ]]; then cat /standin/smi-mismatch; exit 18; fi
+if ! cmp -s /sys/module/nvidia/version /usr/lib/nvidia-module/library; then cat /standin/smi-mismatch; exit 18; fi
 case $1 in
   -L) cat /standin/smi-L ;;
   -q) cat /standin/smi-q ;;
@@ -50,7 +50,10 @@ else:
 
 
 def module(name: str, version: str, *depends: str, revision: str = UBUNTU) -> Package:
-    files = {"/usr/lib/nvidia-module/version": version + "\n", "/usr/lib/nvidia-module/library": version + "\n"}
+    files = {
+        "/usr/lib/nvidia-module/version": version + "\n",
+        "/usr/lib/nvidia-module/library": version + "\n",
+    }
     return Package(name, version + revision, depends, files)
 
 
@@ -61,7 +64,9 @@ def fabric(name: str, version: str, revision: str) -> Package:
 
 def toolkit(version: str) -> list[Package]:
     base = Package(
-        "nvidia-container-toolkit-base", version, files={"/usr/bin/nvidia-ctk": CTK.replace("VERSION", version[:-2])}
+        "nvidia-container-toolkit-base",
+        version,
+        files={"/usr/bin/nvidia-ctk": CTK.replace("VERSION", version[:-2])},
     )
     return [
         Package("libnvidia-container1", version),

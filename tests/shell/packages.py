@@ -49,7 +49,9 @@ class Key:
     def __init__(self, home: Path) -> None:
         self.home = home
         home.mkdir(mode=0o700, parents=True)
-        self.gpg("--passphrase", "", "--quick-generate-key", "Tests <tests@example.invalid>", "ed25519", "sign")
+        self.gpg(
+            "--passphrase", "", "--quick-generate-key", "Tests <tests@example.invalid>", "ed25519", "sign"
+        )
 
     def gpg(self, *arguments: str) -> str:
         return run("gpg", "--homedir", str(self.home), "--batch", "--quiet", *arguments)

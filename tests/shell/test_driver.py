@@ -24,7 +24,9 @@ def ubuntu(copy_of_machine: Machines) -> Throwaway:
     return machine
 
 
-def test_a_machine_without_nvidia_devices_is_a_cpu_machine_and_says_so_on_the_console(ubuntu: Throwaway) -> None:
+def test_a_machine_without_nvidia_devices_is_a_cpu_machine_and_says_so_on_the_console(
+    ubuntu: Throwaway,
+) -> None:
     for recording in ("lspci-none", "lspci-nforce"):
         ubuntu.pci(recording)
         ended = ubuntu.step("driver")
@@ -171,7 +173,9 @@ def test_a_driver_of_ones_own_is_not_replaced(ubuntu: Throwaway) -> None:
     assert ended.changes == ()
 
 
-def test_debian_gets_it_from_nvidias_keyed_repository(copy_of_machine: Machines, repositories: Repositories) -> None:
+def test_debian_gets_it_from_nvidias_keyed_repository(
+    copy_of_machine: Machines, repositories: Repositories
+) -> None:
     debian = copy_of_machine("debian-12")
     debian.pci("lspci-t4")
     debian.recorded("smi-L-t4", "smi-L")
@@ -185,10 +189,15 @@ def test_debian_gets_it_from_nvidias_keyed_repository(copy_of_machine: Machines,
     assert (again.code, again.changes) == (0, ()), again.output
 
 
-def test_another_key_than_the_pinned_one_is_refused(copy_of_machine: Machines, repositories: Repositories) -> None:
+def test_another_key_than_the_pinned_one_is_refused(
+    copy_of_machine: Machines, repositories: Repositories
+) -> None:
     debian = copy_of_machine("debian-12")
     debian.pci("lspci-t4")
-    settings = {**repositories.settings, "BETA9_NVIDIA_KEY_FINGERPRINT": "EB693B3035CD5710E231E123A4B469963BF863CC"}
+    settings = {
+        **repositories.settings,
+        "BETA9_NVIDIA_KEY_FINGERPRINT": "EB693B3035CD5710E231E123A4B469963BF863CC",
+    }
     ended = debian.step("driver", **settings)
     assert ended.code == 1
     assert f"holds the key {repositories.fingerprint}, not EB693B30" in ended.why
@@ -196,7 +205,9 @@ def test_another_key_than_the_pinned_one_is_refused(copy_of_machine: Machines, r
     assert not debian.installed("nvidia-driver-cuda")
 
 
-def test_from_branch_590_on_the_pinning_package_is_a_must(copy_of_machine: Machines, repositories: Repositories) -> None:
+def test_from_branch_590_on_the_pinning_package_is_a_must(
+    copy_of_machine: Machines, repositories: Repositories
+) -> None:
     debian = copy_of_machine("debian-12")
     debian.pci("lspci-t4")
     ended = debian.step("driver", BETA9_NVIDIA_BRANCH="590", **repositories.settings)

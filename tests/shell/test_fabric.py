@@ -67,13 +67,16 @@ def test_a_version_that_no_repository_has_is_named_with_the_fix(hgx: Throwaway) 
     ended = hgx.step("fabric")
     assert ended.code == 1
     assert ended.why == (
-        f"the driver is 580.65.06 and fabric manager {OLDER}; no repository of this machine has fabric manager 580.65.06"
+        f"the driver is 580.65.06 and fabric manager {OLDER};"
+        " no repository of this machine has fabric manager 580.65.06"
     )
     assert "apt-cache madison nvidia-fabricmanager" in ended.fix
     assert hgx.installed("nvidia-fabricmanager-580") == OLDER + UBUNTU, "the wrong one is not made worse"
 
 
-def test_nvidias_repository_has_no_branch_in_the_name(copy_of_machine: Machines, repositories: Repositories) -> None:
+def test_nvidias_repository_has_no_branch_in_the_name(
+    copy_of_machine: Machines, repositories: Repositories
+) -> None:
     debian = copy_of_machine("debian-12")
     debian.pci("lspci-h100-hgx")
     debian.recorded("smi-L-h100", "smi-L")

@@ -24,6 +24,7 @@ def machine(copy_of_machine: Machines) -> Throwaway:
     copy.write("/standin/smi-bus", "00000000:18:00.0\n00000000:2A:00.0\n")
     copy.write("/standin/allocatable", "2")
     copy.write("/standin/runtimeclass", "")
+    copy.write("/var/lib/beta9-worker/bootstrap/record", "file\t/usr/local/bin/k3s\tsum\n")
     given_driver(copy)
     return copy
 
@@ -40,6 +41,18 @@ def test_the_plugin_runs_as_class_nvidia_and_by_digest(machine: Throwaway) -> No
     assert not any("apply" in call for call in machine.called("k3s")), "k3s' own class is not taken over"
     again = machine.step("device-plugin")
     assert (again.code, again.changes) == (0, ())
+
+
+def test_a_k3s_of_somebody_elses_that_offers_gpus_gets_no_second_plugin(machine: Throwaway) -> None:
+    machine.write("/var/lib/beta9-worker/bootstrap/record", "")
+    ended = machine.step("device-plugin")
+    assert (ended.code, ended.why) == (10, "this k3s offers GPUs already")
+    machine.write("/standin/allocatable", "")
+    assert machine.step("device-plugin").code == 0
+    record = machine.read("/var/lib/beta9-worker/bootstrap/record")
+    assert (
+        "run\tk3s kubectl -n kube-system delete --ignore-not-found daemonset/nvidia-device-plugin" in record
+    )
 
 
 def test_a_k3s_without_the_class_gets_it(machine: Throwaway) -> None:
@@ -107,7 +120,9 @@ def test_one_that_fell_off_is_said_even_where_nobody_counts(machine: Throwaway) 
     assert "warning: the driver does not show 0000:2a:00.0" in machine.read("/tmp/console")
 
 
-def test_a_gpu_that_the_bus_does_not_even_show_is_counted_against_what_is_expected(machine: Throwaway) -> None:
+def test_a_gpu_that_the_bus_does_not_even_show_is_counted_against_what_is_expected(
+    machine: Throwaway,
+) -> None:
     ended = machine.step("gpus", BETA9_EXPECTED_GPUS="8")
     assert ended.code == 1
     assert ended.why == "8 GPU(s) expected, the driver sees 2; on the PCI bus: 0000:18:00.0 0000:2a:00.0"
@@ -120,7 +135,8 @@ def test_an_image_that_cannot_be_pulled_is_the_reason_that_is_shown(machine: Thr
     ended = machine.step("gpus")
     assert ended.code == 1
     assert ended.why == (
-        "0 of 2 GPU(s) allocatable in k3s after 1 s: the device plugin is Pending ImagePullBackOff Back-off pulling image"
+        "0 of 2 GPU(s) allocatable in k3s after 1 s:"
+        " the device plugin is Pending ImagePullBackOff Back-off pulling image"
     )
 
 

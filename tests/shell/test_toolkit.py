@@ -25,7 +25,12 @@ def machine(copy_of_machine: Machines) -> Throwaway:
 
 def install(machine: Throwaway, version: str) -> None:
     machine.run("apt-get", "update")
-    names = ("nvidia-container-toolkit", "nvidia-container-toolkit-base", "libnvidia-container-tools", "libnvidia-container1")
+    names = (
+        "nvidia-container-toolkit",
+        "nvidia-container-toolkit-base",
+        "libnvidia-container-tools",
+        "libnvidia-container1",
+    )
     done = machine.run("apt-get", "install", "-y", *(f"{name}={version}" for name in names))
     assert done.returncode == 0, done.stderr
 
@@ -42,7 +47,9 @@ def test_it_comes_from_its_keyed_repository_and_once(machine: Throwaway, reposit
     assert ended.code == 0, ended.output
     assert machine.installed("nvidia-container-toolkit") == TOOLKIT
     assert machine.installed("libnvidia-container1") == TOOLKIT
-    assert "signed-by=/etc/apt/keyrings/beta9-toolkit.gpg" in machine.read("/etc/apt/sources.list.d/beta9-toolkit.list")
+    assert "signed-by=/etc/apt/keyrings/beta9-toolkit.gpg" in machine.read(
+        "/etc/apt/sources.list.d/beta9-toolkit.list"
+    )
     assert not machine.path("/var/lib/beta9-worker/bootstrap/pending-k3s").exists()
     again = machine.step("toolkit", **repositories.settings)
     assert (again.code, again.changes) == (0, ()), again.output
@@ -51,14 +58,19 @@ def test_it_comes_from_its_keyed_repository_and_once(machine: Throwaway, reposit
 def test_a_repository_that_is_signed_by_somebody_else_brings_nothing(
     machine: Throwaway, repositories: Repositories
 ) -> None:
-    settings = {**repositories.settings, "BETA9_TOOLKIT_KEY_FINGERPRINT": "C95B321B61E88C1809C4F759DDCAE044F796ECB0"}
+    settings = {
+        **repositories.settings,
+        "BETA9_TOOLKIT_KEY_FINGERPRINT": "C95B321B61E88C1809C4F759DDCAE044F796ECB0",
+    }
     ended = machine.step("toolkit", **settings)
     assert ended.code == 1
     assert "holds the key" in ended.why
     assert not machine.installed("nvidia-container-toolkit")
 
 
-def test_one_with_the_known_hole_is_replaced_though_it_is_held(machine: Throwaway, repositories: Repositories) -> None:
+def test_one_with_the_known_hole_is_replaced_though_it_is_held(
+    machine: Throwaway, repositories: Repositories
+) -> None:
     install(machine, "1.17.7-1")
     machine.run("apt-mark", "hold", "nvidia-container-toolkit", "nvidia-container-toolkit-base")
     machine.write("/standin/units/k3s.active", "")
@@ -66,7 +78,9 @@ def test_one_with_the_known_hole_is_replaced_though_it_is_held(machine: Throwawa
     assert ended.code == 0, ended.output
     assert machine.installed("nvidia-container-toolkit") == TOOLKIT
     assert "container toolkit 1.17.7 has CVE-2025-23266" in machine.read("/tmp/console")
-    assert machine.path("/var/lib/beta9-worker/bootstrap/pending-k3s").exists(), "k3s looks for the runtime when it starts"
+    assert machine.path("/var/lib/beta9-worker/bootstrap/pending-k3s").exists(), (
+        "k3s looks for the runtime when it starts"
+    )
 
 
 def test_one_that_is_new_enough_is_left_alone(machine: Throwaway, repositories: Repositories) -> None:
@@ -83,11 +97,14 @@ def test_a_pin_with_the_known_hole_is_refused(machine: Throwaway, repositories: 
     assert ended.why == "BETA9_TOOLKIT_VERSION is '1.17.7', older than 1.17.8 (CVE-2025-23266)"
 
 
-def test_the_images_own_entry_for_the_repository_gives_way(machine: Throwaway, repositories: Repositories) -> None:
+def test_the_images_own_entry_for_the_repository_gives_way(
+    machine: Throwaway, repositories: Repositories
+) -> None:
     """apt ends in an error where two files name one repository with different keys."""
-    old = "deb [signed-by=/usr/share/keyrings/theirs.gpg] https://nvidia.github.io/libnvidia-container/stable/deb/amd64 /\n"
+    place = "https://nvidia.github.io/libnvidia-container/stable/deb/amd64"
+    old = f"deb [signed-by=/usr/share/keyrings/theirs.gpg] {place} /\n"
     machine.write("/etc/apt/sources.list.d/nvidia-container-toolkit.list", old + "# a comment\n")
-    deb822 = "Types: deb\nURIs: https://nvidia.github.io/libnvidia-container/stable/deb/amd64\nSuites: /\n"
+    deb822 = f"Types: deb\nURIs: {place}\nSuites: /\n"
     machine.write("/etc/apt/sources.list.d/theirs.sources", deb822)
     install_before = machine.read("/etc/apt/sources.list")
     ended = machine.step("toolkit", **repositories.settings)

@@ -63,9 +63,18 @@ class Throwaway:
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         inside = ("nsenter", "--target", str(self._holder.pid), "--mount", "--net", "chroot", str(self.root))
-        clean = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8"}
+        clean = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "LC_ALL": "C.UTF-8",
+        }
         return subprocess.run(
-            [*inside, *command], env={**clean, **(env or {})}, capture_output=True, text=True, timeout=200, check=False
+            [*inside, *command],
+            env={**clean, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
         )
 
     def step(self, name: str, **settings: str) -> Ended:
@@ -84,7 +93,13 @@ class Throwaway:
         }
         done = self.run("bash", f"/bootstrap/steps/{script.name}", env=env)
         told = {kind: self.read(f"{scratch}/{name}.{kind}").strip() for kind in ("why", "fix", "changes")}
-        return Ended(done.returncode, told["why"], told["fix"], tuple(told["changes"].splitlines()), done.stdout + done.stderr)
+        return Ended(
+            done.returncode,
+            told["why"],
+            told["fix"],
+            tuple(told["changes"].splitlines()),
+            done.stdout + done.stderr,
+        )
 
     def installed(self, package: str) -> str:
         """Its version; empty if it is not there."""
@@ -106,7 +121,11 @@ class Throwaway:
             match = line.match(text)
             assert match, text
             address, kind, vendor, device = match.groups()
-            for file, value in (("class", f"0x{kind}00"), ("vendor", f"0x{vendor}"), ("device", f"0x{device}")):
+            for file, value in (
+                ("class", f"0x{kind}00"),
+                ("vendor", f"0x{vendor}"),
+                ("device", f"0x{device}"),
+            ):
                 self.write(f"/sys/bus/pci/devices/{address}/{file}", value + "\n")
             if vpd and address in vpd:
                 self.write(f"/sys/bus/pci/devices/{address}/vpd", vpd[address])
@@ -121,7 +140,7 @@ class Throwaway:
 
 @contextmanager
 def throwaway(work: Path, repositories: Path, release: str) -> Iterator[Throwaway]:
-    """A fresh copy that calls itself RELEASE (debian-12, ubuntu-22.04, …) and installs from REPOSITORIES/distribution."""
+    """A fresh copy that calls itself RELEASE (debian-12, …) and installs from REPOSITORIES/distribution."""
     for name in ("upper", "work", "mnt"):
         (work / name).mkdir(parents=True)
     script = f"""
@@ -135,7 +154,9 @@ def throwaway(work: Path, repositories: Path, release: str) -> Iterator[Throwawa
         mount -t proc proc proc
         cat /proc/sys/kernel/random/boot_id > standin/boot_id
         mount --bind standin/boot_id proc/sys/kernel/random/boot_id
-        for each in null zero random urandom; do rm -f dev/$each; touch dev/$each; mount --bind /dev/$each dev/$each; done
+        for each in null zero random urandom; do
+            rm -f dev/$each; touch dev/$each; mount --bind /dev/$each dev/$each
+        done
         ln -sfn /proc/self/fd dev/fd
         echo 'deb [trusted=yes] file:/repository/distribution /' > etc/apt/sources.list
         echo 'APT::Sandbox::User "root";' > etc/apt/apt.conf.d/99tests
@@ -146,7 +167,9 @@ def throwaway(work: Path, repositories: Path, release: str) -> Iterator[Throwawa
     """
     holder = subprocess.Popen(
         ["unshare", "--mount", "--net", "--propagation", "private", "bash", "-c", script],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         assert holder.stdout is not None
