@@ -1,0 +1,122 @@
+"""What is in the image, and what it does with nothing around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import __version__
+from tests.container.docker_cli import attempt, docker
+
+pytestmark = pytest.mark.container
+
+OVER_BASE_LIMIT_MB = 120
+
+
+def configuration(image: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(docker("image", "inspect", image))[0]
+    return found
+
+
+def shell(image: str, command: str) -> str:
+    """What a command in it prints."""
+    return docker("run", "--rm", "--entrypoint", "bash", "--network", "none", image, "-c", command)
+
+
+def test_it_says_what_it_is_and_stops_in_order(image: str) -> None:
+    config = configuration(image)["Config"]
+    assert config["Entrypoint"] == ["tini", "--", "/usr/local/bin/beta9-worker"]
+    assert config["Cmd"] == ["run"]
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"] == ["CMD", "beta9-worker", "health"]
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert re.fullmatch(r"[0-9a-f]{40}|unknown", labels["org.opencontainers.image.revision"])
+
+
+def test_it_is_small_over_its_base(image: str) -> None:
+    history = docker("history", "--no-trunc", "--human=false", "--format", "{{.Size}}", image).split()
+    sizes = [int(size) for size in history]
+    base = sizes[-1]
+    over_base_mb = (sum(sizes) - base) / 1e6
+    assert base > 50e6  # the last line is the base, or all of this proves nothing
+    assert over_base_mb <= OVER_BASE_LIMIT_MB
+
+
+def test_it_has_the_agent_as_a_package_and_nothing_to_build_with(image: str) -> None:
+    listed = shell(
+        image,
+        "python -c 'from importlib.metadata import distributions as d; print(*sorted(x.name for x in d()))'",
+    )
+    assert "beta9-worker" in listed.split()
+    assert {"pip", "setuptools", "wheel"} & set(listed.split()) == set()
+    for tool in ("pip", "gcc", "make", "curl"):
+        assert shell(image, f"command -v {tool} || echo none") == "none\n"
+    assert shell(image, "ls /root/.cache /src /tools 2>/dev/null | wc -l").strip() == "0"
+
+
+def test_it_has_no_keys_and_no_certificates_of_the_builder(image: str) -> None:
+    assert shell(image, "find / -xdev -name 'ssh_host_*' -o -xdev -name certificates.crt") == ""
+    assert "PIP_" not in shell(image, "env")
+    assert re.search(r"PIP_(INDEX|CERT|EXTRA|TRUSTED)", docker("history", "--no-trunc", image)) is None
+
+
+def test_it_brings_the_bootstrap_for_the_host(image: str, repository: Path) -> None:
+    there = shell(image, "cd /opt/beta9-worker && find . -name '*.sh' -perm -u+x | sort").split()
+    assert "./bootstrap/install.sh" in there
+    assert "./bootstrap/gateway/setup.sh" in there
+    text = shell(image, "cat /opt/beta9-worker/bootstrap/install.sh")
+    assert text == (repository / "bootstrap/install.sh").read_text(encoding="utf-8")
+
+
+def test_its_modules_are_compiled(image: str) -> None:
+    """A read-only container would compile them at every start and every health check."""
+    code = "import agent.cli, sys; print([m for m in sys.modules.values() if getattr(m, '__spec__', 0) and "
+    code += (
+        "m.__spec__.has_location and m.__spec__.origin.endswith('.py') and not __import__('os').path.exists("
+    )
+    code += "m.__spec__.cached)])"
+    assert shell(image, f'python -c "{code}"') == "[]\n"
+
+
+# --- The demo ---------------------------------------------------------------------------------------------
+
+
+def test_the_demo_becomes_ready_with_nothing_else(image: str) -> None:
+    done = attempt("run", "--rm", image, "demo", "--once")
+    assert done.code == 0, done.output
+    assert re.search(r"machine  [0-9a-f]{8} is ready", done.stdout)
+    assert "arrived through the reverse tunnel" in done.stdout
+    assert "This machine has no NVIDIA GPU" in done.stdout
+
+
+@pytest.mark.parametrize("uid", ["1000", "12345:4321"])
+def test_the_demo_works_as_any_uid_read_only_and_without_a_network(image: str, uid: str) -> None:
+    bare = ["--user", uid, "--read-only", "--tmpfs", "/tmp", "--network", "none", "--cap-drop", "ALL"]
+    done = attempt("run", "--rm", *bare, image, "demo", "--once")
+    assert done.code == 0, done.output
+    assert re.search(r"machine  [0-9a-f]{8} is ready", done.stdout)
+
+
+def test_a_uid_that_cannot_have_a_name_is_told_so(image: str) -> None:
+    done = attempt("run", "--rm", "--user", "77", image, "demo", "--once")
+    assert done.code == 78
+    assert "uid 77 has no name in this image, which ssh needs" in done.stderr
+
+
+def test_without_settings_it_says_which_and_ends_for_good(image: str) -> None:
+    done = attempt("run", "--rm", image)
+    assert done.code == 78
+    assert "BETA9_TOKEN" in done.output
+    assert "BETA9_POOL_NAME" in done.output
+
+
+def test_commands_that_need_no_agent_work(image: str) -> None:
+    assert docker("run", "--rm", image, "--version") == f"beta9-worker {__version__}\n"
+    settings = ["-e", "BETA9_POOL_NAME=gpu", "-e", "BETA9_TOKEN=t", "-e", "BETA9_GATEWAY_HOST=gateway"]
+    assert '"gpu"' in docker("run", "--rm", *settings, image, "run", "--dry-run")
