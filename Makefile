@@ -26,12 +26,17 @@ test-all: .venv/all .build/kubernetes-server .build/cloud-init ## The groups tha
 	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
 	@$(PY) -m pytest -q $(if $(CI),--forbid-skips) tests/integration/test_cloud_init_schema.py
 	@$(MAKE) --no-print-directory test-terraform
+	@$(MAKE) --no-print-directory test-container
 
 test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
 	@$(PY) -m pytest -q -m kubernetes $(if $(CI),--forbid-skips) tests/kubernetes
 
 test-terraform: .venv/terraform ## Validate, test, apply and destroy the Terraform modules, without a cloud
 	@$(PY) -m pytest -q -m "terraform and not provider" $(if $(CI),--forbid-skips) tests/terraform
+
+test-container: .venv/container ## Build the image, and run it on a Docker Engine, with a gateway's host in containers
+	@scripts/engine.sh run sh -c 'mkdir -p .build && scripts/image.sh >.build/image.log 2>&1 || { tail -n 30 .build/image.log; exit 1; }; \
+		$(PY) -m pytest -q -m container $(if $(CI),--forbid-skips) tests/container'
 
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
 
