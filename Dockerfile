@@ -30,6 +30,7 @@ RUN python3 -m venv /tools \
         --require-hashes -r requirements/runtime.lock
 COPY LICENSE README.md pyproject.toml ./
 COPY agent agent
+COPY cloud-init cloud-init
 # Compiled beforehand, since a root file system may be read-only; by the source's hash, so that no time is in it.
 RUN /tools/bin/pip wheel --no-deps --no-index --no-build-isolation -w /wheels . \
     && /tools/bin/pip --python /usr/local/lib/beta9-worker install --no-compile --no-deps --no-index \
@@ -38,9 +39,8 @@ RUN /tools/bin/pip wheel --no-deps --no-index --no-build-isolation -w /wheels . 
         /usr/local/lib/beta9-worker/lib
 # What `install` runs on the host. Modes as they shall be, whatever the checkout's are.
 COPY bootstrap /host/bootstrap
-COPY cloud-init /host/cloud-init
 COPY image/beta9-worker.sh /host/beta9-worker.sh
-RUN chmod -R u=rwX,go=rX /host && chmod 0755 /host/beta9-worker.sh
+RUN cp -r cloud-init /host/cloud-init && chmod -R u=rwX,go=rX /host && chmod 0755 /host/beta9-worker.sh
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE}

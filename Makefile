@@ -43,6 +43,9 @@ kubernetes-server: .build/kubernetes-server ## Build that API server (ten minute
 image: ## Build the agent's image; without a registry on a base made here (BASE_IMAGE=, DOCKER_HOST=)
 	@scripts/image.sh
 
+image-twice: .venv/dev ## Build the image again from nothing, and name what differs but for times
+	@$(PY) -m scripts.image_twice
+
 engine: ## Start a Docker Engine where none answers; 'scripts/engine.sh stop' ends it
 	@scripts/engine.sh start
 

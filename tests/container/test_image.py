@@ -120,3 +120,16 @@ def test_commands_that_need_no_agent_work(image: str) -> None:
     assert docker("run", "--rm", image, "--version") == f"beta9-worker {__version__}\n"
     settings = ["-e", "BETA9_POOL_NAME=gpu", "-e", "BETA9_TOKEN=t", "-e", "BETA9_GATEWAY_HOST=gateway"]
     assert '"gpu"' in docker("run", "--rm", *settings, image, "run", "--dry-run")
+
+
+def test_user_data_is_rendered_from_the_image(image: str) -> None:
+    settings = {
+        "BETA9_POOL_NAME": "gpu",
+        "BETA9_SSH_HOST": "gateway.example",
+        "BETA9_SSH_HOST_KEY_FINGERPRINT": "SHA256:" + "A" * 43,
+        "BETA9_SOURCE": "https://example.org/beta9-worker.tar.gz#sha256=" + "0" * 64,
+    }
+    options = [word for name, value in settings.items() for word in ("-e", f"{name}={value}")]
+    text = docker("run", "--rm", *options, image, "user-data")
+    assert text.startswith("#cloud-config\n")
+    assert "BETA9_SSH_HOST=gateway.example\n" in text
