@@ -13,9 +13,9 @@ output "look" {
   value       = module.worker.look
 }
 
-output "cost_guard" {
+output "cost_guards" {
   description = "What ends the bill."
-  value       = module.worker.cost_guard
+  value       = module.worker.cost_guards
 }
 
 output "leave" {

@@ -18,7 +18,7 @@ output "look" {
   value       = "ssh -o UserKnownHostsFile='${local.known_hosts_file}' ${var.login_user}@${coalesce(local.address, "ADDRESS")} sudo beta9-worker status"
 }
 
-output "cost_guard" {
+output "cost_guards" {
   description = "What ends the bill."
   value       = "On demand: what surely ends the bill is that `terraform destroy` deletes the VM, whether or not it ever joined. Before `terraform apply`, always read the plan: a VM that Crusoe's API failed to tell of is dropped from the state, and the plan then wants to make a second one."
 }

@@ -23,7 +23,7 @@ output "look" {
   value       = "ssh -o UserKnownHostsFile='${local.known_hosts_file}' ${var.login_user}@${try(local.seen.ip, "ADDRESS")} sudo beta9-worker status   (the address: terraform apply -refresh-only, then terraform output ip)"
 }
 
-output "cost_guard" {
+output "cost_guards" {
   description = "What ends the bill."
   value       = "Nothing on the machine can: it costs until Lambda's API is asked to terminate it, also when it is shut down or its boot failed. `terraform destroy` asks, and ends only when the API calls the machine ended; if it fails, run it again, and look at https://cloud.lambda.ai/instances. Without this state, end the machine there."
 }

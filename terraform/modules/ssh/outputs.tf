@@ -8,7 +8,7 @@ output "look" {
   value       = "ssh -p ${var.login_port} ${var.login_user}@${var.host} sudo beta9-worker status"
 }
 
-output "cost_guard" {
+output "cost_guards" {
   description = "What ends the bill."
   value       = "Nothing here: the machine is yours and goes on after `terraform destroy`, which only makes the worker leave."
 }
