@@ -41,6 +41,11 @@ read_settings() {
   done <"$1"
 }
 
+need() {
+  command -v "$1" >/dev/null || { apt-get -q update && apt-get -qy install "$2"; } ||
+    fail "$2 could not be installed" 'take an image that has it'
+}
+
 # LOCATION#sha256=HEX to a file; sets id, the tree's name.
 fetch() {
   local where=${2%#sha256=*} sum=${2##*#sha256=} name
@@ -52,6 +57,7 @@ fetch() {
   say "fetching ${where%%\?*}"
   case $where in
     https://* | http://*)
+      need curl curl
       timeout 900 curl -fsSL --retry 8 --retry-connrefused --connect-timeout 10 -o "$work/file" "$where" ||
         fail "$1: $name could not be had" 'is the address right, and reachable from here?' ;;
     file:///* | /*) cp "${where#file://}" "$work/file" || fail "$1: $where cannot be read" 'put it there' ;;
@@ -70,8 +76,7 @@ from_image() {
     fetch BETA9_AGENT_IMAGE "$image"
   fi
   [[ ! -e $opt/releases/$id ]] || return 0
-  command -v docker >/dev/null || { apt-get -q update && apt-get -qy install docker.io; } ||
-    fail 'Docker could not be installed' 'take an image that has it, or name BETA9_SOURCE'
+  need docker docker.io
   if [[ -e $work/file ]]; then
     image=$(timeout 900 docker load -qi "$work/file") && image=${image##*: }
   else

@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 import threading
@@ -232,6 +233,46 @@ def test_a_file_from_the_files_directory_is_taken_instead_and_checked_too(
     done = machine.boot()
     assert done.returncode == 1
     assert "has another checksum" in done.stderr
+
+
+TOOLS = [
+    "bash",
+    "cat",
+    "chmod",
+    "cp",
+    "date",
+    "env",
+    "gzip",
+    "ln",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "rm",
+    "sha256sum",
+    "tar",
+    "timeout",
+    "tr",
+]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_machine_without_curl_is_given_it(
+    machine: Machine, tmp_path: Path, served: str, works: bool
+) -> None:
+    tarball(tmp_path / "b.tar.gz")
+    machine.settings({"BETA9_SOURCE": located(f"{served}/b.tar.gz", tmp_path / "b.tar.gz")})
+    few = tmp_path / "few"
+    few.mkdir()
+    for tool in TOOLS:
+        (few / tool).symlink_to(str(shutil.which(tool)))
+    install = f"[[ $* != *install* ]] || ln -s {shutil.which('curl')} {few}/curl"
+    machine.stand_in("apt-get", install if works else "exit 100")
+    done = machine.boot(PATH=f"{machine.bin}:{few}")
+    assert ("installer of" in done.stdout) == works
+    if works:
+        assert machine.called("apt-get") == ["apt-get -q update", "apt-get -qy install curl"]
+    else:
+        assert "curl could not be installed" in done.stderr
 
 
 # --- Refusals ----------------------------------------------------------------------------------------------
