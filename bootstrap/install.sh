@@ -11,6 +11,8 @@
 set -Eeuo pipefail
 umask 022
 export LC_ALL=C HOME=${HOME:-/root} PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# A machine that is busy with its first boot can keep systemctl waiting for longer than the 25 s that it gives itself.
+export SYSTEMD_BUS_TIMEOUT=${SYSTEMD_BUS_TIMEOUT:-300}
 
 BETA9_BOOTSTRAP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 BETA9_ROOT=${BETA9_ROOT:-} BETA9_ENV_FILE=''

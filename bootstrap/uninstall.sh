@@ -11,6 +11,8 @@
 # need by now. Work that runs here is ended. Exit 0: nothing of it is left but what was named; 1: something failed.
 set -Eeuo pipefail
 export LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+# A machine that is busy with its first boot can keep systemctl waiting for longer than the 25 s that it gives itself.
+export SYSTEMD_BUS_TIMEOUT=${SYSTEMD_BUS_TIMEOUT:-300}
 
 BETA9_BOOTSTRAP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 BETA9_ROOT=${BETA9_ROOT:-}
