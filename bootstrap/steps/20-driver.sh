@@ -50,6 +50,7 @@ once() {
   if [[ -e $REBOOTED && $(<"$REBOOTED") != "$boot" ]]; then
     fail "the driver does not work after a reboot, either: ${1%%$'\n'*}" "$(driver_advice)"
   fi
+  state_dir
   printf '%s\n' "$boot" >"$REBOOTED"
   reboot "the driver is installed and its module must be loaded by a fresh kernel: ${1%%$'\n'*}"
 }

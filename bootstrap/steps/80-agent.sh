@@ -31,7 +31,9 @@ EOT
 # What the agent's container gets beyond the unit's own.
 options() {
   local all=()
-  if has_gpu && command -v nvidia-container-cli >/dev/null; then all+=(--gpus all); fi
+  if has_gpu && [[ $(setting BETA9_EXPECTED_GPUS) != 0 ]] && command -v nvidia-container-cli >/dev/null; then
+    all+=(--gpus all)
+  fi
   if [[ $(setting BETA9_CONNECTION) == tailscale ]]; then all+=(--volume /run/tailscale:/run/tailscale); fi
   printf %s "${all[*]:-}"
 }
