@@ -77,8 +77,12 @@ apt_repository() {
   options="arch=$(dpkg --print-architecture) signed-by=${ring#"$BETA9_ROOT"}"
   if [[ ! -s $ring ]] || ! key_matches "$ring" "$expected"; then apt_key "$pin" "$key" "$expected" "$ring"; fi
   put_file "$BETA9_ROOT/etc/apt/sources.list.d/beta9-$name.list" 0644 <<<"$type [$options] $rest"
-  [[ -z ${BETA9_RUN:-} ]] || rm -f "$BETA9_RUN/lists-fresh"
+  with_apt stale_lists
 }
+
+# In turn with the others: an update of another stage that began before the repository was there must have ended, or its
+# lists would count as fresh.
+stale_lists() { [[ -z ${BETA9_RUN:-} ]] || rm -f "$BETA9_RUN/lists-fresh"; }
 
 # apt_key PIN LOCATION FINGERPRINTS RING
 apt_key() {

@@ -63,15 +63,16 @@ def fabric(name: str, version: str, revision: str) -> Package:
 
 
 def toolkit(version: str) -> list[Package]:
-    base = Package(
-        "nvidia-container-toolkit-base",
-        version,
-        files={"/usr/bin/nvidia-ctk": CTK.replace("VERSION", version[:-2])},
-    )
+    nothing = "#!/bin/sh\n"
+    base = {
+        "/usr/bin/nvidia-ctk": CTK.replace("VERSION", version[:-2]),
+        "/usr/bin/nvidia-container-runtime": nothing,
+    }
+    tools = {"/usr/bin/nvidia-container-cli": nothing}
     return [
         Package("libnvidia-container1", version),
-        Package("libnvidia-container-tools", version, (f"libnvidia-container1 (>= {version})",)),
-        base,
+        Package("libnvidia-container-tools", version, (f"libnvidia-container1 (>= {version})",), tools),
+        Package("nvidia-container-toolkit-base", version, files=base),
         Package(
             "nvidia-container-toolkit",
             version,

@@ -149,3 +149,28 @@ def test_devices_get_links_now_and_at_every_load_of_the_driver(machine: Throwawa
     assert machine.called("udevadm") == ["control --reload"]
     again = machine.step("gpu-devices")
     assert (again.code, again.changes) == (0, ()), again.output
+
+
+UPDATE_MEANWHILE = """
+. /bootstrap/lib/step.sh
+mkfifo /tmp/go
+apt_get() { touch /tmp/began; read -r _ </tmp/go; }
+with_apt refresh_lists &
+until [[ -e /tmp/began ]]; do sleep 0.05; done
+apt_repository toolkit file:///repository/toolkit/gpgkey "$KEY" "deb file:///repository/toolkit /" &
+until [[ -e /etc/apt/sources.list.d/beta9-toolkit.list ]]; do sleep 0.05; done
+sleep 0.5 # whatever it does without waiting, it has done
+echo >/tmp/go
+wait
+if lists_fresh; then exit 3; fi
+"""
+
+
+def test_an_update_that_began_before_the_repository_was_there_does_not_count_as_fresh(
+    machine: Throwaway, repositories: Repositories
+) -> None:
+    """Two stages side by side: one reads the package lists while the other adds a repository."""
+    machine.path("/tmp/scratch").mkdir()
+    env = {"BETA9_BOOTSTRAP": "/bootstrap", "BETA9_RUN": "/tmp/scratch", "BETA9_STAGE": "toolkit"}
+    done = machine.run("bash", "-c", UPDATE_MEANWHILE, env={**env, "KEY": repositories.fingerprint})
+    assert done.returncode == 0, done.stdout + done.stderr
