@@ -39,6 +39,8 @@ main() {
   [[ -f $BETA9_STATE/record ]] || { say "there is no record of an installation ($BETA9_STATE/record)"; exit 0; }
   exec 9>>"$BETA9_STATE/installer.lock"
   flock -n 9 || { say "the installer is at work; try again when it has ended"; exit 1; }
+  # The agent first: it drains, and its container holds its image.
+  if [[ -z $dry_run ]] && unit_is active beta9-worker.service; then systemctl stop beta9-worker.service; fi
   while IFS= read -r line; do
     # Packages that were recorded one after another go together: they need each other.
     if [[ $line == package$'\t'* ]]; then packages+=("${line#*$'\t'}") && continue; fi

@@ -69,9 +69,7 @@ place_resume_unit() {
   unit=${unit//@BOOTSTRAP@/"$(unit_text "$BETA9_BOOTSTRAP")"}
   unit=${unit//@ENV_FILE@/"$(unit_text "$BETA9_ENV_FILE")"}
   put_file "$BETA9_ROOT/etc/systemd/system/$RESUME_UNIT" 0644 <<<"$unit"
-  record unit "$RESUME_UNIT"
-  systemctl daemon-reload
-  systemctl enable "$RESUME_UNIT"
+  enable_units "$RESUME_UNIT"
 }
 
 unit_text() { # inside double quotes in a unit file

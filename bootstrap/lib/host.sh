@@ -21,6 +21,15 @@ has_gpu() {
 # unit_is STATE UNIT: active, enabled
 unit_is() { systemctl --quiet "is-$1" "$2" 2>/dev/null; }
 
+# enable_units UNIT…: at every boot from now on, and known to systemd: `enable` reads all unit files anew, so that no
+# daemon-reload is needed beside it. Each of those can take half a minute on a slow machine.
+enable_units() {
+  local each
+  for each in "$@"; do record unit "$each"; done
+  systemctl enable --quiet "$@"
+  changed "enabled $*"
+}
+
 # free_mib PATH: of the file system that PATH is, or would be, on.
 free_mib() {
   local path=$1

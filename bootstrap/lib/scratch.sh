@@ -7,6 +7,7 @@
 # shellcheck disable=SC2034 # the step mounts there
 SCRATCH_MOUNT=$BETA9_ROOT/mnt/beta9-worker
 SCRATCH_LABEL=beta9-scratch
+UNITS=$BETA9_ROOT/etc/systemd/system
 DLAMI=$BETA9_ROOT/opt/dlami/nvme # where AWS's GPU images mount their instance storage
 
 # scratch_place: prints "mounted PATH", "disk DEVICE" (blank, to be formatted), "ours DEVICE" (formatted before), or nothing.
@@ -71,4 +72,39 @@ in_use() {
     echo "it is not blank; BETA9_SCRATCH_DISK=$1 takes it all the same" && return
   fi
   return 1
+}
+
+# put_mount WHAT WHERE TYPE_AND_OPTIONS UNIT_LINES: writes the mount unit; start_mounts mounts what was written.
+MOUNTS=()
+put_mount() {
+  local unit
+  unit=$(systemd-escape --path --suffix=mount "$2")
+  MOUNTS+=("$unit")
+  put_file "$UNITS/$unit" 0644 mounts <<EOT
+# Written by the Beta9 worker bootstrap.
+[Unit]
+Description=Data of the Beta9 worker
+$4
+
+[Mount]
+What=$1
+Where=$2
+$3
+
+[Install]
+WantedBy=multi-user.target
+EOT
+}
+
+start_mounts() {
+  local each
+  if is_pending mounts; then
+    enable_units "${MOUNTS[@]}"
+    systemctl restart "${MOUNTS[@]}"
+    settled mounts
+  fi
+  for each in "${MOUNTS[@]}"; do
+    unit_is active "$each" || systemctl start "$each"
+  done
+  MOUNTS=()
 }

@@ -10,8 +10,6 @@ set -Eeuo pipefail
 # shellcheck source=../lib/scratch.sh
 . "$BETA9_BOOTSTRAP/lib/scratch.sh"
 
-UNITS=$BETA9_ROOT/etc/systemd/system
-
 main() {
   local kind place path
   read -r kind place <<<"$(scratch_place)"
@@ -27,6 +25,7 @@ main() {
   for path in rancher:/var/lib/rancher kubelet:/var/lib/kubelet images:/images docker:/var/lib/docker; do
     place_data "$SCRATCH/beta9-worker/${path%%:*}" "${path##*:}"
   done
+  start_mounts
 }
 
 # format DEVICE: blank_disks has seen that it is nobody's; seen again, because that was some time ago.
@@ -42,25 +41,23 @@ format() {
 }
 
 mount_scratch() {
-  local unit
-  unit=$(systemd-escape --path --suffix=mount "${SCRATCH_MOUNT#"$BETA9_ROOT"}")
   put_dir "$SCRATCH_MOUNT"
   # nofail: a machine whose scratch disk is gone must still boot.
-  put_mount "$unit" "/dev/disk/by-label/$SCRATCH_LABEL" "$SCRATCH_MOUNT" "Type=ext4
+  put_mount "/dev/disk/by-label/$SCRATCH_LABEL" "${SCRATCH_MOUNT#"$BETA9_ROOT"}" "Type=ext4
 Options=noatime,nofail" ''
+  start_mounts
 }
 
 # place_data SOURCE TARGET: a bind mount, so that every path stays what programs and people expect.
 place_data() {
-  local source=$1 target=$BETA9_ROOT$2 unit
-  unit=$(systemd-escape --path --suffix=mount "$2")
-  if [[ ! -e $UNITS/$unit ]] && ! empty "$target"; then
+  local source=$1 target=$BETA9_ROOT$2
+  if [[ ! -e $UNITS/$(systemd-escape --path --suffix=mount "$2") ]] && ! empty "$target"; then
     say "$2 holds data already and stays where it is"
     return 0
   fi
   [[ -d $source ]] || mkdir -m 0711 "$source"
   put_dir "$target"
-  put_mount "$unit" "$source" "$2" "Type=none
+  put_mount "$source" "$2" "Type=none
 Options=bind" "RequiresMountsFor=$SCRATCH
 AssertPathIsMountPoint=$SCRATCH
 After=dlami-nvme.service
@@ -76,30 +73,6 @@ empty_docker() {
   unit_is active docker || return 1
   [[ -z $(docker ps -aq && docker images -q && docker volume ls -q) ]] || return 1
   systemctl stop docker.socket docker.service
-}
-
-# put_mount UNIT WHAT WHERE TYPE_AND_OPTIONS UNIT_LINES
-put_mount() {
-  put_file "$UNITS/$1" 0644 "mount-$1" <<EOT
-# Written by the Beta9 worker bootstrap.
-[Unit]
-Description=Data of the Beta9 worker
-$5
-
-[Mount]
-What=$2
-Where=$3
-$4
-
-[Install]
-WantedBy=multi-user.target
-EOT
-  if unit_is active "$1" && ! is_pending "mount-$1"; then return 0; fi
-  record unit "$1"
-  systemctl daemon-reload
-  systemctl enable "$1"
-  systemctl restart "$1"
-  settled "mount-$1"
 }
 
 main "$@"

@@ -23,27 +23,20 @@ main() {
 [Login]
 InhibitDelayMaxSec=60
 EOT
-  if is_pending units; then
-    systemctl daemon-reload
+  if is_pending units || ! unit_is enabled "$UNIT"; then
+    enable_units "$UNIT"
     settled units
   fi
   if is_pending logind; then
     ! unit_is active systemd-logind || systemctl restart systemd-logind
     settled logind
   fi
-  unit_is enabled "$UNIT" || enable
 }
 
 # The agent reads its settings where the installer was given them, or from a copy there.
 settings() {
   [[ -n $BETA9_ENV_FILE ]] || return 0
   if [[ $BETA9_ENV_FILE -ef $1 ]]; then chmod 0600 "$1"; else put_file "$1" 0600 <"$BETA9_ENV_FILE"; fi
-}
-
-enable() {
-  record unit "$UNIT"
-  systemctl enable "$UNIT"
-  changed "enabled $UNIT"
 }
 
 main "$@"

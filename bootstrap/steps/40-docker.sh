@@ -17,16 +17,10 @@ main() {
   fi
   systemctl cat docker.service >/dev/null 2>&1 ||
     fail "Docker answers, and there is no docker.service (a snap?)" "remove that Docker; the installer then takes the distribution's"
-  unit_is enabled docker || enable
+  unit_is enabled docker || enable_units docker.service
   unit_is active docker || systemctl start docker
   wait_for 60 "Docker to answer" answers || fail "Docker is started and does not answer"
   say "Docker $(docker version --format '{{.Server.Version}}')"
-}
-
-enable() {
-  record unit docker.service
-  systemctl enable docker
-  changed "enabled docker.service"
 }
 
 has_docker() { [[ -x $BETA9_ROOT/usr/bin/dockerd || -x $BETA9_ROOT/usr/sbin/dockerd ]]; }

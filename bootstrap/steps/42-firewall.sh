@@ -17,9 +17,7 @@ main() {
   put_file "$BETA9_ROOT/etc/systemd/system/$UNIT" 0644 firewall <"$BETA9_BOOTSTRAP/systemd/$UNIT"
   if ! is_pending firewall && unit_is active "$UNIT"; then return 0; fi
   nft --check --file "$rules" || fail "nft does not take the rules in $rules" "check BETA9_K3S_ALLOW_FROM"
-  record unit "$UNIT"
-  systemctl daemon-reload
-  systemctl enable "$UNIT"
+  enable_units "$UNIT"
   systemctl restart "$UNIT"
   changed "closed Kubernetes' ports to the outside"
   settled firewall

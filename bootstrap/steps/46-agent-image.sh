@@ -6,6 +6,8 @@
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
+# shellcheck source=../lib/images.sh
+. "$BETA9_BOOTSTRAP/lib/images.sh"
 
 # shellcheck disable=SC2153 # lib/record.sh names it
 ANSWER=$BETA9_STATE/agent-image # the image's id, for steps/80-agent.sh
@@ -26,8 +28,6 @@ main() {
   [[ $(cat "$ANSWER" 2>/dev/null) != "$id" ]] || skip "the image is here"
   printf '%s\n' "$id" >"$ANSWER"
 }
-
-here() { docker image inspect "$1" >/dev/null 2>&1; }
 
 from_registry() {
   local auth try login
@@ -51,16 +51,12 @@ from_registry() {
 
 # from_archive LOCATION: `docker save`'s. Its name for the image is taken; one without gets ours.
 from_archive() {
-  local file=$BETA9_STATE/downloads/agent-image loaded sum
+  local loaded sum
   sum=${1##*#sha256=}
   image=beta9-worker:${sum:0:12}
   if [[ $1 == *'#sha256='* ]] && here "$image"; then return 0; fi
   [[ $1 == *'#sha256='* ]] || fail "BETA9_AGENT_IMAGE names $1 without a checksum" "write LOCATION#sha256=…"
-  fetch "$1" "$file"
-  loaded=$(docker load --quiet --input "$file") || fail "$1 is not an image archive"
-  rm -f "$file"
-  loaded=${loaded##*$'\n'} loaded=${loaded#Loaded image ID: } loaded=${loaded#Loaded image: }
-  ours "$loaded"
+  loaded=$(load "$1")
   ours "$image"
   docker tag "$loaded" "$image"
   changed "loaded $loaded"
@@ -73,7 +69,7 @@ from_source() {
   base=$(setting BETA9_BASE_IMAGE)
   image=beta9-worker:source-$(tree_sum "$base")
   ! here "$image" || return 0
-  if [[ $base == *'#sha256='* ]]; then base=$(load_base "$base"); fi
+  if [[ $base == *'#sha256='* ]]; then base=$(load "$base"); fi
   [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
   for option in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST; do
     [[ -z $(setting "BETA9_$option") ]] || arguments+=(--build-arg "$option=$(setting "BETA9_$option")")
@@ -95,18 +91,5 @@ tree_sum() {
       sort -z | xargs -0 sha256sum
   ) | sha256sum | cut -c1-12
 }
-
-load_base() {
-  local file=$BETA9_STATE/downloads/base-image loaded
-  fetch "$1" "$file"
-  loaded=$(docker load --quiet --input "$file") || fail "BETA9_BASE_IMAGE: $1 is not an image archive"
-  rm -f "$file"
-  loaded=${loaded##*$'\n'} loaded=${loaded#Loaded image ID: } loaded=${loaded#Loaded image: }
-  ours "$loaded"
-  printf %s "$loaded"
-}
-
-# ours IMAGE: removed by uninstall.sh, unless it was here before.
-ours() { here "$1" || record run "docker image rm '${1//\'/}' >/dev/null"; }
 
 main "$@"

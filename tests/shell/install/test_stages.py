@@ -128,7 +128,7 @@ def test_one_reboot_and_then_on_from_there(host: Host) -> None:
     steps = host.steps(driver=("", 60, asks), last=("driver", 60, 'touch "$STUB_STATE/last"'))
     first = host.install("--steps", str(steps))
     assert first.returncode == 0
-    assert host.asked("systemctl")[-2:] == ["enable beta9-worker-resume.service", "--no-block reboot"]
+    assert host.asked("systemctl")[-2:] == ["enable --quiet beta9-worker-resume.service", "--no-block reboot"]
     assert host.timeline["result"] == "rebooting"
     assert not (host.state / "last").exists()
     unit = (host.root / "etc/systemd/system/beta9-worker-resume.service").read_text()
