@@ -1,7 +1,7 @@
-"""modules/ssh, really applied to a real sshd: bootstrap, change, failure, leaving. Only the bootstrap is a stand-in.
+"""modules/ssh, really applied to a real sshd: bootstrap, change, failure, reboot, leaving.
 
-What it stands for is bootstrap/install.sh, which would turn the host of these tests into a worker. It comes to the
-machine as the real one does, in a source tarball with its checksum, and writes the same record.
+Real are Terraform, ssh, sshd, the boot script, and the bootstrap's installer, which comes in a source tarball with its
+checksum. Its steps would turn the host of these tests into a worker; a harmless one stands in for them all.
 """
 
 from __future__ import annotations
@@ -17,27 +17,45 @@ from typing import Any
 import pytest
 
 from tests.terraform.machine import Machine, machine
-from tests.terraform.program import Terraform
+from tests.terraform.program import ROOT, Terraform
 
 pytestmark = pytest.mark.terraform
 
 MODULE = "terraform/modules/ssh"
+BOOTSTRAP = ROOT / "bootstrap"
 FINGERPRINT = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-INSTALL = """\
+STEP = """\
+#!/usr/bin/env bash
+# Stands in for all the steps.
+# needs:
+# deadline: 60
+# fix: mend it
+set -Eeuo pipefail
+. "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
+
+main() {
+  local state=$BETA9_ROOT/var/lib/beta9-worker
+  [[ ! -e $state/stop.json ]] || fail "told to leave"
+  cat "$BETA9_ENV_FILE" >>"$state/runs"
+  echo --- >>"$state/runs"
+  say "a step at work"
+  [[ ! -e $state/break ]] || fail "a driver that does not load"
+}
+
+main "$@"
+"""
+REBOOTS = """\
 #!/bin/bash
+# Stands in for an installer that asks for a reboot: it ends well, and another run goes on after a while.
 set -eu
 state=$BETA9_ROOT/var/lib/beta9-worker
-echo "bootstrap with $*"
-cat "$2" >>"$state/runs"
-echo --- >>"$state/runs"
-[[ ! -e $state/stop.json ]] || exit 9
-if [[ -e $state/break ]]; then
-    printf '{"result": "failed", "failed_stage": "driver", "fix": "mend it", "stages": []}' >"$state/bootstrap.json"
-    exit 1
-fi
-printf '{"result": "running", "stages": []}' >"$state/bootstrap.json"
-sleep 0.3
-printf '{"result": "ok", "stages": [{"name": "host", "seconds": 0.3}]}' >"$state/bootstrap.json"
+printf '{"result": "rebooting", "stages": []}' >"$state/bootstrap.json"
+(
+    sleep 2
+    printf '{"result": "running", "stages": []}' >"$state/bootstrap.json"
+    sleep 2
+    printf '{"result": "ok", "stages": [{"name": "driver", "seconds": 4}]}' >"$state/bootstrap.json"
+) >/dev/null 2>&1 </dev/null &
 """
 UNINSTALL = '#!/bin/bash\necho "uninstalled" >>"$BETA9_ROOT/var/lib/beta9-worker/left"\n'
 WORKER = '#!/bin/sh\necho "$@" >>"$BETA9_ROOT/var/lib/beta9-worker/left"\n'
@@ -71,13 +89,21 @@ def given(host: Machine, tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def tarball(path: Path) -> Path:
+def tarball(path: Path, **instead: str) -> Path:
+    """Pack the bootstrap with one step for all, and other files `instead` of its own."""
+    files = {"steps/10-all.sh": STEP, "uninstall.sh": UNINSTALL, "install.sh": read("install.sh")}
+    files |= {str(each.relative_to(BOOTSTRAP)): each.read_text() for each in (BOOTSTRAP / "lib").glob("*.sh")}
+    files |= {"versions.env": read("versions.env"), **instead}
     with tarfile.open(path, "w:gz") as packed:
-        for name, text in {"install.sh": INSTALL, "uninstall.sh": UNINSTALL}.items():
+        for name, text in files.items():
             member = tarfile.TarInfo(f"beta9-worker-0.1.0/bootstrap/{name}")
-            member.size, member.mode = len(text), 0o755
+            member.size, member.mode = len(text.encode()), 0o755
             packed.addfile(member, io.BytesIO(text.encode()))
     return path
+
+
+def read(name: str) -> str:
+    return (BOOTSTRAP / name).read_text()
 
 
 def lines(host: Machine, name: str) -> list[str]:
@@ -91,7 +117,7 @@ def test_applied_changed_and_destroyed(
     folder = tree / MODULE
     terraform.init(folder)
     done = terraform.apply(folder, given)
-    assert "bootstrap with --env-file" in done.output
+    assert "a step at work" in done.output
     assert "the bootstrap is done: 1 stages" in done.output
     first = lines(host, "runs")
     sum_of_source = hashlib.sha256(Path(given["source_file"]).read_bytes()).hexdigest()
@@ -143,11 +169,32 @@ def test_a_bootstrap_that_fails_fails_the_apply_and_is_tried_again(
     terraform.init(folder)
     done = terraform.apply(folder, given, check=False)
     assert done.code == 1
-    assert "the bootstrap failed in driver: mend it" in done.text
+    assert "a driver that does not load" in done.text
+    assert "the bootstrap failed in all: mend it" in done.text
     broken.unlink()
     terraform.apply(folder, given)
     terraform.destroy(folder, given)
     assert lines(host, "left") == ["leave"]
+
+
+def test_a_reboot_is_waited_for(
+    host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path, tmp_path: Path
+) -> None:
+    reboots = tarball(tmp_path / "reboots-0.1.0.tar.gz", **{"install.sh": REBOOTS})
+    folder = tree / MODULE
+    terraform.init(folder)
+    done = terraform.apply(folder, {**given, "source_file": str(reboots)})
+    assert "the bootstrap is done: 1 stages, 4 s of work" in done.output
+
+
+def test_a_secret_in_plain_text_fails_the_plan(
+    given: Mapping[str, Any], terraform: Terraform, tree: Path
+) -> None:
+    folder = tree / MODULE
+    terraform.init(folder)
+    done = terraform.plan(folder, {**given, "settings": {"BETA9_K3S_TOKEN": "plain"}}, check=False)
+    assert done.code == 1
+    assert "BETA9_K3S_TOKEN holds a secret in plain text" in done.text
 
 
 def test_a_machine_with_another_host_key_gets_nothing(
