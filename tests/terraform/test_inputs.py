@@ -1,17 +1,18 @@
-"""What is wrong is said at plan time, in a sentence that helps: the rules of modules whose providers are not here.
+"""What is wrong is said at plan time, in a sentence that helps, also for modules whose providers are not here.
 
-The rules stand in variables.tf, which needs no provider: it is planned alone, as if it were a module of its own.
+Those keep their variables and the call of modules/user-data, which need no provider, in files of their own; the rest
+is taken away for these tests.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.terraform.program import ROOT, Terraform
+from tests.terraform.program import Terraform, copy_of_tree
+from tests.terraform.providers import needed
 
 pytestmark = pytest.mark.terraform
 
@@ -51,17 +52,16 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         ({"ssh_user": "-x"}, "not a login name"),
         ({"ssh_host_key_fingerprint": "MD5:aa:bb"}, "as `ssh-keygen -lf"),
         ({"source_tarball": "https://example.com/x.tar.gz"}, "#sha256= and 64 hexadecimal digits"),
+        ({"source_tarball": None}, "Nothing says where the bootstrap is"),
         ({"agent_image": "registry/beta9-worker:latest"}, "a tag can be moved"),
         ({"provider_name": "a b"}, "provider_name must be"),
-        ({"settings": {"POOL": "x"}}, "begin with BETA9_"),
-        ({"token_file": "/nowhere/token"}, "there is no such file here"),
+        ({"settings": {"BETA9_POLL_NAME": "x"}}, "nothing reads BETA9_POLL_NAME"),
+        ({"settings": {"BETA9_K3S_TOKEN": "abc"}}, "holds a secret in plain text"),
         ({"tunnel_key_file": None, "token_file": "given"}, "Give both token_file and tunnel_key_file"),
-        ({"login_user": "a b"}, "not a login name"),
-        ({"login_key_file": "/nowhere/key"}, "there is no such file here"),
-        ({"secrets_revision": 1.5}, "whole number"),
-        ({"known_hosts_file": ""}, "must be a path"),
     )
 ] + [
+    ("crusoe", {"settings": {"BETA9_SSH_KNOWN_HOSTS": "x" * 66_000}}, "crusoe takes 65535"),
+    ("crusoe", {"settings": {"BETA9_SSH_KNOWN_HOSTS": "gâteway"}}, "plain ASCII only"),
     ("lambda", {"name": ""}, "no more than 64 characters"),
     ("lambda", {"region": "west"}, "such as us-west-1"),
     ("lambda", {"instance_type": "H100 please"}, "such as gpu_1x_a10"),
@@ -75,7 +75,6 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("lambda", {"tags": {"Team": "x"}}, "lower-case letters"),
     ("lambda", {"tags": {"beta9-machine": "x"}}, "the module's own"),
     ("lambda", {"api_url": "https://cloud.lambda.ai"}, "answers 404 to everything"),
-    ("lambda", {"host_key": "SHA256:abc"}, "such as ssh-ed25519"),
     ("crusoe", {"name": ""}, "the provider takes an empty one and fails later"),
     ("crusoe", {"type": "A100"}, "such as a100-80gb.1x"),
     ("crusoe", {"location": "here"}, "such as us-east1-a"),
@@ -103,19 +102,31 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("push-secrets", {"nonce": None}, "nobody knows to whom"),
     ("push-secrets", {"nonce": "1234"}, "not to be guessed"),
     ("push-secrets", {"token_file": "/nowhere"}, "there is no such file here"),
+    ("push-secrets", {"tunnel_key_file": "/nowhere"}, "there is no such file here"),
+    ("push-secrets", {"login_key_file": "/nowhere"}, "there is no such file here"),
+    ("push-secrets", {"host_key": "SHA256:abc"}, "such as ssh-ed25519"),
+    ("push-secrets", {"host": "me@host"}, "no user and no port"),
+    ("push-secrets", {"login_user": "a b"}, "not a login name"),
+    ("push-secrets", {"login_port": 0}, "from 1 to 65535"),
+    ("push-secrets", {"known_hosts_file": ""}, "must be a path"),
+    ("push-secrets", {"revision": 1.5}, "whole number"),
+    ("push-secrets", {"secrets_directory": "here"}, "absolute path"),
+    ("push-secrets", {"timeout_s": 0}, "from 1 to 7200"),
+    ("ssh", {"token_file": "/nowhere/token", "tunnel_key_file": "given"}, "there is no such file here"),
 ]
 
 
 @pytest.fixture(scope="module")
 def rules(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders with a module's variables alone, by module."""
-    found = {}
+    """What of each module needs no provider, by module."""
+    modules = copy_of_tree(tmp_path_factory.mktemp("rules")) / "terraform/modules"
     for name in GOOD:
-        folder = tmp_path_factory.mktemp(name)
-        shutil.copy(ROOT / "terraform/modules" / name / "variables.tf", folder)
-        terraform.init(folder)
-        found[name] = folder
-    return found
+        if needed(modules / name):
+            for each in (modules / name).glob("*.tf"):
+                if each.name not in {"variables.tf", "user-data.tf"}:
+                    each.unlink()
+        terraform.init(modules / name)
+    return {name: modules / name for name in GOOD}
 
 
 def filled(module: str, folder: Path, wrong: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,9 @@
 # location, image or script replaces the VM.
 
 locals {
-  # Stands in the rendered text where the nonce goes, as long as it: the text is checked before there is a nonce.
-  placeholder    = "00000000-0000-0000-0000-000000000000"
   startup_script = replace(module.user_data.script, local.placeholder, terraform_data.launch.output)
 
-  # Crusoe gives a shutdown 90 s. The agent then has stopped taking work, and what still ran has had a minute.
-  drain_s         = 60
+  # Crusoe gives a shutdown 90 s, the worker drains for less (user-data.tf).
   shutdown_script = <<-EOT
     #!/bin/bash
     timeout 85 systemctl stop beta9-worker.service
@@ -20,25 +17,6 @@ locals {
   address = try(crusoe_compute_instance.machine.network_interfaces[0].public_ipv4.address, null)
 
   known_hosts_file = coalesce(var.known_hosts_file, "${path.root}/${var.name}.known_hosts")
-}
-
-module "user_data" {
-  source = "../user-data"
-
-  cloud                    = "crusoe"
-  pool_name                = var.pool_name
-  provider_name            = var.provider_name
-  ssh_host                 = var.ssh_host
-  ssh_port                 = var.ssh_port
-  ssh_user                 = var.ssh_user
-  ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
-  source_tarball           = var.source_tarball
-  agent_image              = var.agent_image
-  settings = merge(
-    { BETA9_DRAIN_TIMEOUT = tostring(local.drain_s) },
-    var.settings,
-    { BETA9_HOST_KEY_NONCE = local.placeholder },
-  )
 }
 
 # One for each launch: the nonce by which the machine's host key is known (docs/adr/0008). The type is left out: the

@@ -6,9 +6,6 @@
 # method is a harmless GET, and ../lambda-ending ends machines, twice: by the id, and by a tag from before the launch.
 
 locals {
-  # Stands in the rendered text where the nonce goes, as long as it: the text is checked before there is a nonce.
-  placeholder = "00000000-0000-0000-0000-000000000000"
-
   request = merge(
     {
       name               = var.name
@@ -27,21 +24,6 @@ locals {
 
   # What the API said last: of the launch at first, of the machine from the next refresh on.
   seen = try(jsondecode(restapi_object.machine.api_response).data, {})
-}
-
-module "user_data" {
-  source = "../user-data"
-
-  cloud                    = "lambda"
-  pool_name                = var.pool_name
-  provider_name            = var.provider_name
-  ssh_host                 = var.ssh_host
-  ssh_port                 = var.ssh_port
-  ssh_user                 = var.ssh_user
-  ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
-  source_tarball           = var.source_tarball
-  agent_image              = var.agent_image
-  settings                 = merge(var.settings, { BETA9_HOST_KEY_NONCE = local.placeholder })
 }
 
 # One for each launch. To get a new machine: terraform apply -replace=module.NAME.terraform_data.launch

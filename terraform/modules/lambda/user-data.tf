@@ -1,0 +1,21 @@
+# What the machine is told at its first boot. No provider is needed to try it.
+
+locals {
+  # Stands in the rendered text where the nonce goes, as long as it: the text is checked before there is a nonce.
+  placeholder = "00000000-0000-0000-0000-000000000000"
+}
+
+module "user_data" {
+  source = "../user-data"
+
+  cloud                    = "lambda"
+  pool_name                = var.pool_name
+  provider_name            = var.provider_name
+  ssh_host                 = var.ssh_host
+  ssh_port                 = var.ssh_port
+  ssh_user                 = var.ssh_user
+  ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
+  source_tarball           = var.source_tarball
+  agent_image              = var.agent_image
+  settings                 = merge(var.settings, { BETA9_HOST_KEY_NONCE = local.placeholder })
+}
