@@ -37,6 +37,9 @@ free_mib() {
   df --output=avail -BM "$path" | tail -1 | tr -dc 0-9
 }
 
+# patience SECONDS: as many as a machine of this speed gets (BETA9_DEADLINE_SCALE).
+patience() { printf %s $(($1 * $(number BETA9_DEADLINE_SCALE 1))); }
+
 # wait_for SECONDS WHAT COMMAND…: until it succeeds; the wait is said once, and every minute.
 wait_for() {
   local limit=$1 what=$2 start=$SECONDS said=-60

@@ -106,9 +106,12 @@ why() { printf '%s\n' "$2" >"$BETA9_RUN/$1.why"; }
 
 # kill_stages: TERM to each stage and its children; `timeout` follows with KILL.
 kill_stages() {
-  local name
+  local name _
   for name in "${!RUNNING[@]}"; do
-    until [[ -s $BETA9_RUN/$name.pid ]]; do sleep 0.1; done
-    kill -TERM -- "-$(<"$BETA9_RUN/$name.pid")" 2>/dev/null || true
+    for _ in {1..50}; do # it is written right after the start
+      [[ ! -s $BETA9_RUN/$name.pid ]] || break
+      sleep 0.1
+    done
+    [[ ! -s $BETA9_RUN/$name.pid ]] || kill -TERM -- "-$(<"$BETA9_RUN/$name.pid")" 2>/dev/null || true
   done
 }

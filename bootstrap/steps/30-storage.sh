@@ -33,7 +33,8 @@ format() {
   local why
   if why=$(in_use "$1"); then fail "$1 is no longer free: $why"; fi
   say "formatting $1, which is blank"
-  record run "wipefs --all --quiet '$1' # made by the bootstrap"
+  # By its label: disks change their names from boot to boot.
+  record run "device=\$(blkid -L $SCRATCH_LABEL) || exit 0; ! findmnt --source \"\$device\" >/dev/null && wipefs --all --quiet \"\$device\""
   mkfs.ext4 -q -m 0 -L "$SCRATCH_LABEL" "$1"
   udevadm settle
   changed "made a file system on $1"

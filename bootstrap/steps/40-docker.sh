@@ -19,7 +19,7 @@ main() {
     fail "Docker answers, and there is no docker.service (a snap?)" "remove that Docker; the installer then takes the distribution's"
   unit_is enabled docker || enable_units docker.service
   unit_is active docker || systemctl start docker
-  wait_for 60 "Docker to answer" answers || fail "Docker is started and does not answer"
+  wait_for "$(patience 60)" "Docker to answer" answers || fail "Docker is started and does not answer"
   say "Docker $(docker version --format '{{.Server.Version}}')"
 }
 

@@ -32,7 +32,7 @@ main() {
 from_registry() {
   local auth try login
   if [[ $1 != *@sha256:* ]]; then unpinned BETA9_AGENT_IMAGE "the agent's image ($1 has no digest)"; elif here "$1"; then return 0; fi
-  login=$(mktemp -d)
+  login=$(mktemp -d "${BETA9_RUN:-/tmp}/login.XXXXXX") # goes with the run, however it ends
   auth=$(setting BETA9_REGISTRY_AUTH_FILE)
   [[ -z $auth ]] || install -m 0600 "$BETA9_ROOT$auth" "$login/config.json"
   ours "$1"

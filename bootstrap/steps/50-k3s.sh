@@ -15,7 +15,7 @@ KUBELET=$BETA9_ROOT/var/lib/rancher/k3s/agent/etc/kubelet.conf.d
 
 main() {
   if k3s_foreign; then
-    wait_for 120 "the k3s that is here" k3s_ready || fail "the k3s that is here does not answer" "start it, or remove it"
+    wait_for "$(patience 120)" "the k3s that is here" k3s_ready || fail "the k3s that is here does not answer" "start it, or remove it"
     skip "k3s is here and was not installed by this bootstrap"
   fi
   keep_configuration
@@ -75,14 +75,14 @@ EOT
 
 start() {
   if is_pending k3s; then
-    systemctl restart k3s || fail "k3s does not start: $(journalctl -u k3s -n 1 -o cat --grep 'level=(fatal|error)' 2>/dev/null || true)"
+    timeout "$(patience 240)" systemctl restart k3s || fail "k3s does not start: $(journalctl -u k3s -n 1 -o cat --grep 'level=(fatal|error)' 2>/dev/null || true)"
     changed "started k3s"
   elif ! unit_is active k3s; then
-    systemctl start k3s
+    timeout "$(patience 240)" systemctl start k3s || fail "k3s does not start"
     changed "started k3s"
   fi
-  wait_for 300 "k3s to answer" k3s_ready || fail "k3s was started and does not answer"
-  wait_for 300 "the node to be ready" node_ready || fail "k3s answers, and its node does not get ready" "see 'k3s kubectl describe nodes'"
+  wait_for "$(patience 300)" "k3s to answer" k3s_ready || fail "k3s was started and does not answer"
+  wait_for "$(patience 300)" "the node to be ready" node_ready || fail "k3s answers, and its node does not get ready" "see 'k3s kubectl describe nodes'"
   settled k3s
   say "k3s $(setting BETA9_K3S_VERSION) answers"
 }

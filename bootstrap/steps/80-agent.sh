@@ -24,7 +24,7 @@ EOT
     systemctl restart "$UNIT"
     changed "started the agent"
   fi
-  wait_for 120 "the agent to answer" alive || fail "the agent does not stay up: $(last_words)"
+  wait_for "$(patience 120)" "the agent to answer" alive || fail "the agent does not stay up: $(last_words)"
   settled agent
 }
 
@@ -54,7 +54,7 @@ running() { [[ $(docker inspect --format '{{.State.Running}}' beta9-worker 2>/de
 hand_over() {
   say "the agent that runs hands over"
   docker kill --signal USR1 beta9-worker >/dev/null
-  wait_for 20 "the old agent's end" gone || warn "it does not leave; it is stopped"
+  wait_for "$(patience 20)" "the old agent's end" gone || warn "it does not leave; it is stopped"
 }
 
 gone() { ! running; }
