@@ -2,12 +2,13 @@
 
 Added: `StartInstanceRefresh` and its description (here every machine of the group is replaced at once, by moto's own
 means) and `CompleteLifecycleAction` (kept in a list; only a hook that exists can be completed). Put right: user data
-of a launch template's later versions, tags of the template itself among those of its machines, and a group's mixed
-instances after an update that does not name them.
+of a launch template's later versions, tags of the template itself among those of its machines, a group's mixed
+instances after an update that does not name them, and the queue and role that every hook has there.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ def serving() -> Generator[Aws, None, None]:
     from moto.ec2.responses.launch_templates import LaunchTemplates
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request tells nothing
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -53,7 +55,7 @@ def serving() -> Generator[Aws, None, None]:
     requests.post(f"{aws.url}/moto-api/reset", timeout=30).raise_for_status()
     with ExitStack() as replaced:
         for owner, methods in (
-            (AutoScalingResponse, _of_groups(aws, AutoScalingResponse.update_auto_scaling_group)),
+            (AutoScalingResponse, _of_groups(aws, AutoScalingResponse)),
             (LaunchTemplates, _of_templates(LaunchTemplates)),
         ):
             for name, method in methods.items():
@@ -64,15 +66,24 @@ def serving() -> Generator[Aws, None, None]:
             server.stop()
 
 
-def _of_groups(aws: Aws, update: Callable[[Any], Any]) -> dict[str, Callable[[Any], Any]]:
+def _of_groups(aws: Aws, owner: Any) -> dict[str, Callable[[Any], Any]]:
     from moto.autoscaling.exceptions import ValidationError
     from moto.core.responses import ActionResult, EmptyResult
+
+    update, put_hook = owner.update_auto_scaling_group, owner.put_lifecycle_hook
 
     def update_auto_scaling_group(self: Any) -> Any:
         group = self.autoscaling_backend.autoscaling_groups[self._get_param("AutoScalingGroupName")]
         before = group.mixed_instances_policy
         done = update(self)
         group.mixed_instances_policy = group.mixed_instances_policy or before
+        return done
+
+    def put_lifecycle_hook(self: Any) -> Any:
+        done = put_hook(self)
+        group, hook = self._get_param("AutoScalingGroupName"), self._get_param("LifecycleHookName")
+        (made,) = self.autoscaling_backend.describe_lifecycle_hooks(group, [hook])
+        made.role_arn = made.notification_target_arn = None
         return done
 
     def complete_lifecycle_action(self: Any) -> Any:
@@ -98,6 +109,7 @@ def _of_groups(aws: Aws, update: Callable[[Any], Any]) -> dict[str, Callable[[An
 
     own = (
         update_auto_scaling_group,
+        put_lifecycle_hook,
         complete_lifecycle_action,
         start_instance_refresh,
         describe_instance_refreshes,
@@ -122,7 +134,8 @@ def _of_templates(owner: Any) -> dict[str, Callable[[Any], Any]]:
         done = create_version(self)
         template = self.ec2_backend.get_launch_template(self._get_param("LaunchTemplateId"))
         data = template.latest_version().data
-        data["UserData"] = parse_user_data(data.get("UserData"))
+        if isinstance(data.get("UserData"), str):
+            data["UserData"] = parse_user_data(data["UserData"])
         return done
 
     return {each.__name__: each for each in (create_launch_template, create_launch_template_version)}

@@ -12,6 +12,13 @@ from tests.terraform.program import ROOT, Terraform, copy_of_tree
 _DONE: list[str] = []
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Terraform takes its time on a busy machine; a hang still ends."""
+    for each in items:
+        if each.path.is_relative_to(Path(__file__).parent) and not each.get_closest_marker("timeout"):
+            each.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def terraform(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
     """Terraform that knows AWS 3.39.0, and what TF_PLUGIN_MIRROR has only where a test asks for it."""

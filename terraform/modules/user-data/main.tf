@@ -24,7 +24,9 @@ locals {
   # A secret in NAME=value is known by its variable, a private key's first line, or a password in an address.
   secret    = "^BETA9_K3S_TOKEN=.|PRIVATE KEY-----|://[^/@[:space:]]*:[^/@[:space:]]+@"
   reference = "^BETA9_K3S_TOKEN=(ssm|secretsmanager)://"
-  unfit     = "['\\\\\\x00-\\x09\\x0b-\\x1f\\x7f]"
+
+  # What agent/core/envfile.py refuses: quotes, backslashes, and all that is not printable but line breaks.
+  unfit = "['\\\\\\x00-\\x09\\x0b-\\x1f\\x7f-\\x{a0}\\p{Cf}\\p{Co}\\p{Zl}\\p{Zp}\\x{1680}\\x{2000}-\\x{200a}\\x{202f}\\x{205f}\\x{3000}]"
 
   # What a release says of itself, for whoever chooses no origin: never one of each.
   release = {
@@ -49,7 +51,7 @@ locals {
     BETA9_TOKEN_FILE               = local.token_is_path ? var.token_ref : null
     BETA9_SSH_KEY                  = local.ssh_key_is_path ? null : var.ssh_key_ref
     BETA9_SSH_KEY_FILE             = local.ssh_key_is_path ? var.ssh_key_ref : null
-    BETA9_ON_FAILURE               = var.on_failure
+    BETA9_ON_FAILURE               = var.on_failure == null && contains(["aws", "crusoe"], var.cloud) ? "poweroff" : var.on_failure
   })
 
   # A map is walked in the order of its names, which is worker.env's order.

@@ -138,7 +138,7 @@ variable "ssh_key_ref" {
 }
 
 variable "on_failure" {
-  description = "What a machine does whose bootstrap failed: poweroff (on a cloud where that ends it) or keep. Null: the bootstrap's default."
+  description = "What a machine does whose bootstrap failed: poweroff or keep. Null: poweroff where that ends the costs (aws, crusoe), else keep."
   type        = string
   default     = null
 
@@ -167,6 +167,11 @@ variable "settings" {
   validation {
     condition     = !anytrue([for value in values(var.settings) : can(regex(local.unfit, value))])
     error_message = "settings: ${join(", ", [for name, value in var.settings : name if can(regex(local.unfit, value))])} has a ', a backslash or a control character, which worker.env cannot carry: put it into a file on the machine and name that."
+  }
+
+  validation {
+    condition     = !anytrue([for value in values(var.settings) : contains(split("\n", value), "BETA9_END_OF_SETTINGS")])
+    error_message = "settings: a value has a line BETA9_END_OF_SETTINGS, at which a start-up script would stop reading: change it."
   }
 
   validation {

@@ -1,0 +1,24 @@
+# GPU machines on AWS's spot market that join a Beta9 pool by themselves: the smallest call of the module that does.
+
+provider "aws" {
+  region = var.region
+}
+
+module "workers" {
+  source = "../../modules/aws-spot"
+
+  name                     = var.name
+  pool_name                = var.pool_name
+  ssh_host                 = var.gateway_host
+  ssh_host_key_fingerprint = var.gateway_host_key_fingerprint
+  source_tarball           = var.source_tarball
+  token_ref                = "secretsmanager://${var.secret_name}#token"
+  ssh_key_ref              = "secretsmanager://${var.secret_name}#ssh_key"
+
+  instance_types = var.instance_types
+  subnet_ids     = var.subnet_ids
+  market         = var.market
+  max_size       = var.max_size
+  desired_size   = var.machines
+  settings       = var.settings
+}

@@ -1,0 +1,206 @@
+# An autoscaling group of GPU machines that join a Beta9 pool by themselves.
+
+locals {
+  tags = merge({ Name = var.name }, var.tags, { "beta9:pool" = var.pool_name })
+
+  on_demand      = var.market != "spot"
+  reservation_id = startswith(var.market, "cr-") ? [var.market] : []
+
+  # Where the agent says that it is ready, and that it has drained. The group's name comes first.
+  launch_hook      = "beta9-launch"
+  termination_hook = "beta9-termination"
+
+  hooks = {
+    # A machine that never becomes ready is ended, and does not count meanwhile.
+    (local.launch_hook) = {
+      transition = "autoscaling:EC2_INSTANCE_LAUNCHING"
+      default    = "ABANDON"
+      seconds    = var.launch_timeout_s
+    }
+    # Time to drain when the group shrinks or is renewed. A reclaimed spot machine gets no longer than its two minutes.
+    (local.termination_hook) = {
+      transition = "autoscaling:EC2_INSTANCE_TERMINATING"
+      default    = "CONTINUE"
+      seconds    = var.termination_timeout_s
+    }
+  }
+}
+
+module "user_data" {
+  source = "../user-data"
+
+  cloud                    = "aws"
+  compress                 = var.compress_user_data
+  pool_name                = var.pool_name
+  provider_name            = var.provider_name
+  ssh_host                 = var.ssh_host
+  ssh_port                 = var.ssh_port
+  ssh_user                 = var.ssh_user
+  ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
+  source_tarball           = var.source_tarball
+  agent_image              = var.agent_image
+  token_ref                = var.token_ref
+  ssh_key_ref              = var.ssh_key_ref
+  on_failure               = var.on_failure
+  allow_plain_secrets      = false
+  settings = merge(var.settings, {
+    BETA9_AWS_LAUNCH_HOOK      = "${var.name}/${local.launch_hook}"
+    BETA9_AWS_TERMINATION_HOOK = "${var.name}/${local.termination_hook}"
+  })
+}
+
+resource "aws_launch_template" "worker" {
+  name        = var.name
+  description = "GPU worker of the Beta9 pool ${var.pool_name}"
+
+  image_id      = coalesce(var.image_id, "resolve:ssm:${var.image_parameter}")
+  instance_type = var.instance_types[0]
+  key_name      = var.key_name
+  user_data     = module.user_data.user_data_base64
+  ebs_optimized = true
+
+  # Gives a machine the means to stop costing: powering off ends it.
+  instance_initiated_shutdown_behavior = "terminate"
+  update_default_version               = true
+
+  iam_instance_profile {
+    arn = aws_iam_instance_profile.worker.arn
+  }
+
+  # Session tokens only, and none through a container network: one hop. The agent's container is on the host's network.
+  metadata_options {
+    http_endpoint               = "enabled"
+    http_tokens                 = "required"
+    http_put_response_hop_limit = 1
+  }
+
+  block_device_mappings {
+    device_name = var.root_device_name
+
+    ebs {
+      volume_type           = "gp3"
+      volume_size           = var.root_volume_gib
+      encrypted             = true
+      kms_key_id            = var.volume_kms_key_arn
+      delete_on_termination = true
+    }
+  }
+
+  network_interfaces {
+    associate_public_ip_address = var.associate_public_ip_address
+    delete_on_termination       = true
+    security_groups             = concat([aws_security_group.worker.id], var.security_group_ids)
+  }
+
+  dynamic "capacity_reservation_specification" {
+    for_each = local.reservation_id
+
+    content {
+      capacity_reservation_target {
+        capacity_reservation_id = capacity_reservation_specification.value
+      }
+    }
+  }
+
+  dynamic "tag_specifications" {
+    for_each = ["instance", "volume"]
+
+    content {
+      resource_type = tag_specifications.value
+      tags          = local.tags
+    }
+  }
+
+  tags = local.tags
+}
+
+resource "aws_autoscaling_group" "workers" {
+  name                = var.name
+  vpc_zone_identifier = var.subnet_ids
+  min_size            = var.min_size
+  max_size            = var.max_size
+  desired_capacity    = var.desired_size
+  health_check_type   = "EC2"
+
+  # Off unless asked for: it ends the old machine as soon as the new one is healthy, also where the market would have
+  # spared it, and cuts its jobs. The agent hears the recommendation by itself and takes no new work.
+  capacity_rebalance = var.capacity_rebalance
+
+  # Evening out the zones would end machines that are at work.
+  suspended_processes = ["AZRebalance"]
+
+  # Becoming ready takes longer than anybody wants to wait at a terminal, and the market may have nothing for hours.
+  wait_for_capacity_timeout = "0"
+
+  mixed_instances_policy {
+    instances_distribution {
+      on_demand_base_capacity                  = local.on_demand ? 0 : var.on_demand_base
+      on_demand_percentage_above_base_capacity = local.on_demand ? 100 : 0
+      spot_allocation_strategy                 = "price-capacity-optimized"
+    }
+
+    launch_template {
+      launch_template_specification {
+        launch_template_id = aws_launch_template.worker.id
+        version            = tostring(aws_launch_template.worker.latest_version)
+      }
+
+      dynamic "override" {
+        for_each = var.instance_types
+
+        content {
+          instance_type = override.value
+        }
+      }
+    }
+  }
+
+  # These are there before the first machine starts; the resources below are the same hooks, so that they can change.
+  dynamic "initial_lifecycle_hook" {
+    for_each = local.hooks
+
+    content {
+      name                 = initial_lifecycle_hook.key
+      lifecycle_transition = initial_lifecycle_hook.value.transition
+      default_result       = initial_lifecycle_hook.value.default
+      heartbeat_timeout    = initial_lifecycle_hook.value.seconds
+    }
+  }
+
+  # A new version of the launch template replaces the machines a share at a time; each drains first.
+  dynamic "instance_refresh" {
+    for_each = var.replace_on_change ? [1] : []
+
+    content {
+      strategy = "Rolling"
+
+      preferences {
+        min_healthy_percentage = var.min_healthy_percentage
+        instance_warmup        = "0"
+      }
+    }
+  }
+
+  dynamic "tag" {
+    for_each = local.tags
+
+    content {
+      key                 = tag.key
+      value               = tag.value
+      propagate_at_launch = false # the launch template tags machines and their volumes
+    }
+  }
+
+  # The first machines need the role's policy: without it they could not fetch their secret.
+  depends_on = [aws_iam_role_policy.worker]
+}
+
+resource "aws_autoscaling_lifecycle_hook" "worker" {
+  for_each = local.hooks
+
+  name                   = each.key
+  autoscaling_group_name = aws_autoscaling_group.workers.name
+  lifecycle_transition   = each.value.transition
+  default_result         = each.value.default
+  heartbeat_timeout      = each.value.seconds
+}

@@ -1,0 +1,52 @@
+"""modules/aws-spot's table of GPU models, against what EC2 itself says of its types."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import moto
+import pytest
+
+from tests.terraform.program import ROOT
+
+pytestmark = pytest.mark.terraform
+
+TYPES = Path(moto.__file__).parent / "ec2/resources/instance_types.json.gz"
+"""EC2's answer to DescribeInstanceTypes, as moto carries it."""
+TOO_OLD = {"p2", "p3", "p3dn", "g3", "g3s"}
+
+
+def table() -> dict[str, str]:
+    text = (ROOT / "terraform/modules/aws-spot/families.tf").read_text()
+    return dict(re.findall(r'^ {4}"([a-z0-9-]+)"\s+= "([^"]+)"$', text, re.MULTILINE))
+
+
+def whole_gpus() -> dict[str, set[tuple[str, int]]]:
+    """Family to (model, MiB) of its NVIDIA GPUs, without types that have a part of one, or another architecture."""
+    found: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    types: dict[str, Any] = json.loads(gzip.decompress(TYPES.read_bytes()))
+    for name, each in types.items():
+        is_x86 = "x86_64" in each["ProcessorInfo"]["SupportedArchitectures"]
+        for gpu in each.get("GpuInfo", {}).get("Gpus", []) if is_x86 else []:
+            if gpu["Manufacturer"] == "NVIDIA" and gpu.get("Count"):
+                found[name.partition(".")[0]].add((gpu["Name"], gpu["MemoryInfo"]["SizeInMiB"]))
+    return {family: gpus for family, gpus in found.items() if family not in TOO_OLD}
+
+
+def test_it_has_every_family_that_can_serve_and_no_other() -> None:
+    assert set(table()) == set(whole_gpus())
+
+
+def test_it_names_the_gpu_that_ec2_names_and_the_memory_where_a_model_has_two() -> None:
+    sizes = defaultdict(set)
+    for gpus in whole_gpus().values():
+        for model, mib in gpus:
+            sizes[model].add(mib)
+    for family, model in table().items():
+        ((name, mib),) = whole_gpus()[family]
+        assert model == (name if len(sizes[name]) == 1 else f"{name} {mib // 1024} GB"), family
