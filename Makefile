@@ -33,6 +33,7 @@ test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapte
 
 test-terraform: .venv/terraform ## Validate, test, apply and destroy the Terraform modules, without a cloud
 	@$(PY) -m pytest -q -m "terraform and not provider" $(if $(CI),--forbid-skips) tests/terraform
+	@$(PY) -m pytest -q -m provider tests/terraform
 
 test-container: .venv/container ## Build the image, and run it on a Docker Engine, with a gateway's host in containers
 	@scripts/engine.sh run sh -c 'mkdir -p .build && scripts/image.sh >.build/image.log 2>&1 || { tail -n 30 .build/image.log; exit 1; }; \
@@ -59,6 +60,9 @@ check: .venv/dev ## Format, lint, types, shell
 	@cd bootstrap/gateway && ../../.venv/bin/mypy --cache-dir ../../.mypy_cache/gateway --strict --no-error-summary check.py
 	@git ls-files -z '*.sh' '.ci/run' | xargs -0 .venv/bin/shellcheck
 	@git ls-files -z 'Dockerfile*' '*/Dockerfile*' | xargs -0 --no-run-if-empty .venv/bin/hadolint
+	@$(PY) -m scripts.terraform_docs --check
+	@if command -v terraform >/dev/null; then TF_CLI_CONFIG_FILE=/dev/null terraform fmt -check -recursive terraform; \
+	else echo "check: no terraform here; make test-terraform looks at the format of *.tf"; fi
 	@echo "check: all well"
 
 workflows: .venv/dev .build/actionlint ## Lint .github/workflows
@@ -90,7 +94,7 @@ lock: .venv/dev ## Resolve the dependencies anew
 clean: ## Remove what the other targets made
 	rm -rf .venv .build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/runtime .venv/dev .venv/all .venv/container .venv/machine .venv/terraform .venv/tailnet: requirements/runtime.lock requirements/dev.lock requirements/uv.lock requirements/terraform.lock scripts/setup.sh
+.venv/runtime .venv/dev .venv/all .venv/container .venv/machine .venv/terraform .venv/tailnet: requirements/runtime.lock requirements/dev.lock requirements/uv.lock requirements/terraform.lock requirements/checkov.lock scripts/setup.sh
 	@scripts/setup.sh $(@F)
 	@touch $@
 

@@ -24,7 +24,10 @@ main() {
     environment
     case $level in
     runtime) sync requirements/runtime.lock ;;
-    terraform | all) sync requirements/runtime.lock requirements/dev.lock requirements/terraform.lock ;;
+    terraform | all)
+        sync requirements/runtime.lock requirements/dev.lock requirements/terraform.lock
+        scanner
+        ;;
     *) sync requirements/runtime.lock requirements/dev.lock ;;
     esac
 }
@@ -93,6 +96,15 @@ from agent.cli import main
 sys.exit(main())
 SCRIPT
     chmod +x .venv/bin/beta9-worker
+}
+
+# checkov's pins do not go together with ours.
+scanner() {
+    local place=.build/checkov
+    [[ ! $place/lock -nt requirements/checkov.lock ]] || return 0
+    quietly .venv/bin/uv venv --clear --python .venv/bin/python "$place"
+    quietly .venv/bin/uv pip install --python "$place/bin/python" --require-hashes -r requirements/checkov.lock
+    touch "$place/lock"
 }
 
 quietly() {

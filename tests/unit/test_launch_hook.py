@@ -1,4 +1,4 @@
-"""The launch hook of modules/aws-spot outlasts the bootstrap: no machine is ended that is still within its deadlines."""
+"""The launch hook of modules/aws-spot outlasts the bootstrap: no machine is ended that is still in its time."""
 
 from __future__ import annotations
 

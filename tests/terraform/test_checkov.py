@@ -1,0 +1,51 @@
+"""checkov finds nothing in our Terraform but what a comment there excepts, and does find what was spoiled."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.terraform.program import ROOT, copy_of_tree
+
+pytestmark = pytest.mark.terraform
+
+CHECKOV = ROOT / ".build" / "checkov" / "bin" / "checkov"
+SPOILED = "terraform/modules/spoiled"
+EXCEPTION = re.compile(r"checkov:skip=(CKV\w+)(?::\s*(\S.{20,}))?")
+
+
+def test_only_what_was_spoiled_is_found(tmp_path: Path) -> None:
+    if not CHECKOV.exists():
+        pytest.skip("checkov is not here: make test-terraform installs it")
+    root = copy_of_tree(tmp_path)
+    template = (root / "terraform/modules/aws-spot/main.tf").read_text()
+    assert 'http_tokens                 = "required"' in template
+    (root / SPOILED).mkdir()
+    (root / SPOILED / "main.tf").write_text(template.replace('= "required"', '= "optional"'))
+    options = ["--framework", "terraform", "--skip-download", "--quiet", "-o", "json"]
+    done = subprocess.run(
+        [CHECKOV, "-d", root / "terraform", *options],
+        capture_output=True,
+        text=True,
+        timeout=840,
+        check=False,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+    )
+    report = json.loads(done.stdout)
+    found = {(each["check_id"], each["file_path"]) for each in report["results"]["failed_checks"]}
+    assert found == {("CKV_AWS_79", "/modules/spoiled/main.tf")}, done.stdout
+    assert report["summary"]["parsing_errors"] == 0
+
+
+def test_every_exception_says_why() -> None:
+    said = [
+        (path.name, match.groups())
+        for path in sorted((ROOT / "terraform").rglob("*.tf"))
+        for match in EXCEPTION.finditer(path.read_text())
+    ]
+    assert [each for each in said if each[1][1] is None] == []
