@@ -53,6 +53,11 @@ PATH=$root/usr/local/bin:$PATH:/usr/local/bin
 if ! command -v beta9-worker >/dev/null; then echo "beta9-worker is not installed here"; exit 0; fi
 beta9-worker leave $1
 """
+# systemd's word, not the agent's: the agent is gone when its service is. Where there is no systemd there is no service.
+GOES_ON = """
+PATH=${BETA9_ROOT:-}/usr/local/bin:$PATH
+case $(systemctl is-active beta9-worker.service 2>/dev/null) in active | activating | deactivating) echo yes ;; esac
+"""
 UNINSTALL = """
 root=${BETA9_ROOT:-}
 if [ ! -e "$root/opt/beta9-worker/current/bootstrap/uninstall.sh" ]; then echo "there is no bootstrap here"; exit 0; fi
@@ -139,9 +144,20 @@ def parsed(look: bytes) -> tuple[str, bytes, dict[str, Any]]:
     return code.strip(), base64.b64decode(new), found if isinstance(found, dict) else {}
 
 
-def leave(host: Host, given: Mapping[str, str]) -> None:
-    """Have the worker leave; with UNINSTALL=1 take everything back."""
+def leave(host: Host, given: Mapping[str, str], timeout_s: float) -> None:
+    """Have the worker leave, wait until it has, and with UNINSTALL=1 take everything back.
+
+    Raises:
+        ContactError: it is still at work.
+    """
     say(host.must("leaving", LEAVE, *(["--when-idle"] if given.get("WHEN_IDLE") == "1" else [""])))
+    deadline_s = time.monotonic() + timeout_s
+    while host.must("asking whether the worker has left", GOES_ON):
+        if time.monotonic() > deadline_s:
+            raise ContactError(
+                f"the worker has not left within {timeout_s:.0f} s: it still has work; run this again"
+            )
+        time.sleep(min(PAUSE_S, timeout_s / 20))
     if given.get("UNINSTALL") == "1":
         say(host.must("uninstalling", UNINSTALL))
 
@@ -161,10 +177,8 @@ def main(words: list[str]) -> int:
             contact = Contact({**given, "TIMEOUT_S": given.get("CONNECT_TIMEOUT_S", "60")})
             known_by_key(contact, given["HOST_KEY"], known_hosts)
             host = Host(contact, known_hosts)
-            if words == ["install"]:
-                install(host, given, float(given.get("TIMEOUT_S") or 3600))
-            else:
-                leave(host, given)
+            step = install if words == ["install"] else leave
+            step(host, given, float(given.get("TIMEOUT_S") or 3600))
         except (ContactError, OSError) as error:
             print(f"over ssh: {error}", file=sys.stderr)
             return 1

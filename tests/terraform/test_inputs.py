@@ -98,6 +98,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("ssh", {"revision": 0.5}, "whole number"),
     ("ssh", {"secrets_directory": "here"}, "absolute path"),
     ("ssh", {"timeout_s": 0}, "from 1 to 14400"),
+    ("ssh", {"leave_timeout_s": 0}, "a week"),
     ("push-secrets", {"host": None}, "either host or lambda_instance_id"),
     ("push-secrets", {"nonce": None}, "nobody knows to whom"),
     ("push-secrets", {"nonce": "1234"}, "not to be guessed"),

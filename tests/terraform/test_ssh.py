@@ -58,16 +58,25 @@ printf '{"result": "rebooting", "stages": []}' >"$state/bootstrap.json"
 ) >/dev/null 2>&1 </dev/null &
 """
 UNINSTALL = '#!/bin/bash\necho "uninstalled" >>"$BETA9_ROOT/var/lib/beta9-worker/left"\n'
+SYSTEMCTL = """\
+#!/bin/sh
+# Stands in for systemd: the worker's service goes on for as many looks as the file says.
+left=$BETA9_ROOT/var/lib/beta9-worker/looks
+looks=$(cat "$left" 2>/dev/null || echo 0)
+[ "$looks" -gt 0 ] || { echo inactive; exit 3; }
+echo $((looks - 1)) >"$left"
+echo active
+"""
 WORKER = '#!/bin/sh\necho "$@" >>"$BETA9_ROOT/var/lib/beta9-worker/left"\n'
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Machine]:
     with machine(tmp_path) as made:
-        command = made.root / "usr/local/bin/beta9-worker"
-        command.parent.mkdir(parents=True)
-        command.write_text(WORKER)
-        command.chmod(0o755)
+        (made.root / "usr/local/bin").mkdir(parents=True)
+        for name, text in {"beta9-worker": WORKER, "systemctl": SYSTEMCTL}.items():
+            (made.root / "usr/local/bin" / name).write_text(text)
+            (made.root / "usr/local/bin" / name).chmod(0o755)
         yield made
 
 
@@ -147,8 +156,24 @@ def test_destroy_takes_back_what_was_done_if_told(
     terraform.init(folder)
     told = {**given, "uninstall": True, "leave_when_idle": True}
     terraform.apply(folder, told)
+    (host.root / "var/lib/beta9-worker/looks").write_text("2")
     terraform.destroy(folder, told)
     assert lines(host, "left") == ["leave --when-idle", "uninstalled"]
+    assert lines(host, "looks") == ["0"], "its service was waited for"
+
+
+def test_a_worker_that_still_works_is_not_uninstalled(
+    host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path
+) -> None:
+    folder = tree / MODULE
+    terraform.init(folder)
+    told = {**given, "uninstall": True, "leave_when_idle": True, "leave_timeout_s": 1}
+    terraform.apply(folder, told)
+    (host.root / "var/lib/beta9-worker/looks").write_text("9999")
+    done = terraform.destroy(folder, told, check=False)
+    assert done.code == 1
+    assert "it still has work" in done.text
+    assert lines(host, "left") == ["leave --when-idle"]
 
 
 def test_a_machine_that_was_told_to_leave_comes_back_when_applied(

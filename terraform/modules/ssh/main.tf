@@ -7,6 +7,9 @@
 locals {
   source_path = var.source_file == null ? null : "/opt/beta9-worker/source/${basename(var.source_file)}"
 
+  # Where the bootstrap looks by itself.
+  usual_place = var.secrets_directory == "/etc/beta9-worker/secrets"
+
   # What the steps are told of where the machine is, and as whom to log in.
   login = {
     HOST           = var.host
@@ -28,6 +31,8 @@ module "user_data" {
   ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
   source_tarball           = var.source_file == null ? var.source_tarball : "${local.source_path}#sha256=${filesha256(pathexpand(var.source_file))}"
   agent_image              = var.agent_image
+  token_ref                = local.usual_place ? null : "${var.secrets_directory}/token"
+  ssh_key_ref              = local.usual_place ? null : "${var.secrets_directory}/ssh_key"
   settings                 = var.settings
 }
 
@@ -56,6 +61,7 @@ resource "terraform_data" "membership" {
   input = merge(local.login, {
     WHEN_IDLE = var.leave_when_idle ? "1" : "0"
     UNINSTALL = var.uninstall ? "1" : "0"
+    TIMEOUT_S = tostring(var.leave_timeout_s)
   })
 
   provisioner "local-exec" {

@@ -57,6 +57,18 @@ variable "leave_when_idle" {
   nullable    = false
 }
 
+variable "leave_timeout_s" {
+  description = "Seconds until the worker must have left, on destroy. With leave_when_idle: how long its last work may take."
+  type        = number
+  default     = 3600
+  nullable    = false
+
+  validation {
+    condition     = var.leave_timeout_s >= 1 && var.leave_timeout_s <= 604800
+    error_message = "leave_timeout_s must be from 1 to 604800, which is a week."
+  }
+}
+
 variable "uninstall" {
   description = "On destroy, also take back what the bootstrap did to the machine."
   type        = bool
