@@ -16,7 +16,7 @@ from typing import Any
 
 BOOTSTRAP = Path(__file__).parents[3] / "bootstrap"
 STUBS = Path(__file__).parent / "stubs"
-DATA = Path(__file__).parents[1] / "data"
+DATA = Path(__file__).parents[1] / "recorded"
 QUIET = (
     "nft",
     "ip",
