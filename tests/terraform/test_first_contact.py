@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.terraform.machine import Machine, machine
+from tests.terraform.machine import PATH, Machine, machine
 
 pytestmark = pytest.mark.terraform
 
@@ -103,3 +103,29 @@ def test_a_machine_that_does_not_let_us_in_is_named(new: Machine, tmp_path: Path
     code, said = meet(new, tmp_path / "known_hosts", NONCE=NONCE, TIMEOUT_S="1")
     assert code == 1
     assert "Permission denied" in said
+
+
+@pytest.mark.parametrize(("uid", "through"), [("0", ""), ("1000", "sudo -n ")])
+def test_who_is_not_root_becomes_root_without_a_password(uid: str, through: str, tmp_path: Path) -> None:
+    """Logged in as somebody else, every command goes through sudo, with its words and its input as they are."""
+    for name, text in {
+        "id": f"echo {uid}",
+        "sudo": f'echo "sudo $*" >{tmp_path}/asked; shift; exec "$@"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    line = "import first_contact; print(first_contact.as_root(\"sh -c 'cat; echo $1' sh 'a word'\"))"
+    made = subprocess.run(
+        [sys.executable, "-c", line], cwd=PROGRAM.parent, capture_output=True, text=True, check=True
+    )
+    done = subprocess.run(
+        ["bash", "-c", made.stdout],
+        input="input\n",
+        env={"PATH": f"{tmp_path}:{PATH}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "input\na word\n", done.stderr
+    asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
+    assert asked == (f"{through}sh -c cat; echo $1 sh a word\n" if through else "")
