@@ -39,6 +39,15 @@ test-container: .venv/container ## Build the image, and run it on a Docker Engin
 	@scripts/engine.sh run sh -c 'mkdir -p .build && scripts/image.sh >.build/image.log 2>&1 || { tail -n 30 .build/image.log; exit 1; }; \
 		$(PY) -m pytest -q -m container $(if $(CI),--forbid-skips) tests/container'
 
+# What a virtual machine needs from this host; nothing of Kubernetes where a real k3s is given.
+MACHINE := .build/machine-disk .build/machine-base.tar .build/machine-wheels $(if $(K3S_BINARY),,.build/kubernetes-server .build/kubectl)
+
+test-machine: .venv/machine $(MACHINE) ## Boot a virtual machine from pasted user-data, to ready and back (K3S_BINARY=, K3S_INSTALL_SCRIPT=: real ones)
+	@$(PY) -m pytest -q -m machine $(if $(CI),--forbid-skips) tests/machine
+
+bench-boot: .venv/machine $(MACHINE) ## Measure the bootstrap's critical path against the sum of its stages, in a virtual machine
+	@$(PY) -m scripts.bench_boot
+
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
 
 image: ## Build the agent's image; without a registry on a base made here (BASE_IMAGE=, DOCKER_HOST=)
@@ -106,3 +115,15 @@ clean: ## Remove what the other targets made
 
 .build/cloud-init: scripts/cloud_init.sh
 	@scripts/cloud_init.sh $@
+
+.build/machine-disk: scripts/machine_disk.sh | .venv/machine
+	@scripts/machine_disk.sh $@
+
+.build/machine-base.tar: scripts/machine_base.sh Dockerfile | .venv/machine
+	@scripts/machine_base.sh $@
+
+.build/machine-wheels: requirements/runtime.lock requirements/build.lock scripts/machine_wheels.sh | .venv/machine
+	@scripts/machine_wheels.sh $@
+
+.build/kubectl: requirements/kubectl.lock scripts/kubectl.sh | .venv/machine
+	@scripts/kubectl.sh $@

@@ -14,7 +14,7 @@ RUNTIME=(ssh:openssh-client sshd:openssh-server openssl:openssl setpriv:util-lin
 TESTS=(faketime:faketime gpg:gnupg curl:curl)
 NETWORK=(ip:iproute2 iptables:iptables etcd:etcd-server)
 CONTAINER=(docker:docker.io dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap ip:iproute2)
-MACHINE=()
+MACHINE=(qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils genisoimage:genisoimage mmdebstrap:mmdebstrap etcd:etcd-server)
 TAILNET=()
 
 main() {

@@ -1,0 +1,123 @@
+"""Measures what it is worth that the bootstrap's stages run side by side, in the virtual machine of tests/machine/.
+
+    make bench-boot                                          two boots, each from the real user-data
+    python -m scripts.bench_boot --delay 0.2 --mbyte-s 10    another line to the mirrors
+
+Twice the same machine, the same mirrors at the same pace, the same tree; for the second one the steps' headers are
+changed so that each waits for the one before. No assertion: a busy host gives other figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tests.machine.conftest import DISK, missing
+from tests.machine.life import INSTALL_DEADLINE_S, TARBALL, begin
+from tests.machine.mirrors import Pace
+from tests.machine.site import Site, site
+
+TARGET = 0.65
+STEP = re.compile(r"[^/]+/bootstrap/steps/\d\d-(?P<name>[a-z0-9-]+)\.sh")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print."""
+    given = _arguments(argv)
+    why = missing()
+    if why is not None:
+        print(f"bench-boot: {why}")
+        return 1
+    print(
+        f"Mirrors answer after {given.delay:g} s and carry {given.mbyte_s:g} MB/s; two boots, which take a while."
+    )
+    with ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beta9-bench-boot-")))
+        outside = stack.enter_context(site(place, Pace(given.delay, given.mbyte_s * 1e6)))
+        together = _boot(outside, place / "together")
+        outside.mirrors.files[TARBALL] = one_after_the_other(
+            outside.mirrors.files[TARBALL], place / "chained.tar.gz"
+        )
+        alone = _boot(outside, place / "alone")
+    _show(together, alone)
+    return 0
+
+
+def one_after_the_other(tarball: Path, target: Path) -> Path:
+    """The same tree, each step of which needs the one before it."""
+    with tarfile.open(tarball) as source, tarfile.open(target, "w:gz") as changed:
+        before = ""
+        for member in sorted(source.getmembers(), key=lambda each: each.name):
+            content = source.extractfile(member)
+            step = STEP.fullmatch(member.name)
+            if content is None or step is None:
+                changed.addfile(member, content)
+                continue
+            text = re.sub(r"(?m)^# needs:.*$", f"# needs: {before}", content.read().decode(), count=1)
+            before = step["name"]
+            member.size = len(text.encode())
+            changed.addfile(member, io.BytesIO(text.encode()))
+    return target
+
+
+def _boot(outside: Site, directory: Path) -> dict[str, Any]:
+    """One machine, from its first second to the end of its bootstrap; bootstrap.json."""
+    directory.mkdir()
+    life = begin(outside, DISK, directory, with_secrets=True)
+    try:
+        life.fetch.set()
+        life.vm.wait_ssh()
+        life.vm.wait_for("the bootstrap has ended", lambda: _ended(life.bootstrap()), INSTALL_DEADLINE_S)
+        return life.bootstrap()
+    finally:
+        life.vm.end()
+
+
+def _ended(bootstrap: dict[str, Any]) -> bool:
+    return bool(bootstrap.get("finished_at"))
+
+
+def _show(together: dict[str, Any], alone: dict[str, Any]) -> None:
+    chained = {each["name"]: each for each in alone["stages"]}
+    print(f"\n{'stage':<16} {'side by side':>14} {'one by one':>12}")
+    for stage in together["stages"]:
+        other = chained.get(stage["name"], {}).get("seconds", float("nan"))
+        print(f"{stage['name']:<16} {stage['seconds']:>12.1f} s {other:>10.1f} s")
+    path_s, chain_s = _length_s(together), _length_s(alone)
+    print(f"{'start to end':<16} {path_s:>12.1f} s {chain_s:>10.1f} s")
+    print(f"{'sum of stages':<16} {_sum_s(together):>12.1f} s {_sum_s(alone):>10.1f} s")
+    print(
+        f"\nCritical path against the sum of the stages, one by one: {path_s / _sum_s(alone):.2f} (target {TARGET:g})"
+    )
+    print(f"Results: {together['result']}, {alone['result']}; load here {os.getloadavg()[0]:.1f}")
+
+
+def _length_s(bootstrap: dict[str, Any]) -> float:
+    return max(float(each["started_s"]) + float(each["seconds"]) for each in bootstrap["stages"])
+
+
+def _sum_s(bootstrap: dict[str, Any]) -> float:
+    return sum(float(each["seconds"]) for each in bootstrap["stages"])
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench_boot", description="Measure the bootstrap."
+    )
+    parser.add_argument(
+        "--delay", type=float, default=0.2, metavar="SECONDS", help="before each answer [0.2]"
+    )
+    parser.add_argument("--mbyte-s", type=float, default=10, metavar="MB", help="that the mirrors carry [10]")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Builds the disk of the virtual machine that tests/machine/ boots: Debian with what a cloud's image has, nothing of ours.
+#
+#   scripts/machine_disk.sh DIRECTORY     puts disk.raw (sparse), vmlinuz and initrd.img there
+#
+# Takes a few minutes as root, from Debian's packages alone. What an emulated processor would spend minutes on and has
+# nothing to do with the machine is left out: timers of package managers, an initrd for every kind of hardware.
+set -Eeuo pipefail
+
+SUITE=bookworm
+SIZE=40G # sparse: what it holds is a gigabyte
+PACKAGES=(
+    systemd-sysv dbus udev linux-image-cloud-amd64 cloud-init openssh-server sudo docker.io apparmor iptables nftables
+    ca-certificates curl gnupg iproute2 kmod pciutils procps python3 zstd
+)
+MASKED=(
+    apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
+)
+MODULES=(virtio_pci virtio_blk ext4)
+
+main() {
+    if [[ ${1:-} == --hook ]]; then
+        "hook_$2" "$3"
+        return
+    fi
+    local directory=${1:?the directory to fill}
+    cd "$(dirname "$0")/.."
+    mkdir -p "$(dirname "$directory")"
+    directory=$(realpath "$directory")
+    work=$(mktemp -d "$directory.XXXXXX")
+    trap 'rm -rf -- "$work"' EXIT
+    echo "Building the disk of a virtual machine; takes some minutes, once"
+    root_file_system "$work/root"
+    mkdir "$work/out"
+    cp -L "$work/root/vmlinuz" "$work/root/initrd.img" "$work/out/"
+    nice mke2fs -q -t ext4 -L root -E lazy_itable_init=1 -d "$work/root" "$work/out/disk.raw" "$SIZE"
+    # At one stroke: an interrupted build leaves no half disk that looks like a whole one.
+    rm -rf -- "$directory"
+    mv "$work/out" "$directory"
+}
+
+root_file_system() {
+    local hook="bash '$PWD/scripts/machine_disk.sh' --hook"
+    if ! nice mmdebstrap --variant=minbase --include="$(IFS=,; echo "${PACKAGES[*]}")" \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --essential-hook="$hook early \"\$1\"" --customize-hook="$hook late \"\$1\"" \
+        "$SUITE" "$1" >"$work/log" 2>&1; then
+        tail -40 "$work/log" >&2
+        return 1
+    fi
+}
+
+# Before the kernel's package makes its initrd.
+hook_early() {
+    mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
+    echo MODULES=list >"$1/etc/initramfs-tools/conf.d/machine.conf"
+    printf '%s\n' "${MODULES[@]}" >"$1/usr/share/initramfs-tools/modules.d/machine"
+}
+
+# What an image for many machines must not share, and how this one finds its root and its network.
+hook_late() {
+    : >"$1/etc/machine-id"
+    rm -f "$1"/etc/ssh/ssh_host_*
+    echo 'LABEL=root / ext4 defaults,noinit_itable 0 1' >"$1/etc/fstab"
+    printf '%s\n' 'datasource_list: [NoCloud]' 'locale: false' >"$1/etc/cloud/cloud.cfg.d/90-machine.cfg"
+    echo 'nameserver 10.0.2.3' >"$1/etc/resolv.conf" # QEMU's
+    ln -sf /lib/systemd/system/multi-user.target "$1/etc/systemd/system/default.target"
+    chroot "$1" systemctl --quiet enable systemd-networkd.service
+    chroot "$1" systemctl --quiet mask "${MASKED[@]}"
+}
+
+main "$@"

@@ -1,0 +1,33 @@
+"""How QEMU is to run the machine here: by the processor's own virtualisation where that works, else emulated."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from agent.adapters.process import CommandFailed, run
+
+EMULATED = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off")
+"""Five levels of page tables would only slow the emulation down."""
+NATIVE = ("-accel", "kvm", "-cpu", "host")
+PROBE_S = 15.0
+
+
+@functools.cache
+def accelerator(kernel: Path) -> tuple[str, ...]:
+    """The options. /dev/kvm may be there and hang or crash every guest, so a kernel has to say a word first."""
+    return NATIVE if _kvm_works(kernel) else EMULATED
+
+
+def _kvm_works(kernel: Path) -> bool:
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35", *NATIVE, "-m", "512"]
+    argv += ["-display", "none", "-serial", "stdio", "-no-reboot", "-kernel", str(kernel)]
+    # Without an initrd and a root it panics, which ends QEMU: that is all that the probe waits for.
+    try:
+        done = run([*argv, "-append", "console=ttyS0 panic=-1"], timeout_s=PROBE_S, ok_codes=range(-64, 256))
+    except CommandFailed:
+        return False
+    return "Kernel panic" in done.stdout

@@ -1,0 +1,108 @@
+"""The steps in a machine's life that several tests share: its birth from user-data, and what it is asked later."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.adapters.process import Completed, run
+from agent.demo.machines import Machine
+from tests.machine.seed import make_seed
+from tests.machine.site import ROOT, Site, user_data
+from tests.machine.vm import HOST, USER, Disk, VirtualMachine
+
+TARBALL = "beta9-worker.tar.gz"
+INSTALL = "bash /opt/beta9-worker/current/bootstrap/install.sh --env-file /etc/beta9-worker/worker.env"
+INSTALL_DEADLINE_S = 3000.0
+"""Emulated, on two cores that others use, too: the image alone has taken a quarter of an hour."""
+
+
+@dataclass
+class Life:
+    """One machine, its entry at the gateway, and what it has told."""
+
+    site: Site
+    vm: VirtualMachine
+    machine: Machine
+    text: str
+    """Its user-data."""
+    fetch: threading.Event
+    """Set: the machine gets its source tarball. Until then nothing of the bootstrap is on it."""
+    report: list[str] = field(default_factory=list)
+
+    def bootstrap(self) -> dict[str, Any]:
+        """bootstrap.json, {} while there is none."""
+        done = self.vm.run("cat /var/lib/beta9-worker/bootstrap.json", ok=False)
+        told: dict[str, Any] = json.loads(done.stdout or "{}")
+        return told
+
+    def status(self) -> dict[str, Any]:
+        """The agent's /status, {} while it does not answer."""
+        done = self.vm.run("curl -s --max-time 20 http://127.0.0.1:9464/status", ok=False)
+        told: dict[str, Any] = json.loads(done.stdout or "{}")
+        return told
+
+    def push_secrets(self) -> Completed:
+        """As a person brings them, having read the host key's fingerprint on the console."""
+        directory = self.site.directory
+        token = directory / "token"
+        token.touch(0o600)
+        token.write_text(f"{self.machine.registration_token}\n", encoding="ascii")
+        argv = [
+            "push-secrets",
+            f"{USER}@{HOST}",
+            "--port",
+            str(self.vm.ssh_port),
+            "--identity",
+            str(self.vm.key),
+        ]
+        argv += ["--fingerprint", self.host_key(), "--token-file", str(token)]
+        argv += ["--ssh-key-file", str(self.site.sshd.key_path)]
+        return agent(*argv)
+
+    def host_key(self) -> str:
+        """The machine's ed25519 fingerprint, from what cloud-init prints on the console."""
+        for line in self.vm.lines:
+            words = line.split()
+            if "(ED25519)" in words:
+                return next(word for word in words if word.startswith("SHA256:"))
+        raise AssertionError(f"no host key on the console: {self.vm.tail()}")
+
+
+def agent(*arguments: str, timeout_s: float = 900) -> Completed:
+    """One of this tree's own commands, with nothing of the environment's settings."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
+    return run([sys.executable, "-m", "agent", *arguments], timeout_s, env={**clean, "PYTHONPATH": str(ROOT)})
+
+
+def begin(site: Site, disk: Disk, directory: Path, *, with_secrets: bool = False, **changes: str) -> Life:
+    """Render user-data, hand it to a new machine and switch that on.
+
+    `changes` are settings. `with_secrets`: they stand in the text, as one may insist, and nobody has to push them.
+    """
+    machine = site.create_machine()
+    settings = {**site.settings(machine), **changes}
+    if with_secrets:
+        tunnel_key = site.sshd.key_path.read_text(encoding="ascii")
+        settings |= {"BETA9_TOKEN": machine.registration_token, "BETA9_SSH_KEY": tunnel_key}
+    text = user_data(settings, *(["--allow-plain-secrets"] if with_secrets else []))
+    key = directory / "login"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], timeout_s=60)
+    public_key = key.with_suffix(".pub").read_text(encoding="ascii").strip()
+    seed = make_seed(directory / "seed", text, public_key)
+    fetch = threading.Event()
+    site.mirrors.held[TARBALL] = fetch
+    vm = VirtualMachine(directory / "vm", disk, seed, key, scratch_gib=24)
+    vm.start()
+    return Life(site, vm, machine, text, fetch)
+
+
+def seconds_since(began_s: float) -> str:
+    """For the report."""
+    return f"{time.monotonic() - began_s:.0f} s"

@@ -1,0 +1,134 @@
+"""All that the virtual machine finds outside: a gateway, a real sshd and the mirrors, on loopback of this host.
+
+The gateway is the embedded one (agent/demo/gateway.py says what it stands for). The mirrors have what the machine would
+download: the source tarball as `make source` makes it, k3s and its script (stand-ins, or $K3S_BINARY and
+$K3S_INSTALL_SCRIPT), a base image, the locked Python packages.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.adapters.process import run
+from agent.core.authorized import Grant, key_line
+from agent.demo.gateway import EmbeddedGateway
+from agent.demo.gateway_settings import GatewaySettings
+from agent.demo.machines import READY, Machine, Pool
+from agent.demo.sshd import ThrowAwaySshd
+from tests.machine.archive import image_archive, sha256_of
+from tests.machine.mirrors import Mirrors, Pace
+from tests.machine.standin import INSTALL_SCRIPT, VERSION, build_k3s
+from tests.machine.vm import HOST_SEEN_FROM_INSIDE, VirtualMachine
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / ".build"
+POOL = "cpu"
+BASE_NAME = "site/base:bookworm"
+
+
+@dataclass
+class Site:
+    """The running services. Use `site()`."""
+
+    directory: Path
+    gateway: EmbeddedGateway
+    sshd: ThrowAwaySshd
+    mirrors: Mirrors
+    machine_ids: list[str] = field(default_factory=list)
+
+    def create_machine(self) -> Machine:
+        """A machine at the gateway, whose key may open its tunnel."""
+        machine = self.gateway.create_machine(POOL)
+        self.machine_ids.append(machine.machine_id)
+        grant = Grant(tuple(self.machine_ids), (self.target,))
+        self.sshd.authorize(key_line(self.sshd.public_key(), grant))
+        return machine
+
+    @property
+    def target(self) -> str:
+        """What the tunnel reaches: the gateway, as this host's sshd sees it."""
+        return f"127.0.0.1:{self.gateway.port}"
+
+    def mirror(self, name: str) -> str:
+        """A mirrored file's address as seen from the machine."""
+        return f"http://{HOST_SEEN_FROM_INSIDE}:{self.mirrors.port}/{name}"
+
+    def location(self, name: str) -> str:
+        """The same with its checksum, as settings want it."""
+        return f"{self.mirror(name)}#sha256={sha256_of(self.mirrors.files[name])}"
+
+    def settings(self, machine: Machine) -> dict[str, str]:
+        """What a person would fill in, for a machine that reaches nothing but this site."""
+        return {
+            "BETA9_POOL_NAME": POOL,
+            "BETA9_MACHINE_ID": machine.machine_id,
+            "BETA9_SSH_HOST": HOST_SEEN_FROM_INSIDE,
+            "BETA9_SSH_PORT": str(self.sshd.port),
+            "BETA9_SSH_USER": self.sshd.user,
+            "BETA9_SSH_HOST_KEY_FINGERPRINT": self.sshd.fingerprint,
+            "BETA9_SSH_TARGET": self.target,
+            "BETA9_SOURCE": self.location("beta9-worker.tar.gz"),
+            "BETA9_BASE_IMAGE": self.location("base.tar"),
+            "BETA9_PIP_INDEX_URL": self.mirror("simple/"),
+            "BETA9_PIP_TRUSTED_HOST": HOST_SEEN_FROM_INSIDE,
+            "BETA9_K3S_VERSION": VERSION,
+            "BETA9_K3S_URL": self.mirror("k3s"),
+            "BETA9_K3S_SHA256": sha256_of(self.mirrors.files["k3s"]),
+            "BETA9_K3S_INSTALL_URL": self.mirror("install.sh"),
+            "BETA9_K3S_INSTALL_SHA256": sha256_of(self.mirrors.files["install.sh"]),
+            # Emulated, on two shared cores: everything takes many times as long.
+            "BETA9_DEADLINE_SCALE": "10",
+            "BETA9_REQUIRE_PINS": "1",
+        }
+
+    def status(self, machine: Machine) -> str:
+        """The machine's status as the gateway lists it; empty where it is not listed."""
+        entry = self.gateway.machine(machine.machine_id)
+        return entry.status if entry else ""
+
+    def is_ready(self, machine: Machine) -> bool:
+        """Leased, and offering something that a worker could be placed on."""
+        return self.status(machine) == READY and self.gateway.would_place(machine.machine_id)[0]
+
+    def wait_ready(self, vm: VirtualMachine, machine: Machine, deadline_s: float) -> None:
+        """Wait until the gateway would place work on the machine."""
+        vm.wait_for("ready at the gateway, and offering", lambda: self.is_ready(machine), deadline_s)
+
+
+def user_data(settings: dict[str, str], *arguments: str) -> str:
+    """What the real command renders from these settings alone."""
+    sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
+    command = [sys.executable, "-m", "agent", "user-data", *arguments, *sets]
+    return run(command, timeout_s=120, env={**clean, "PYTHONPATH": str(ROOT)}).stdout
+
+
+def source_tarball() -> Path:
+    """The tree as `make source` packs it: the last commit."""
+    said = run([str(ROOT / "scripts" / "source.sh")], timeout_s=120).stdout
+    return ROOT / said.split()[-1]
+
+
+@contextmanager
+def site(directory: Path, pace: Pace | None = None) -> Iterator[Site]:
+    """A site that is gone afterwards."""
+    k3s = os.environ.get("K3S_BINARY")
+    files = {
+        "beta9-worker.tar.gz": source_tarball(),
+        "base.tar": image_archive(BUILD / "machine-base.tar", directory / "base.tar", BASE_NAME),
+        "k3s": Path(k3s) if k3s else build_k3s(directory / "k3s"),
+        "install.sh": Path(os.environ.get("K3S_INSTALL_SCRIPT", INSTALL_SCRIPT)),
+    }
+    pool = Pool(name=POOL, gpu_type="", worker_gpu_count=0)
+    with ExitStack() as stack:
+        mirrors = stack.enter_context(
+            Mirrors(pace=pace or Pace(), files=files, wheels=BUILD / "machine-wheels")
+        )
+        gateway = stack.enter_context(EmbeddedGateway(GatewaySettings(pools=(pool,))))
+        sshd = stack.enter_context(ThrowAwaySshd(directory / "sshd"))
+        yield Site(directory, gateway, sshd, mirrors)

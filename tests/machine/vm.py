@@ -1,0 +1,198 @@
+"""A virtual machine for one test run: QEMU, a disk that forgets, a console, and ssh into it as a person would.
+
+Its network is QEMU's own, in user space: the guest dials the host's loopback at 10.0.2.2, and the host reaches the
+guest's sshd on a loopback port. Nothing is bridged, and nobody else sees the machine. It ends with the test process.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.adapters.process import Child, CommandFailed, Completed, run, spawn
+from agent.demo.sshd_program import free_port
+from tests.integration.lab import wait_for
+from tests.machine.accelerator import accelerator
+
+HOST = "127.0.0.1"
+HOST_SEEN_FROM_INSIDE = "10.0.2.2"
+"""QEMU's user network, net/slirp.c: the host's loopback."""
+USER = "debian"
+"""The default user of Debian's cloud-init, with the key from the seed's meta-data and sudo."""
+MEMORY_MIB = 3072
+BOOT_DEADLINE_S = 600.0
+"""Emulated, on two shared cores: a boot to sshd takes half a minute to two."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """What scripts/machine_disk.sh made."""
+
+    directory: Path
+
+    @property
+    def image(self) -> Path:
+        return self.directory / "disk.raw"
+
+    @property
+    def kernel(self) -> Path:
+        return self.directory / "vmlinuz"
+
+    @property
+    def initrd(self) -> Path:
+        return self.directory / "initrd.img"
+
+
+@dataclass
+class VirtualMachine:
+    """One machine. `seed` is its NoCloud medium; `key` opens USER's account."""
+
+    directory: Path
+    disk: Disk
+    seed: Path
+    key: Path
+    scratch_gib: int = 0
+    """Size of a second, empty NVMe disk; 0: none."""
+    lines: list[str] = field(default_factory=list)
+    """Its serial console."""
+    child: Child | None = None
+    ssh_port: int = 0
+    k3s_port: int = 0
+    """A port of this host through which the machine's 6443 is dialled from outside."""
+
+    def start(self) -> VirtualMachine:
+        """Switch it on. What it writes goes to an overlay, which outlives a reboot and a power cycle."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        overlay = self.directory / "disk.qcow2"
+        if not overlay.exists():
+            base = ["-b", str(self.disk.image.absolute()), "-F", "raw"]
+            run(["qemu-img", "create", "-q", "-f", "qcow2", *base, str(overlay)], timeout_s=60)
+        self.ssh_port, self.k3s_port = self.ssh_port or free_port(HOST), self.k3s_port or free_port(HOST)
+        argv = ["nice", "-n", "5", *self._argv(overlay)]
+        self.child = spawn(argv, name="qemu", on_line=self._printed, on_stdout=self._printed)
+        return self
+
+    def _printed(self, line: str) -> None:
+        self.lines.append(line)
+        with (self.directory / "console.log").open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def _argv(self, overlay: Path) -> list[str]:
+        argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35"]
+        argv += accelerator(self.disk.kernel)
+        argv += ["-smp", "2", "-m", str(MEMORY_MIB), "-display", "none", "-serial", "stdio"]
+        # noinit_itable: the empty part of the disk is not written to, an hour's work for nothing.
+        append = "root=LABEL=root rw rootflags=noinit_itable console=ttyS0 systemd.show_status=1 panic=-1"
+        argv += ["-kernel", str(self.disk.kernel), "-initrd", str(self.disk.initrd), "-append", append]
+        argv += ["-drive", f"file={overlay},if=virtio,cache=unsafe,discard=unmap"]
+        argv += ["-drive", f"file={self.seed},if=virtio,format=raw,readonly=on"]
+        if self.scratch_gib:
+            scratch = self.directory / "scratch.raw"
+            with scratch.open("ab") as file:
+                file.truncate(self.scratch_gib << 30)
+            argv += ["-drive", f"file={scratch},if=none,id=scratch,format=raw,cache=unsafe,discard=unmap"]
+            argv += ["-device", "nvme,drive=scratch,serial=scratch"]
+        ports = ((self.ssh_port, 22), (self.k3s_port, 6443))
+        network = ",".join(("user,id=net", *(f"hostfwd=tcp:{HOST}:{near}-:{far}" for near, far in ports)))
+        argv += ["-netdev", network, "-device", "virtio-net-pci,netdev=net"]
+        return [*argv, "-device", "virtio-rng-pci"]
+
+    # --- The console -----------------------------------------------------------------------------------------
+
+    def console(self) -> str:
+        """What it has printed so far."""
+        return "\n".join(list(self.lines))
+
+    def wait_console(self, text: str, deadline_s: float = BOOT_DEADLINE_S, *, after: int = 0) -> None:
+        """Wait until a line, counted from `after`, has this text. Raises: AssertionError with the last lines."""
+        self.wait_for(
+            f"console: {text}", lambda: any(text in line for line in self.lines[after:]), deadline_s
+        )
+
+    def wait_off(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
+        """Wait until it has switched itself off."""
+        assert self.child is not None
+        code = self.child.wait(deadline_s)
+        assert code == 0, f"still on after {deadline_s:g} s, or QEMU failed ({code}): {self.tail()}"
+
+    def tail(self, count: int = 40) -> str:
+        return "\n".join(self.lines[-count:])
+
+    # --- Inside ----------------------------------------------------------------------------------------------
+
+    def ssh_argv(self, *options: str) -> list[str]:
+        """The command that logs in, without what it is to run there."""
+        told = [
+            "StrictHostKeyChecking=no",
+            f"UserKnownHostsFile={self.directory}/known_hosts",
+            "LogLevel=ERROR",
+        ]
+        told += ["BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=30", "ServerAliveInterval=15"]
+        argv = ["ssh", "-F", "none", "-i", str(self.key), "-p", str(self.ssh_port)]
+        return [*argv, *(word for each in told for word in ("-o", each)), *options, f"{USER}@{HOST}"]
+
+    def run(self, command: str, timeout_s: float = 300, *, ok: bool = True) -> Completed:
+        """Run a shell command as root. Raises: AssertionError with all it printed, unless `ok` is False."""
+        argv = [*self.ssh_argv(), "sudo", "-n", "bash", "-s"]
+        done = run(argv, timeout_s=timeout_s, input=f"{command}\n", ok_codes=range(256))
+        assert done.code == 0 or not ok, f"{command!r} ended with {done.code}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def told(self, command: str, timeout_s: float = 300) -> str:
+        """What a command prints, without the last line break."""
+        return self.run(command, timeout_s).stdout.rstrip("\n")
+
+    def answers(self) -> bool:
+        """Does its sshd let us in?"""
+        try:
+            return run([*self.ssh_argv(), "true"], timeout_s=60, ok_codes=range(256)).code == 0
+        except CommandFailed:
+            return False
+
+    def wait_ssh(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
+        self.wait_for("sshd lets us in", self.answers, deadline_s)
+
+    def boot_id(self) -> str:
+        return self.told("cat /proc/sys/kernel/random/boot_id")
+
+    def reboot(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
+        """Restart it in an orderly way, and wait until the next boot lets us in."""
+        before = self.boot_id()
+        self.run("systemctl reboot", ok=False)
+
+        def is_another() -> bool:
+            if not self.answers():
+                return False
+            return self.run("cat /proc/sys/kernel/random/boot_id", ok=False).stdout.strip() not in {
+                "",
+                before,
+            }
+
+        self.wait_for("the next boot lets us in", is_another, deadline_s)
+
+    def wait_for(self, what: str, condition: Callable[[], bool], deadline_s: float) -> None:
+        """As lab.wait_for, but it ends at once where the machine is off, and tells what the console said last."""
+
+        def is_so() -> bool:
+            if condition():
+                return True
+            assert self.child is not None
+            assert self.child.code is None, f"the machine is off: {self.tail()}"
+            time.sleep(0.5)
+            return False
+
+        try:
+            wait_for(what, is_so, deadline_s)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; console: {self.tail()}") from error
+
+    # --- The end ---------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Pull the plug."""
+        if self.child is not None and self.child.code is None:
+            self.child.signal(signal.SIGCONT)
+            self.child.stop(5)
