@@ -38,7 +38,7 @@ install_recorded() {
   lists_fresh || refresh_lists
   apt_get install --no-install-recommends "$@" || code=$?
   while read -r each; do record package "$each"; done < <(comm -13 <(printf '%s\n' "$before") <(installed_packages))
-  return "$code"
+  ((code == 0)) || fail "apt could not install $*"
 }
 
 # Package lists count as fresh for the rest of this run; a repository that is added makes them stale.
@@ -58,14 +58,16 @@ refresh_lists() {
 
 # apt_hold PACKAGE…: unattended upgrades leave it alone.
 apt_hold() {
-  local each held
+  local each held missing=()
   held=$(apt-mark showhold)
   for each in "$@"; do
-    grep -qxF -- "$each" <<<"$held" && continue
+    if grep -qxF -- "$each" <<<"$held"; then continue; fi
     record hold "$each"
-    with_apt apt-mark hold "$each" >/dev/null
-    changed "holds $each at its version"
+    missing+=("$each")
   done
+  ((${#missing[@]})) || return 0
+  with_apt apt-mark hold "${missing[@]}" >/dev/null
+  changed "holds ${missing[*]}"
 }
 
 # apt_repository NAME KEY FINGERPRINTS LINE [PIN]: a repository whose key is known. KEY is a location (see fetch);

@@ -122,6 +122,23 @@ def test_a_file_that_was_forgotten_is_named_with_where_to_put_it(site: Throwaway
     assert len(site.called("curl")) == 1
 
 
+@pytest.mark.parametrize(
+    ("pin", "message"),
+    [
+        ("", "BETA9_K3S_IMAGES_SHA256 is not pinned"),
+        ("0" * 64, "has another checksum than BETA9_K3S_IMAGES_SHA256"),
+    ],
+)
+def test_k3s_images_are_held_to_their_pin(site: Throwaway, pin: str, message: str) -> None:
+    settings = site.read("/etc/beta9-worker/worker.env").splitlines()
+    kept = [line for line in settings if not line.startswith("BETA9_K3S_IMAGES_SHA256=")]
+    site.write("/etc/beta9-worker/worker.env", "\n".join([*kept, f"BETA9_K3S_IMAGES_SHA256={pin}", ""]))
+    ended = site.step("k3s-files", BETA9_ENV_FILE="/etc/beta9-worker/worker.env")
+    assert ended.code == 1
+    assert message in ended.why
+    assert not site.path(IMAGES).exists()
+
+
 def test_a_file_that_was_changed_on_its_way_is_refused(site: Throwaway) -> None:
     site.write("/files/k3s", K3S + "# and more\n")
     said = install(site)
