@@ -39,8 +39,7 @@ run_stages() {
   while :; do
     [[ -n $FAILED$REBOOT ]] || start_ready
     ((${#RUNNING[@]})) || break
-    # Bounded, so that a signal is heard.
-    IFS=$'\t' read -r -t 1 -u "$ENDED" name code || continue
+    next_ended || continue
     stage_ended "$name" "$code"
     [[ -z $FAILED ]] || kill_stages
   done
@@ -48,6 +47,19 @@ run_stages() {
     FAILED=installer FIX[installer]="mend the headers in $BETA9_BOOTSTRAP/steps"
     why installer "the steps need each other in a circle"
   fi
+}
+
+# next_ended: sets name and code of the next stage that has ended. Bounded, so that a signal is heard; on a machine that
+# is starved the time can run out in the middle of a line, and what was read by then must not be lost.
+PART=''
+next_ended() {
+  local line
+  if ! IFS= read -r -t 1 -u "$ENDED" line; then
+    PART+=$line
+    return 1
+  fi
+  line=$PART$line PART=''
+  name=${line%%$'\t'*} code=${line#*$'\t'}
 }
 
 start_ready() {

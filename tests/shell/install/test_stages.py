@@ -205,6 +205,22 @@ def test_a_text_with_every_character_is_json(host: Host) -> None:
     assert json.loads(done.stdout) == text.replace("\a", "")
 
 
+def test_a_line_that_comes_in_two_pieces_is_read_whole(host: Host) -> None:
+    """On a starved machine the bounded read runs out of time in the middle of a stage's last word."""
+    script = f"""
+        . {BOOTSTRAP}/lib/stages.sh
+        mkfifo "$TMPDIR/ended" && exec {{ENDED}}<>"$TMPDIR/ended"
+        printf 'gpu-dev' >&"$ENDED"
+        if next_ended; then exit 1; fi
+        printf 'ices\\t0\\nfabric\\t10\\n' >&"$ENDED"
+        for _ in 1 2; do next_ended && echo "$name $code"; done
+    """
+    done = subprocess.run(
+        ["bash", "-c", script], env=host.environment(), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["gpu-devices 0", "fabric 10"]
+
+
 def running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
