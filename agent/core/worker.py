@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from agent.core.facts import GpuReading, HostFacts, NodeFacts, TailnetFacts
+from agent.core.facts import DaemonState, GpuReading, HostFacts, NodeFacts, TailnetFacts
 from agent.core.trouble import Trouble
 from agent.errors import Exit
 
@@ -237,6 +237,8 @@ class Tailnet:
     name: str = ""
     """Full name in the tailnet, as last known."""
     address: str = ""
+    missing: DaemonState | None = None
+    """Which login was missing when tailscaled last said so; None since it runs."""
     joining: bool = False
     join_at_s: float = 0.0
     joins: int = 0

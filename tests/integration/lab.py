@@ -204,6 +204,7 @@ class Lab:
     """Where agents and k3s run."""
     far: Place = HERE
     """Where gateway and sshd run."""
+    kubernetes_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         gateway = self._serve(
@@ -219,6 +220,7 @@ class Lab:
             "kubernetes",
             "agent.demo.kubernetes",
             *("--port", "0", "--token-file", str(token_file), "--kubeconfig", str(self.kubeconfig)),
+            *self.kubernetes_options,
         )
         self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
         self.k3s_api = kubernetes["url"].removeprefix("https://")

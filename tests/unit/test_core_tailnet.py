@@ -193,6 +193,15 @@ def test_a_login_is_tried_only_with_a_key_and_ever_more_rarely() -> None:
     assert "did not take the key" in refused.status()["tailnet"]["reason"]
 
 
+def test_a_key_that_is_not_taken_is_no_daemon_that_starts() -> None:
+    """With a node key that has expired, tailscaled is *starting* while the control server refuses the auth key."""
+    machine = Machine(tailnet=facts(DaemonState.KEY_EXPIRED)).live(3)
+    machine.tailnet = facts(DaemonState.STARTING, text="some words of the control server")
+    machine.live(120)
+    assert machine.count(JoinTailnet) >= 3
+    assert "key in the tailnet has expired (some words" in machine.status()["tailnet"]["reason"]
+
+
 @pytest.mark.parametrize("state", [DaemonState.STOPPED, DaemonState.STARTING, DaemonState.NEEDS_APPROVAL])
 def test_nobody_logs_in_where_that_is_not_what_is_missing(state: DaemonState) -> None:
     assert Machine(tailnet=facts(state)).live(60).count(JoinTailnet) == 0

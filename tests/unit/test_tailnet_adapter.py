@@ -96,23 +96,27 @@ def test_a_login_hands_over_the_key_and_leaves_the_other_preferences(api: LocalA
     TailscaleDaemon(path, "gateway").join("https://headscale.example", "tskey-auth-1", 5)
     wanted = {
         "CorpDNS": False,
+        "RouteAll": False,
         "WantRunning": True,
         "LoggedOut": False,
         "ControlURL": "https://headscale.example",
     }
     assert [each[:2] for each in api.asked] == [
         ("GET", "prefs"),
+        ("GET", "status?peers=false"),
         ("POST", "start"),
         ("POST", "login-interactive"),
     ]
-    assert api.asked[1][3] == {"AuthKey": "tskey-auth-1", "UpdatePrefs": wanted}
+    assert api.asked[2][3] == {"AuthKey": "tskey-auth-1", "UpdatePrefs": wanted}
 
 
 def test_without_a_url_the_control_server_stays(api: LocalApi, path: Path) -> None:
-    api.answers["prefs"] = (200, {"ControlURL": "https://kept.example"})
+    api.answers["prefs"] = (200, {"ControlURL": "https://kept.example", "RouteAll": True})
+    api.answers["status"] = (200, {**STATUS, "HaveNodeKey": True})
     daemon = TailscaleDaemon(path, "gateway")
     daemon.join(None, "tskey-auth-1", 5)
-    assert api.asked[1][3]["UpdatePrefs"]["ControlURL"] == "https://kept.example"
+    kept = api.asked[2][3]["UpdatePrefs"]
+    assert (kept["ControlURL"], kept["RouteAll"]) == ("https://kept.example", True)
     assert daemon.control_url(5) == "https://kept.example"
 
 
