@@ -24,14 +24,11 @@ from agent.adapters.host import read_host
 from agent.adapters.kubernetes_open import can_make_tokens, open_kubernetes
 from agent.adapters.ports import holder_of
 from agent.adapters.state import StateDir
-from agent.adapters.tailnet import TailscaleDaemon
 from agent.adapters.tunnel import Tunnel, probe_sockets
 from agent.core import addresses, offer, ssh, wire
 from agent.core.boot import trouble
 from agent.core.commands import (
     CallGateway,
-    JoinTailnet,
-    LookAtTailnet,
     ProbeApi,
     ProbeKube,
     ProbeReverse,
@@ -49,14 +46,13 @@ from agent.core.events import (
     KubeProbed,
     Probe,
     ReverseProbed,
-    TailnetJoinTried,
-    TailnetSeen,
 )
-from agent.core.facts import DaemonState, GpuReading, HostFacts, TailnetFacts
+from agent.core.facts import GpuReading, HostFacts
 from agent.core.status import is_ready, status
 from agent.core.wire import Outcome, OutcomeKind
-from agent.core.worker import CallKind, Connection, GoingKind, Setup, Worker
+from agent.core.worker import CallKind, Connection, GoingKind, Registration, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError
+from agent.joining import Joining
 from agent.leaving import Leaving, instance_id
 from agent.member import member_of
 from agent.observability.logs import EventLog
@@ -86,14 +82,14 @@ class Agent:
     def __post_init__(self) -> None:
         settings = self.settings
         self.setup = make_setup(settings, self._machine_id())
+        self.joining = Joining(settings, self.state, self.credentials, lambda: self.supervisor.worker)
         self.gateway = Gateway(
             settings.gateway_host,
             settings.gateway_port,
             self.credentials.token,
             settings.policy.http_connect_timeout_s,
-            self._gateway_address,
+            self.joining.gateway_address,
         )
-        self.tailscaled = TailscaleDaemon(settings.tailscale_socket, settings.gateway_host)
         self.kubernetes = open_kubernetes(settings, self.credentials)
         self.leaving = Leaving(
             settings,
@@ -108,7 +104,12 @@ class Agent:
         self.narrator = Narrator(self.log)
         self.member = member_of(settings, self.log, lambda: instance_id(settings))
         self.supervisor = Supervisor(
-            worker=Worker(self.setup, born_at_s=self.clock.now_s(), since_s=self.clock.now_s()),
+            worker=Worker(
+                self.setup,
+                born_at_s=self.clock.now_s(),
+                since_s=self.clock.now_s(),
+                registration=Registration(gateway_config=self.joining.gateway_config()),
+            ),
             policy=settings.policy,
             doings=self._doings(),
             narrator=self,
@@ -203,16 +204,10 @@ class Agent:
             ProbeKube: Doing(
                 lambda c: self.kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_unasked(e))
             ),
-            LookAtTailnet: Doing(
-                lambda c: TailnetSeen(
-                    self.tailscaled.look(c.timeout_s, with_peers=c.with_peers), c.with_peers
-                ),
-                lambda c, e: TailnetSeen(TailnetFacts(DaemonState.ABSENT, f"not asked: {e}"), c.with_peers),
-            ),
-            JoinTailnet: Doing(self._join_tailnet, lambda _, e: TailnetJoinTried(f"not tried: {e}")),
             ReadFacts: Doing(self._read_facts, self._facts_failed),
             CallGateway: Doing(self._call, _call_failed),
             **self.leaving.doings(),
+            **self.joining.doings(),
         }
 
     def _start_link(self, command: StartLink) -> None:
@@ -223,26 +218,12 @@ class Agent:
 
     def _probe_api(self, command: ProbeApi) -> Event:
         probe = probes.gateway_behind_tunnel(
-            self._gateway_address(), self.settings.gateway_port, self._spare_socket(), command.timeout_s
+            self.joining.gateway_address(),
+            self.settings.gateway_port,
+            self._spare_socket(),
+            command.timeout_s,
         )
         return ApiProbed(command.generation, probe)
-
-    def _gateway_address(self) -> str:
-        """Where the gateway is dialled: a peer's address as tailscaled knows it, since a resolver may not.
-
-        (A container keeps the resolv.conf of its start; tailscaled may have joined later.)
-        """
-        facts = self.supervisor.worker.tailnet.facts
-        peer = facts.peer if facts is not None else None
-        return peer.address if peer is not None and peer.address else self.settings.gateway_host
-
-    def _join_tailnet(self, command: JoinTailnet) -> Event:
-        try:
-            key = self.credentials.tailscale_auth()
-            self.tailscaled.join(self.settings.tailscale_url, key, command.timeout_s)
-        except AgentError as error:
-            return TailnetJoinTried(str(error))
-        return TailnetJoinTried()
 
     def _spare_socket(self) -> Path | None:
         """A forward to an address where nobody listens, if there is one."""
@@ -286,6 +267,7 @@ class Agent:
             fresh_secret=command.fresh_secret,
             number=command.call_id,
         )
+        self.joining.remember(outcome)
         return CallEnded(command.call_id, outcome)
 
     def _k3s_token(self) -> str:

@@ -30,6 +30,7 @@ STALE_TEMPORARY_S = 3600
 LOCK_NAME = "lock"
 IDENTITY_NAME = "machine.json"
 STOP_NAME = "stop.json"
+GATEWAY_NAME = "gateway.json"
 _MACHINE_ID = re.compile(r"[0-9a-f]{8}")
 
 

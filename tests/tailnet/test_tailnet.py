@@ -139,6 +139,11 @@ def test_a_gateway_that_appends_its_tailnet_gets_the_short_name(lab: Lab, joined
     ]
     lab.gateway.set_demand("gpu", 1)
     wait_for("a worker placed over the tailnet", lambda: lab.gateway.workers("gpu"))
+    agent.signal(signal.SIGUSR1)
+    assert agent.wait_exit() == 0
+    agent.start().wait_back()
+    names = [each["body"]["hostname"] for each in lab.gateway.requests("register")]
+    assert set(names[2:]) == {"near"}, "each start begins with a name that this gateway cannot use"
 
 
 def test_a_daemon_that_is_killed_and_comes_back_costs_no_registration(lab: Lab, joined: Mesh) -> None:

@@ -239,7 +239,9 @@ def test_every_event_has_one_handler() -> None:
 def test_every_command_is_carried_out() -> None:
     from agent.core import commands
 
-    wired = "".join((AGENT / name).read_text(encoding="utf-8") for name in ("run.py", "leaving.py"))
+    wired = "".join(
+        (AGENT / name).read_text(encoding="utf-8") for name in ("run.py", "leaving.py", "joining.py")
+    )
     # Finish is the supervisor's own: it ends the loop.
     names = {each.__name__ for each in commands.Command.__args__} - {"Finish"}
     assert {name for name in names if f"{name}: Doing(" not in wired} == set()

@@ -27,7 +27,7 @@ OTHER = {
     "LastHandshake": NEVER,
     "Online": False,
 }
-RUNNING = {
+RUNNING: dict[str, Any] = {
     "Version": "1.72.1",
     "TUN": True,
     "BackendState": "Running",
@@ -119,9 +119,9 @@ def test_a_refused_login_is_told_without_the_server_s_json_however_the_complaint
 
 
 def test_a_refused_login_is_a_missing_login_also_where_the_daemon_calls_it_starting() -> None:
-    health = {"Health": [REFUSED]}
-    assert read(BackendState="Starting", **health).state is DaemonState.NEEDS_LOGIN
-    assert read(BackendState="Starting", Self={"Expired": True}, **health).state is DaemonState.KEY_EXPIRED
+    assert read(BackendState="Starting", Health=[REFUSED]).state is DaemonState.NEEDS_LOGIN
+    expired = read(BackendState="Starting", Self={"Expired": True}, Health=[REFUSED])
+    assert expired.state is DaemonState.KEY_EXPIRED
     unreached = "You are logged out. The last login error was: fetch control key: connection refused"
     assert read(BackendState="Starting", Health=[unreached]).state is DaemonState.STARTING
 
