@@ -13,7 +13,7 @@ DROP_IN=/etc/systemd/system/tailscaled.service.d/beta9-worker.conf
 
 main() {
   [[ $(setting BETA9_CONNECTION) == tailscale ]] || skip "the connection is not by Tailscale"
-  command -v tailscaled >/dev/null || install
+  command -v tailscaled >/dev/null || add_tailscale
   [[ -c $BETA9_ROOT/dev/net/tun ]] || modprobe tun || fail "there is no /dev/net/tun" "give this machine the kernel module tun"
   keep_directory
   unit_is enabled tailscaled || enable
@@ -21,13 +21,13 @@ main() {
     systemctl start tailscaled
     changed "started tailscaled"
   fi
-  wait_for 60 "tailscaled to answer" answers || fail "tailscaled is started and does not answer"
+  wait_for 30 "tailscaled to answer" answers || fail "tailscaled is started and does not answer"
   # Of ours, last on the record and so taken back first: the tailnet need not list a machine that is no worker any more.
   ! recorded package tailscale || record run "tailscale logout 2>/dev/null || true"
   say "tailscale $(tailscale version | head -1); the agent logs it in"
 }
 
-install() {
+add_tailscale() {
   local version repository
   version=$(setting BETA9_TAILSCALE_VERSION)
   repository=$(setting BETA9_TAILSCALE_REPOSITORY "$PLACE/$(os_release ID)")

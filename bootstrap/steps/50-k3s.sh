@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # k3s, pinned, as a single node; restarted only if its program, its script or its configuration differ. One that somebody
 # else installed is used as it is.
-# needs: k3s-files storage units firewall docker-gpu fabric gpu-devices
+# needs: k3s-files storage units firewall docker-gpu fabric gpu-devices tailscale
 # deadline: 600
 # fix: see 'journalctl -u k3s'
 set -Eeuo pipefail

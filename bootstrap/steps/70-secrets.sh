@@ -27,7 +27,11 @@ missing() {
   if [[ $(setting BETA9_CONNECTION) == ssh || ( -z $(setting BETA9_CONNECTION) && -n $(setting BETA9_SSH_HOST) ) ]]; then
     await BETA9_SSH_KEY ssh_key
   fi
+  if [[ $(setting BETA9_CONNECTION) == tailscale ]] && ! in_tailnet; then await BETA9_TAILSCALE_AUTH tailscale_auth; fi
 }
+
+# in_tailnet: a machine that was logged in by hand needs no key.
+in_tailnet() { tailscale status --json 2>/dev/null | grep -q '"BackendState": "Running"'; }
 
 await() {
   local file

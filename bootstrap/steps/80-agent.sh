@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts the agent, or hands over to a new one: the old one leaves at once and its workers live on.
-# needs: secrets units manifests agent-image gpus
+# needs: secrets units manifests agent-image gpus tailscale
 # deadline: 300
 # fix: see 'journalctl -u beta9-worker' and 'beta9-worker doctor'
 set -Eeuo pipefail

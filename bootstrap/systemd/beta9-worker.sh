@@ -17,7 +17,8 @@ if [ -z "$image" ]; then
     echo "beta9-worker: the bootstrap has not come as far as the agent; see /var/lib/beta9-worker/bootstrap.json" >&2
     exit 1
 fi
-# shellcheck disable=SC2086 # nothing, or one word
+options=$(sed -n 's/^AGENT_OPTIONS=//p' "$env_file")
+# shellcheck disable=SC2086 # words, or nothing
 exec docker run --rm --interactive $terminal --privileged --network host \
     --volume /etc/beta9-worker:/etc/beta9-worker:ro --volume /var/lib/beta9-worker:/var/lib/beta9-worker \
-    --volume /etc/rancher:/etc/rancher:ro "$image" "$@"
+    --volume /etc/rancher:/etc/rancher:ro $options "$image" "$@"
