@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
-from tests.shell.install.fakehost import STUBS, Host
+from tests.shell.install.fakehost import BOOTSTRAP, STUBS, Host
 
 FINGERPRINT = "2596A99EAAB33821893C0A79458CA832957F5868"
+SKIPPED = 10
+"""bootstrap/lib/step.sh"""
 DROP_IN = "etc/systemd/system/tailscaled.service.d/beta9-worker.conf"
 
 GPG = f"""#!/bin/sh
@@ -67,14 +70,21 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def installed(host: Host) -> Host:
+def installed(host: Host) -> subprocess.CompletedProcess[str]:
     done = host.install()
     assert done.returncode == 0, done.stderr + host.said()
-    return host
+    return done
 
 
-def test_it_comes_from_its_keyed_repository_and_is_not_logged_in(host: Host) -> None:
-    installed(prepared(host, BETA9_TAILSCALE_VERSION="1.72.1"))
+def step(host: Host, name: str) -> subprocess.CompletedProcess[str]:
+    """One step alone, by the settings as they are."""
+    environment = {"BETA9_BOOTSTRAP": str(BOOTSTRAP), "BETA9_ENV_FILE": str(host.env_file)}
+    return host.bash(BOOTSTRAP / "steps" / name, env=environment)
+
+
+def test_it_comes_from_its_keyed_repository_logged_out_once_and_goes_again(host: Host) -> None:
+    before_us = (host.state / "installed").read_text()
+    done = installed(prepared(host, BETA9_TAILSCALE_VERSION="1.72.1"))
     listed = (host.root / "etc/apt/sources.list.d/beta9-tailscale.list").read_text()
     assert "signed-by=/etc/apt/keyrings/beta9-tailscale.gpg" in listed
     assert "https://pkgs.tailscale.com/stable/debian bookworm main" in listed
@@ -89,22 +99,21 @@ def test_it_comes_from_its_keyed_repository_and_is_not_logged_in(host: Host) -> 
     assert "--volume /run/tailscale:/run/tailscale" in agent
     assert not [call for call in host.asked("other") if call.startswith(("tailscale up", "tailscale login"))]
 
-
-def test_the_key_is_in_no_argument_log_or_report(host: Host) -> None:
-    done = prepared(host).install()
     seen = [done.stdout, done.stderr, host.said(), str(host.timeline)]
     seen += [path.read_text() for path in (host.root / "var/log/beta9-worker").rglob("*.log")]
     seen += ["\n".join(host.asked(each)) for each in ("systemctl", "docker", "other", "apt-get")]
     assert len(seen) > 15
     assert not [text for text in seen if "nobody-may-see" in text]
 
-
-def test_a_second_run_changes_nothing(host: Host) -> None:
-    installed(prepared(host))
     before = host.files()
     installed(host)
     assert host.files() == before
     assert "done, 0 changes" in host.said().splitlines()[-1]
+
+    assert host.uninstall().returncode == 0
+    assert "tailscale logout" in host.asked("other"), "the tailnet would go on listing it"
+    assert (host.state / "installed").read_text() == before_us
+    assert not (host.bin / "tailscaled").exists()
 
 
 def test_one_that_is_there_stays_as_it_is_but_for_its_directory(host: Host) -> None:
@@ -118,45 +127,21 @@ def test_one_that_is_there_stays_as_it_is_but_for_its_directory(host: Host) -> N
     assert (host.bin / "tailscaled").exists()
 
 
-def test_without_a_version_the_console_says_so_and_pins_that_are_required_refuse(host: Host) -> None:
-    installed(prepared(host))
-    assert "BETA9_TAILSCALE_VERSION is empty" in host.said()
-
-
 def test_required_pins_refuse_the_newest(host: Host) -> None:
-    done = prepared(host, BETA9_REQUIRE_PINS="1").install()
-    assert done.returncode != 0
-    assert "BETA9_TAILSCALE_VERSION is not pinned" in host.said()
-
-
-def test_uninstalling_logs_out_first_and_takes_it_away(host: Host) -> None:
-    before_us = (host.state / "installed").read_text()
-    installed(prepared(host))
-    assert host.uninstall().returncode == 0
-    assert "tailscale logout" in host.asked("other")
-    assert (host.state / "installed").read_text() == before_us
-    assert not (host.bin / "tailscaled").exists()
-    assert "stop" in " ".join(host.asked("systemctl"))
-
-
-def test_a_daemon_that_does_not_answer_fails_the_stage(host: Host) -> None:
-    prepared(host, there=True)
-    (host.state / "tailscaled-dead").touch()
-    done = host.install(env={"BETA9_DEADLINE_SCALE": "1"})
-    assert done.returncode != 0
-    assert "tailscaled is started and does not answer" in host.said()
+    ended = step(prepared(host, BETA9_REQUIRE_PINS="1"), "47-tailscale.sh")
+    assert ended.returncode not in {0, SKIPPED}
+    assert "BETA9_TAILSCALE_VERSION is not pinned" in ended.stderr + host.said()
 
 
 def test_other_connections_have_none(host: Host) -> None:
-    installed(host)
-    stages = {stage["name"]: stage["result"] for stage in host.timeline["stages"]}
-    assert stages["tailscale"] == "skipped"
+    host.write_settings(BETA9_CONNECTION="direct")
+    assert step(host, "47-tailscale.sh").returncode == SKIPPED
 
 
 def test_the_key_is_waited_for_unless_the_machine_is_in_its_tailnet(host: Host) -> None:
     prepared(host, there=True, BETA9_SECRETS_TIMEOUT="0")
     host.write_settings(BETA9_TAILSCALE_AUTH="")
-    assert host.install().returncode != 0
+    assert step(host, "70-secrets.sh").returncode not in {0, SKIPPED}
     assert "/etc/beta9-worker/secrets/tailscale_auth" in host.said()
     (host.state / "tailscale-status").write_text('{\n  "BackendState": "Running"\n}\n')
-    installed(host)
+    assert step(host, "70-secrets.sh").returncode == SKIPPED
