@@ -50,7 +50,7 @@ main() {
   one_at_a_time
   export BETA9_BOOTSTRAP BETA9_ROOT BETA9_ENV_FILE BETA9_RUN
   BETA9_RUN=$(mktemp -d "${TMPDIR:-/tmp}/beta9-bootstrap.XXXXXX")
-  trap 'rm -rf "$BETA9_RUN"' EXIT
+  trap at_exit EXIT
   trap 'stopped' INT TERM HUP
   trap 'unforeseen $? $LINENO "$BASH_COMMAND"' ERR
   prepare
@@ -81,6 +81,18 @@ prepare() {
   read_stages "$steps" || end_failed installer "the steps cannot be read" "see the line above"
 }
 
+# The last net: what passes no ERR trap (an unset variable, say) still follows the failure policy.
+at_exit() {
+  local code=$?
+  trap - EXIT ERR
+  if ((code)) && [[ -z ${SAID:-} ]]; then
+    kill_stages
+    (end_failed installer "it ended unforeseen, see the line above" "this is a mistake in the installer: report it with its output") || true
+  fi
+  rm -rf "$BETA9_RUN"
+  exit "$code"
+}
+
 # unforeseen CODE LINE COMMAND: in a subshell only that ends; the line that waits for it then fails, too.
 unforeseen() {
   ((BASH_SUBSHELL == 0)) || exit "$1"
@@ -100,6 +112,7 @@ ended_well() {
 
 # stopped: by a signal; nothing of ours goes on.
 stopped() {
+  SAID=yes
   trap - ERR
   kill_stages
   say "stopped by a signal"

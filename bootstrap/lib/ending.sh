@@ -6,6 +6,8 @@ RESUME_UNIT=beta9-worker-resume.service
 # end_failed STAGE WHY FIX: says it where a person looks, then does what BETA9_ON_FAILURE says. Does not return.
 end_failed() {
   local stage=$1 why=$2 fix=$3 log=$BETA9_LOGS/$1.log
+  # shellcheck disable=SC2034 # install.sh, at_exit
+  SAID=yes
   trap - ERR
   # Nothing here may keep the machine from being powered off: a full disk, for one.
   timeline_write failed "$stage" "$fix" || say "$TIMELINE could not be written"

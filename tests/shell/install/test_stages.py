@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from datetime import datetime
@@ -59,7 +60,7 @@ def test_a_stage_that_hangs_is_killed_at_its_deadline_with_its_children(host: Ho
         "--steps", str(host.steps(hangs=("", 2, hang), never=("hangs", 60, 'touch "$STUB_STATE/ran"')))
     )
     assert done.returncode == 1, done.stderr
-    assert "FAILED in stage 'hangs': it did not end within its deadline of 2 s" in host.said()
+    assert "FAILED in stage 'hangs': it did not end within its deadline of 2 s" in host.said(), done.stderr
     for name in ("deaf", "child"):
         pid = int((host.state / name).read_text())
         assert not running(pid), f"{name} lives on"
@@ -107,6 +108,22 @@ def test_on_failure_poweroff_counts_when_worker_env_cannot_be_read(host: Host) -
     assert host.install().returncode == 1
     assert host.asked("systemctl")[-1] == "--no-block poweroff"
     assert host.timeline["failed_stage"] == "settings"
+
+
+def test_a_mistake_in_the_installer_itself_follows_the_failure_policy(host: Host) -> None:
+    tree = host.directory / "tree"
+    shutil.copytree(BOOTSTRAP, tree)
+    stages = tree / "lib/stages.sh"
+    # An unset variable ends bash without the trap that sees to all else.
+    stages.write_text(
+        stages.read_text().replace("start_ready() {", 'start_ready() {\n  : "$nobody_set_this"', 1)
+    )
+    host.write_settings(BETA9_ON_FAILURE="poweroff")
+    done = host.bash(tree / "install.sh", "--env-file", str(host.env_file))
+    assert done.returncode == 1
+    assert "FAILED in stage 'installer'" in host.said()
+    assert host.asked("systemctl")[-1] == "--no-block poweroff"
+    assert not list(host.directory.glob("beta9-bootstrap.*"))
 
 
 def test_a_machine_that_works_is_not_switched_off(host: Host) -> None:
