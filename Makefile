@@ -52,6 +52,9 @@ bench-boot: .venv/machine $(MACHINE) ## Measure the bootstrap's critical path ag
 test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a real headscale's tailnet by a real tailscaled (programs: six minutes of processor time, once)
 	@$(PY) -m pytest -q -m tailnet $(if $(CI),--forbid-skips) tests/tailnet
 
+programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) ## Build beforehand what the groups run against
+	@true
+
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
 
 image: ## Build the agent's image; without a registry on a base made here (BASE_IMAGE=, DOCKER_HOST=)
