@@ -90,7 +90,7 @@ resume_or_begin() {
       timeline_begin
     else
       timeline_begin "$at" $(($(date +%s) - since))
-      while IFS= read -r row; do TIMELINE_ROWS+=("$row"); done
+      while IFS= read -r row; do timeline_add "$row"; done
       say "going on after the reboot"
     fi
   } <"$BETA9_STATE/resume"

@@ -109,7 +109,7 @@ stage_ended() {
     [[ -z $FAILED ]] || return 0 # ended because another one failed: not to be shown as a culprit
     FAILED=$name
   fi
-  TIMELINE_ROWS+=("$name"$'\t'"${STARTED[$name]}"$'\t'$((ELAPSED - STARTED[$name]))$'\t'"$outcome"$'\t'"${NEEDS[$name]}")
+  timeline_add "$name"$'\t'"${STARTED[$name]}"$'\t'$((ELAPSED - STARTED[$name]))$'\t'"$outcome"$'\t'"${NEEDS[$name]}"
   say "$name: $outcome after $(seconds $((ELAPSED - STARTED[$name]))) s"
   timeline_write running
 }

@@ -26,22 +26,25 @@ elapsed() { # in hundredths, in ELAPSED
 
 seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
 
+# timeline_add ROW: made JSON once, not at each writing: on a slow machine every process counts.
+TIMELINE_STAGES=''
+timeline_add() {
+  local name started length outcome needs
+  TIMELINE_ROWS+=("$1")
+  IFS=$'\t' read -r name started length outcome needs <<<"$1"
+  TIMELINE_STAGES+="${TIMELINE_STAGES:+,}{\"name\":$(json_text "$name"),\"started_s\":$(seconds "$started")"
+  TIMELINE_STAGES+=",\"seconds\":$(seconds "$length"),\"result\":$(json_text "$outcome"),\"needs\":[$(json_texts "$needs")]}"
+}
+
 # timeline_write RESULT [FAILED_STAGE FIX]
 timeline_write() {
-  local result=$1 finished=null row separator='' stages='' temporary
-  local name started length outcome needs
+  local result=$1 finished=null temporary
   [[ $result == running || $result == rebooting ]] || finished=$(json_text "$(date -u +%FT%TZ)")
-  for row in "${TIMELINE_ROWS[@]}"; do
-    IFS=$'\t' read -r name started length outcome needs <<<"$row"
-    stages+="$separator{\"name\":$(json_text "$name"),\"started_s\":$(seconds "$started"),\"seconds\":$(seconds "$length")"
-    stages+=",\"result\":$(json_text "$outcome"),\"needs\":[$(json_texts "$needs")]}"
-    separator=,
-  done
   install -d -m 0700 "$(dirname "$TIMELINE")"
   temporary=$(mktemp "$TIMELINE.XXXXXX")
   printf '{"version":1,"started_at":%s,"finished_at":%s,"result":%s,"failed_stage":%s,"fix":%s,"stages":[%s]}\n' \
     "$(json_text "$BEGAN_AT")" "$finished" "$(json_text "$result")" "$(json_or_null "${2:-}")" \
-    "$(json_or_null "${3:-}")" "$stages" >"$temporary"
+    "$(json_or_null "${3:-}")" "$TIMELINE_STAGES" >"$temporary"
   chmod 0644 "$temporary"
   mv -f "$temporary" "$TIMELINE"
 }
