@@ -19,7 +19,7 @@ def failing(outside: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         outside,
         DISK,
         tmp_path_factory.mktemp("failing"),
-        BETA9_K3S_SHA256="0" * 64,
+        BETA9_K3S_URL=outside.mirror("install.sh"),
         BETA9_ON_FAILURE="poweroff",
     )
     made.fetch.set()
