@@ -125,10 +125,12 @@ def site(directory: Path, pace: Pace | None = None) -> Iterator[Site]:
         "install.sh": Path(os.environ.get("K3S_INSTALL_SCRIPT", INSTALL_SCRIPT)),
     }
     pool = Pool(name=POOL, gpu_type="", worker_gpu_count=0)
+    # A real gateway forgets after an hour a machine that has not registered; an emulated one may take longer.
+    settings = GatewaySettings(pools=(pool,), pending_ttl_s=6 * 3600)
     with ExitStack() as stack:
         mirrors = stack.enter_context(
             Mirrors(pace=pace or Pace(), files=files, wheels=BUILD / "machine-wheels")
         )
-        gateway = stack.enter_context(EmbeddedGateway(GatewaySettings(pools=(pool,))))
+        gateway = stack.enter_context(EmbeddedGateway(settings))
         sshd = stack.enter_context(ThrowAwaySshd(directory / "sshd"))
         yield Site(directory, gateway, sshd, mirrors)
