@@ -63,7 +63,8 @@ hook_late() {
     : >"$1/etc/machine-id"
     rm -f "$1"/etc/ssh/ssh_host_*
     echo 'LABEL=root / ext4 defaults,noinit_itable 0 1' >"$1/etc/fstab"
-    printf '%s\n' 'datasource_list: [NoCloud]' 'locale: false' >"$1/etc/cloud/cloud.cfg.d/90-machine.cfg"
+    echo 'datasource_list: [NoCloud]' >"$1/etc/cloud/cloud.cfg.d/90-machine.cfg"
+    sed -i '/^ - locale$/d' "$1/etc/cloud/cloud.cfg" # takes a package that is not there
     echo 'nameserver 10.0.2.3' >"$1/etc/resolv.conf" # QEMU's
     ln -sf /lib/systemd/system/multi-user.target "$1/etc/systemd/system/default.target"
     chroot "$1" systemctl --quiet enable systemd-networkd.service

@@ -8,10 +8,18 @@ from pathlib import Path
 
 from agent.adapters.process import CommandFailed, run
 
-EMULATED = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off")
-"""Five levels of page tables would only slow the emulation down."""
+EMULATED = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off,erms=off,fsrm=off")
+"""Without what is fast on a real processor alone: copying by one repeated instruction is emulated byte by byte, and
+five levels of page tables are walked."""
+EMULATED_KERNEL = "clearcpuid=rep_good,erms,fsrm"
+"""The same for the kernel's own copies, which go by the processor's make, too."""
 NATIVE = ("-accel", "kvm", "-cpu", "host")
 PROBE_S = 15.0
+
+
+def kernel_options(kernel: Path) -> str:
+    """What the kernel's command line needs besides."""
+    return EMULATED_KERNEL if accelerator(kernel) == EMULATED else ""
 
 
 @functools.cache

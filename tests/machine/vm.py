@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.adapters.process import Child, CommandFailed, Completed, run, spawn
 from agent.demo.sshd_program import free_port
 from tests.integration.lab import wait_for
-from tests.machine.accelerator import accelerator
+from tests.machine.accelerator import accelerator, kernel_options
 
 HOST = "127.0.0.1"
 HOST_SEEN_FROM_INSIDE = "10.0.2.2"
@@ -86,6 +86,7 @@ class VirtualMachine:
         argv += ["-smp", "2", "-m", str(MEMORY_MIB), "-display", "none", "-serial", "stdio"]
         # noinit_itable: the empty part of the disk is not written to, an hour's work for nothing.
         append = "root=LABEL=root rw rootflags=noinit_itable console=ttyS0 systemd.show_status=1 panic=-1"
+        append += f" {kernel_options(self.disk.kernel)}"
         argv += ["-kernel", str(self.disk.kernel), "-initrd", str(self.disk.initrd), "-append", append]
         argv += ["-drive", f"file={overlay},if=virtio,cache=unsafe,discard=unmap"]
         argv += ["-drive", f"file={self.seed},if=virtio,format=raw,readonly=on"]
