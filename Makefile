@@ -117,8 +117,9 @@ clean: ## Remove what the other targets made
 .build/kubernetes-server: $(wildcard tests/kubernetes/apiserver/*) scripts/go_build.sh | .venv/dev
 	@scripts/go_build.sh tests/kubernetes/apiserver $@
 
-# tailscaled and its command line in one program; without what it can do in clouds, in Kubernetes and with routers.
-.build/tailscaled: export GO_TAGS := ts_include_cli,ts_omit_aws,ts_omit_kube,ts_omit_bird
+# tailscaled and its command line are one program. Both are without what they can do in clouds, in Kubernetes and with
+# routers, and with the same tags, so that what they share is compiled once.
+.build/tailscaled .build/headscale: export GO_TAGS := ts_include_cli,ts_omit_aws,ts_omit_kube,ts_omit_bird
 .build/tailscaled .build/headscale: export CGO_ENABLED := 0
 .build/tailscaled: $(wildcard tests/tailnet/programs/*) scripts/go_build.sh | .venv/dev
 	@scripts/go_build.sh tests/tailnet/programs $@ tailscale.com/cmd/tailscaled
