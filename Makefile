@@ -52,7 +52,7 @@ bench-boot: .venv/machine $(MACHINE) ## Measure the bootstrap's critical path ag
 test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a real headscale's tailnet by a real tailscaled (programs: six minutes of processor time, once)
 	@$(PY) -m pytest -q -m tailnet $(if $(CI),--forbid-skips) tests/tailnet
 
-programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) ## Build beforehand what the groups run against
+programs: .build/kubernetes-server .build/tailscaled .build/headscale ## Build beforehand what test-all runs against
 	@true
 
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)

@@ -39,7 +39,7 @@ packages() {
     container) wanted+=("${CONTAINER[@]}") ;;
     machine) wanted+=("${MACHINE[@]}") ;;
     tailnet) wanted+=("${TAILNET[@]}") ;;
-    all) wanted+=("${NETWORK[@]}" "${CONTAINER[@]}" "${MACHINE[@]}" "${TAILNET[@]}") ;;
+    all) wanted+=("${NETWORK[@]}" "${CONTAINER[@]}" "${TAILNET[@]}") ;;
     esac
     for each in "${wanted[@]}"; do
         has "${each%%:*}" || missing+=("${each##*:}")
