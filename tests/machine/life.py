@@ -67,11 +67,12 @@ class Life:
         return agent(*argv)
 
     def host_key(self) -> str:
-        """The machine's ed25519 fingerprint, from what cloud-init prints on the console."""
-        for line in self.vm.lines:
-            words = line.split()
-            if "(ED25519)" in words:
-                return next(word for word in words if word.startswith("SHA256:"))
+        """The machine's ed25519 fingerprint, from what ssh-keygen printed on the console at its first boot."""
+        last = ""
+        for line in list(self.vm.lines):
+            last = next((word for word in line.split() if word.startswith("SHA256:")), last)
+            if "[ED25519 256]" in line:
+                return last
         raise AssertionError(f"no host key on the console: {self.vm.tail()}")
 
 
