@@ -131,6 +131,7 @@ class Daemon:
         """By hand, as a person would."""
         self.tailscale(
             "up",
+            "--reset",  # what an earlier login had set need not be said again
             "--auth-key",
             f"file:{key}",
             "--login-server",
@@ -138,7 +139,7 @@ class Daemon:
             "--accept-dns=false",
             f"--hostname={self.name}",
         )
-        wait_for(f"{self.name} is in the tailnet", lambda: self.state == "Running")
+        wait_for(f"{self.name} is in the tailnet", lambda: self.state == "Running", COMMAND_S * 2)
 
     @property
     def address(self) -> str:
