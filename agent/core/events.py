@@ -68,6 +68,10 @@ class Answer(str, Enum):
     """It answered that it is in trouble itself."""
 
 
+REACHED = frozenset({Answer.ANSWERED, Answer.DENIED, Answer.UNWELL})
+"""Somebody at the far end spoke, whatever was said."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """One probe's result; `took_s` in seconds."""

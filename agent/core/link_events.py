@@ -10,7 +10,16 @@ from dataclasses import replace
 
 from agent.core import tailnet
 from agent.core.backoff import full_jitter_s
-from agent.core.events import Answer, ApiProbed, LinkEnded, LinkLoggedIn, LinkSaid, Probe, ReverseProbed
+from agent.core.events import (
+    REACHED,
+    Answer,
+    ApiProbed,
+    LinkEnded,
+    LinkLoggedIn,
+    LinkSaid,
+    Probe,
+    ReverseProbed,
+)
 from agent.core.links import fail, probed, put, up
 from agent.core.moment import Moment
 from agent.core.trouble import DENIED, Trouble, TroubleKind
@@ -81,7 +90,7 @@ def on_api_probed(worker: Worker, event: ApiProbed, at: Moment) -> Worker:
     not_listening = answer is Answer.NOT_LISTENING and link.phase is Phase.STARTING
     if worker.setup.connection is Connection.SSH and (link.logged_in_at_s is None or not_listening):
         return replace(worker, api=replace(link, probe_at_s=at.now_s + at.policy.start_probe_s))
-    if answer in {Answer.ANSWERED, Answer.DENIED, Answer.UNWELL}:
+    if answer in REACHED:
         text = None if answer is Answer.ANSWERED else event.probe.text
         worker = worker if link.phase is Phase.UP else _came_back(worker, at)
         return replace(worker, api=up(link, event.probe.took_s, at), gateway_trouble=text)

@@ -13,7 +13,7 @@ from agent.adapters import probes
 from agent.adapters.gateway import Gateway
 from agent.adapters.status_client import ask
 from agent.core import wire
-from agent.core.events import Answer, Probe
+from agent.core.events import REACHED, Answer, Probe
 from agent.core.wire import HEALTH_PATH, Outcome, OutcomeKind
 from agent.core.worker import CallKind
 from agent.doctor.case import Case
@@ -45,7 +45,7 @@ def _reached(case: Case, host: str, port: int) -> Finding:
         time.sleep(0.05)
         probe = probes.gateway_health(host, port, PROBE_S)
     where = str(case.settings.ssh_target) if case.is_ssh else f"{host}:{port}"
-    if probe.answer in {Answer.ANSWERED, Answer.UNWELL, Answer.DENIED}:
+    if probe.answer in REACHED:
         return ok(f"{where} answers in {probe.took_s * 1000:.0f} ms", found=(host, port, probe))
     complaint = case.tunnel.complaint() if case.is_ssh else None
     if complaint is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from agent.adapters import kubeconfig, probes
 from agent.adapters.kubernetes_api import Api
 from agent.adapters.probes import Seen
-from agent.core.events import Answer, Probe
+from agent.core.events import REACHED, Answer, Probe
 from agent.core.kube_objects import node_facts, pick_node
 from agent.core.trouble import Trouble, TroubleKind
 from agent.core.worker import Purpose
@@ -24,7 +24,6 @@ from agent.settings import Connection, K3sMode
 PROBE_S = 4.0
 SETTLE_S = 3.0
 """As the agent's own patience (policy.reverse_settle_s): a forward listens within a round trip of the login."""
-REACHED = frozenset({Answer.ANSWERED, Answer.DENIED, Answer.UNWELL})
 INSTALL = (
     "install it: docker run --rm --privileged --pid host -v /:/host -v /etc/beta9-worker:/etc/beta9-worker "
     "IMAGE install"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.adapters import probes
 from agent.adapters.tailnet import TailscaleDaemon
-from agent.core.events import Answer
+from agent.core.events import REACHED
 from agent.core.facts import DaemonState, TailnetFacts
 from agent.core.tailnet import EXPIRES_SOON_S
 from agent.doctor.case import Case
@@ -112,7 +112,7 @@ def _own_address(case: Case) -> Finding:
     where = f"{facts.address}:{case.settings.k3s_api.port}"
     # No token goes there: the certificate tells whose k3s it is.
     seen = probes.kubernetes((facts.address, case.settings.k3s_api.port), "", PROBE_S)
-    reached = seen.probe.answer in {Answer.ANSWERED, Answer.DENIED, Answer.UNWELL}
+    reached = seen.probe.answer in REACHED
     if reached and seen.certificate == certificate:
         return ok(f"{where} is this machine's k3s; the firewall must let it in on tailscale0")
     if reached:
