@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.adapters.aws_access import DENIED, Access, is_passing
+from agent.adapters.aws_access import DENIED, Access, is_passing, read_reply
 from agent.errors import AgentError, RejectedError, SettingsError, TransientError
 from agent.settings.values import LifecycleHook
 
@@ -68,10 +68,7 @@ class Autoscaling:
 
 
 def _from_reply(where: str, error: ClientError) -> AgentError:
-    details = error.response.get("Error", {})
-    code = details.get("Code", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = f"{code}: {details.get('Message', '')}".rstrip(": ")
+    code, status, said = read_reply(error)
     if code in DENIED:
         return RejectedError(
             f"{where}: refused ({said}); allow this machine's role autoscaling:CompleteLifecycleAction and"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.adapters.aws_access import DENIED, Access, is_passing
+from agent.adapters.aws_access import DENIED, Access, is_passing, read_reply
 from agent.core.text import nearest
 from agent.errors import AgentError, RejectedError, SettingsError, TransientError
 
@@ -95,10 +95,7 @@ def _json_value(text: str, key: str, where: str) -> str:
 
 def _from_reply(where: str, scheme: str, error: ClientError) -> AgentError:
     """Classify an error that the service answered with."""
-    details = error.response.get("Error", {})
-    code = details.get("Code", "")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    said = f"{code}: {details.get('Message', '')}".rstrip(": ")
+    code, status, said = read_reply(error)
     if code in MISSING:
         return SettingsError(
             f"{where}: there is no such entry ({said}); check the name, the region and the account"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.adapters import metadata
 from agent.errors import SettingsError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
 
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 5
@@ -91,6 +94,14 @@ class Access:
         )
         boto3 = Boto3Session(botocore_session=self._session)
         return boto3.client(service, region_name=region, config=bounds)  # type: ignore[call-overload]
+
+
+def read_reply(error: ClientError) -> tuple[str, int, str]:
+    """What a service answered with: its code, the HTTP status (0: unknown), and both of its words for a person."""
+    details = error.response.get("Error", {})
+    code = details.get("Code", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return code, status, f"{code}: {details.get('Message', '')}".rstrip(": ")
 
 
 def is_passing(code: str, status: int) -> bool:
