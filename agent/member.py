@@ -18,6 +18,7 @@ from agent.core.worker import Worker
 from agent.errors import AgentError, SettingsError
 from agent.observability.logs import EventLog
 from agent.settings import Settings
+from agent.settings.values import LifecycleHook
 
 AGAIN_S = 15.0
 LAST_WORD_S = 20.0
@@ -40,7 +41,7 @@ class Member:
     def look(self, worker: Worker) -> None:
         """Called after every step, by the deciding thread."""
         word = group.word(worker)
-        if word is None or word in self._told or not self._hooked(word):
+        if word is None or word in self._told or self._hook(word) is None:
             return
         self._told.add(word)
         if self._thread is None:
@@ -56,11 +57,9 @@ class Member:
         if self._thread is not None and self._thread.is_alive():
             self._thread.join(LAST_WORD_S)
 
-    def _hooked(self, word: Word) -> bool:
+    def _hook(self, word: Word) -> LifecycleHook | None:
         settings = self.settings
-        return (
-            settings.aws_termination_hook if word is Word.DRAINED else settings.aws_launch_hook
-        ) is not None
+        return settings.aws_termination_hook if word is Word.DRAINED else settings.aws_launch_hook
 
     def _say_all(self) -> None:
         while (word := self._due.get()) is not None:
@@ -82,10 +81,10 @@ class Member:
         return True
 
     def _say(self, word: Word) -> None:
-        is_last = word is Word.DRAINED
-        hook = self.settings.aws_termination_hook if is_last else self.settings.aws_launch_hook
-        assert hook is not None  # noqa: S101 - `_hooked` looked
-        speaker = self.open_for("BETA9_AWS_TERMINATION_HOOK" if is_last else "BETA9_AWS_LAUNCH_HOOK")
+        hook = self._hook(word)
+        assert hook is not None  # noqa: S101 - `look` asked
+        setting = "BETA9_AWS_TERMINATION_HOOK" if word is Word.DRAINED else "BETA9_AWS_LAUNCH_HOOK"
+        speaker = self.open_for(setting)
         result = "ABANDON" if word is Word.USELESS else "CONTINUE"
         done = speaker.complete(hook, result)
         if word is Word.USELESS and not done:
