@@ -104,12 +104,7 @@ class Agent:
         self.narrator = Narrator(self.log)
         self.member = member_of(settings, self.log, lambda: instance_id(settings))
         self.supervisor = Supervisor(
-            worker=Worker(
-                self.setup,
-                born_at_s=self.clock.now_s(),
-                since_s=self.clock.now_s(),
-                registration=Registration(gateway_config=self.joining.gateway_config()),
-            ),
+            worker=self._newborn(),
             policy=settings.policy,
             doings=self._doings(),
             narrator=self,
@@ -126,6 +121,12 @@ class Agent:
             describe_holder=holder_of,
             local=(local_bind(settings), settings.gateway_port),
         )
+
+    def _newborn(self) -> Worker:
+        """All that is known before anything has happened."""
+        now_s = self.clock.now_s()
+        registration = Registration(gateway_config=self.joining.gateway_config())
+        return Worker(self.setup, born_at_s=now_s, since_s=now_s, registration=registration)
 
     def run(self) -> Exit:
         """Work until asked to go, or until it turns out that this can never work."""
