@@ -4,8 +4,9 @@
 #   sudo bootstrap/uninstall.sh
 #
 #   --dry-run      say what would be taken back
-#   --purge        also what the bootstrap did not write itself: /etc/beta9-worker (worker.env, secrets) and
-#                  /opt/beta9-worker (the trees it was run from)
+#   --purge        also what the bootstrap did not write itself: /etc/beta9-worker (worker.env, secrets),
+#                  /opt/beta9-worker (the trees it was run from), and containers and volumes that others made in the
+#                  Docker or on the disk that goes (without --purge these stop the uninstaller before it begins)
 #
 # Kept, and named: files that somebody has changed since, directories with other things in them, packages that others
 # need by now. Work that runs here is ended. Exit 0: nothing of it is left but what was named; 1: something failed.
@@ -39,6 +40,7 @@ main() {
   [[ -f $BETA9_STATE/record ]] || { say "there is no record of an installation ($BETA9_STATE/record)"; exit 0; }
   exec 9>>"$BETA9_STATE/installer.lock"
   flock -n 9 || { say "the installer is at work; try again when it has ended"; exit 1; }
+  look_for_others || [[ -n $dry_run ]] || exit 1
   # The agent first: it drains, and its container holds its image.
   if [[ -z $dry_run ]] && unit_is active beta9-worker.service; then systemctl stop beta9-worker.service; fi
   while IFS= read -r line; do
@@ -49,6 +51,23 @@ main() {
   done < <(tac "$BETA9_STATE/record")
   purge_packages
   last
+}
+
+DOCKER_MOUNT=var-lib-docker.mount
+
+# look_for_others: fails, saying so, if Docker's data goes and somebody else has containers or volumes in it.
+look_for_others() {
+  local theirs
+  [[ -z $purge ]] || return 0
+  recorded unit "$DOCKER_MOUNT" || recorded tree "$BETA9_ROOT/var/lib/docker" || return 0
+  if ! theirs=$(docker ps --all --format 'container {{.Names}}' && docker volume ls --format 'volume {{.Name}}'); then
+    say "Docker does not answer, and its data goes; start it to see what is in there, or add --purge to remove all of it"
+    return 1
+  fi
+  theirs=$(grep -vxF 'container beta9-worker' <<<"$theirs" | paste -sd, | sed 's/,/, /g')
+  [[ -n $theirs ]] || return 0
+  say "Docker's data goes, and with it: $theirs; move these away first, or add --purge to remove them, too"
+  return 1
 }
 
 undo_line() {
@@ -88,17 +107,32 @@ keep_state=''
 
 undo_dir() {
   [[ -d $1 ]] || return 0
+  # What --purge removes as a whole goes last.
+  [[ -z $purge || $1 != "$BETA9_ROOT"/@(etc|opt)/beta9-worker?(/*) ]] || return 0
   rmdir "$1" 2>/dev/null || say "kept: $1 is not empty"
 }
 
 undo_tree() { rm -rf --one-file-system "$1"; }
 undo_link() { [[ $(readlink "$1" 2>/dev/null) != "$2" ]] || rm -f "$1"; }
 undo_hold() { apt-mark unhold "$1" >/dev/null; }
-undo_run() { bash -c "$1" </dev/null; }
+
+# What a program says while it undoes its part is of interest only where it fails.
+undo_run() {
+  local said
+  said=$(bash -c "$1" </dev/null 2>&1) || { printf '%s\n' "$said" >&2 && return 1; }
+}
 
 undo_unit() {
-  systemctl stop "$1" 2>/dev/null || true # it may be gone already
+  local users=() each
+  if [[ $1 == "$DOCKER_MOUNT" ]]; then
+    # Docker works on what this shows it, and afterwards on what was there before us.
+    for each in docker.socket docker.service; do
+      if unit_is active "$each"; then users+=("$each"); fi
+    done
+  fi
+  systemctl stop "${users[@]}" "$1" 2>/dev/null || true # it may be gone already
   systemctl disable --quiet "$1" 2>/dev/null || true
+  ((${#users[@]} == 0)) || systemctl start "${users[@]}"
   ! unit_is active "$1"
 }
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.shell.install.fakehost import BOOTSTRAP, Host
@@ -97,6 +100,61 @@ def test_none_and_a_directory_are_taken_at_their_word(disks: Host) -> None:
     assert chosen(disks) == "mounted /srv/data"
 
 
+def storage_alone(host: Host) -> Path:
+    """A directory of steps with the real one for storage, which then needs no other."""
+    steps = host.directory / "real"
+    steps.mkdir()
+    text = (BOOTSTRAP / "steps/30-storage.sh").read_text()
+    (steps / "30-storage.sh").write_text(text.replace("# needs: tools", "# needs:"))
+    return steps
+
+
+@pytest.fixture
+def moved(disks: Host) -> Host:
+    """Docker was here, running and with nothing in it; its data now goes to a scratch directory."""
+    scratch = disks.directory / "scratch"
+    scratch.mkdir()
+    (disks.root / "var/lib/docker").mkdir(parents=True)
+    (disks.state / "systemctl").mkdir()
+    for unit in ("docker.socket", "docker"):
+        (disks.state / "systemctl" / f"{unit}.active").touch()
+    replace(disks, "docker", 'case "$1" in ps) cat "$STUB_STATE/ps" 2>/dev/null || true ;; esac')
+    disks.write_settings(BETA9_SCRATCH_DISK=str(scratch))
+    done = disks.install("--steps", str(storage_alone(disks)))
+    assert done.returncode == 0, done.stderr
+    assert (disks.root / "etc/systemd/system/var-lib-docker.mount").exists()
+    subprocess.run(
+        [str(disks.bin / "systemctl"), "start", "docker.socket", "docker.service"],
+        check=True,
+        env=disks.environment(),
+    )
+    return disks
+
+
+def test_docker_is_stopped_while_its_data_goes_back_and_runs_afterwards(moved: Host) -> None:
+    (moved.state / "systemctl.calls").unlink()
+    done = moved.uninstall()
+    assert done.returncode == 0, done.stderr
+    asked = [call for call in moved.asked("systemctl") if "docker" in call]
+    assert asked == [
+        "stop docker.socket docker.service var-lib-docker.mount",
+        "disable --quiet var-lib-docker.mount",
+        "start docker.socket docker.service",
+    ]
+
+
+def test_what_others_have_in_docker_is_not_lost_without_being_asked_for(moved: Host) -> None:
+    (moved.state / "ps").write_text("container beta9-worker\ncontainer somebodys-database\n")
+    before = moved.files()
+    for arguments, code in (((), 1), (("--dry-run",), 0)):
+        done = moved.uninstall(*arguments)
+        assert done.returncode == code
+        assert "Docker's data goes, and with it: container somebodys-database; move" in done.stderr
+        assert moved.files() == before
+    assert moved.uninstall("--purge").returncode == 0
+    assert not (moved.root / "etc/systemd/system/var-lib-docker.mount").exists()
+
+
 def test_data_goes_there_by_bind_mounts_and_comes_back_at_the_end(disks: Host) -> None:
     scratch = disks.directory / "scratch"
     scratch.mkdir()
@@ -106,10 +164,7 @@ def test_data_goes_there_by_bind_mounts_and_comes_back_at_the_end(disks: Host) -
     replace(disks, "docker", "[[ $1 != ps ]] || echo container; case $1 in version) echo 20 ;; esac")
     disks.write_settings(BETA9_SCRATCH_DISK=str(scratch))
     before = disks.files()
-    steps = disks.directory / "real"
-    steps.mkdir()
-    text = (BOOTSTRAP / "steps/30-storage.sh").read_text()
-    (steps / "30-storage.sh").write_text(text.replace("# needs: tools", "# needs:"))
+    steps = storage_alone(disks)
     for _ in range(2):
         done = disks.install("--steps", str(steps))
         assert done.returncode == 0, done.stderr
