@@ -28,8 +28,12 @@ EOT
     settled units
   fi
   if is_pending logind; then
-    ! unit_is active systemd-logind || systemctl restart systemd-logind
-    settled logind
+    # It counts at a shutdown only, and the next boot reads it in any case: nothing that a boot should end for.
+    if ! unit_is active systemd-logind || systemctl restart systemd-logind; then
+      settled logind
+    else
+      say "systemd-logind does not restart; its new setting counts from the next boot on"
+    fi
   fi
 }
 

@@ -166,6 +166,18 @@ def test_a_k3s_of_somebody_else_is_used_and_left_alone(host: Host) -> None:
     assert sha256(k3s) == sum_
 
 
+def test_a_logind_that_does_not_restart_is_no_reason_to_end_a_boot(host: Host) -> None:
+    (host.state / "systemctl").mkdir(exist_ok=True)
+    (host.state / "systemctl/systemd-logind.active").touch()
+    (host.state / "refused-systemd-logind").touch()
+    done = host.install()
+    assert done.returncode == 0, done.stderr
+    assert "its new setting counts from the next boot on" in done.stderr
+    (host.state / "refused-systemd-logind").unlink()
+    assert host.install().returncode == 0
+    assert host.asked("systemctl").count("restart systemd-logind") == 2
+
+
 def test_an_agent_that_does_not_stay_up_fails_the_boot(host: Host) -> None:
     (host.state / "agent-sick").touch()
     done = host.install()
