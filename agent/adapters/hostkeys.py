@@ -9,7 +9,7 @@ import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from agent.adapters.process import CommandFailed, run
@@ -19,8 +19,10 @@ from agent.settings import SecretRef, Settings
 
 NAME = "known_hosts"
 CONNECT_TIMEOUT_S = 5
-SCAN_TIMEOUT_S = 20
-"""ssh-keyscan asks for one key type at a time, each with the time-out above."""
+PATIENT_TIMEOUT_S = 30
+"""For a server that showed only keys that nobody expects: one that is still booting may be slow with the others."""
+KEY_TYPES = 4
+"""ssh-keyscan asks for one key type at a time, each with one of the time-outs above."""
 
 HostKey = tuple[str, str]
 """Key type, and the key in base64."""
@@ -50,7 +52,7 @@ def known_hosts_file(settings: Settings, resolve: Callable[[SecretRef], str], di
     expected = set(settings.ssh_host_key_fingerprint.split(","))
     name = _spelled(settings.ssh_host, settings.ssh_port)
     if {_print(key) for key in _written_before(path, name)} != expected:
-        keys = _proven(_scan(settings.ssh_host, settings.ssh_port), expected, name)
+        keys = _proven(_scan(settings.ssh_host, settings.ssh_port, expected), expected, name)
         _write(path, "".join(f"{name} {kind} {key}\n" for kind, key in keys))
     return path
 
@@ -67,9 +69,9 @@ def _proven(scanned: list[HostKey], expected: set[str], name: str) -> list[HostK
     return proven
 
 
-def _scan(host: str, port: int) -> list[HostKey]:
+def _scan(host: str, port: int, expected: Collection[str]) -> list[HostKey]:
     """As `scan`. Raises: TransientError where none is to be had."""
-    keys = scan(host, port)
+    keys = scan(host, port, expected)
     if not keys:
         raise TransientError(
             f"host keys of {_spelled(host, port)} not fetched ({_reason(host, port)}); tried again later. Check"
@@ -78,14 +80,23 @@ def _scan(host: str, port: int) -> list[HostKey]:
     return keys
 
 
-def scan(host: str, port: int) -> list[HostKey]:
+def scan(host: str, port: int, expected: Collection[str]) -> list[HostKey]:
     """Fetch the server's public host keys, of every type it has; none where it does not answer.
 
+    ssh-keyscan leaves out what does not come in time. So where no key has an `expected` fingerprint, it gets more time
+    before anybody is accused.
     Raises: TransientError where it could not be asked.
     """
-    argv = ["ssh-keyscan", "-T", str(CONNECT_TIMEOUT_S), "-p", str(port), "--", host]
+    keys = _scanned(host, port, CONNECT_TIMEOUT_S)
+    if keys and not any(_print(key) in expected for key in keys):
+        keys = _scanned(host, port, PATIENT_TIMEOUT_S)
+    return keys
+
+
+def _scanned(host: str, port: int, timeout_s: int) -> list[HostKey]:
+    argv = ["ssh-keyscan", "-T", str(timeout_s), "-p", str(port), "--", host]
     try:
-        done = run(argv, SCAN_TIMEOUT_S, ok_codes=(0, 1))
+        done = run(argv, KEY_TYPES * timeout_s, ok_codes=(0, 1))
     except CommandFailed as error:
         if error.exit_code is Exit.UNUSABLE:  # no ssh-keyscan at all
             raise

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.hostkeys import scan
+from agent.adapters.hostkeys import HostKey, scan
 from agent.adapters.process import CommandFailed, run
 from agent.core import push
 from agent.core.keytext import fingerprint
@@ -73,9 +73,10 @@ def proven(target: Target, expected: str, wait_s: float, said: Callable[[str], o
 
     Raises: HostKeyError where it shows another; TransientError where it shows none within `wait_s`.
     """
-    keys = _scanned(target, wait_s, said)
+    wanted = expected.split(",")
+    keys = _scanned(target, wanted, wait_s, said)
     fingerprints = {key: fingerprint(key[1]) for key in keys}
-    good = [key for key in keys if fingerprints[key] in expected.split(",")]
+    good = [key for key in keys if fingerprints[key] in wanted]
     if not good:
         seen = ", ".join(str(each) for each in fingerprints.values())
         raise HostKeyError(
@@ -88,10 +89,12 @@ def proven(target: Target, expected: str, wait_s: float, said: Callable[[str], o
         yield replace(target, known_hosts=str(path), alias=True)
 
 
-def _scanned(target: Target, wait_s: float, said: Callable[[str], object]) -> list[tuple[str, str]]:
+def _scanned(
+    target: Target, wanted: list[str], wait_s: float, said: Callable[[str], object]
+) -> list[HostKey]:
     began_s, told = time.monotonic(), False
     while True:
-        keys = scan(target.host, target.port)
+        keys = scan(target.host, target.port, wanted)
         if keys:
             return keys
         if time.monotonic() - began_s >= wait_s:

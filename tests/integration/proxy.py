@@ -19,6 +19,8 @@ class Proxy:
         """Each piece arrives this much later, in each direction."""
         self.mute = False
         """Accept new connections and never say a word."""
+        self.held: tuple[bytes, float] = (b"", 0.0)
+        """Pieces of clients with this text in them arrive so many seconds later still."""
         self.accepted_at_s: list[float] = []
         """When each connection came, on the monotonic clock."""
         self.port = 0
@@ -80,7 +82,7 @@ class Proxy:
             far_reader, far_writer = await asyncio.open_connection(*self._target)
             ends.append(far_writer)
             self._writers.add(far_writer)
-            await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+            await asyncio.gather(self._carry(reader, far_writer, *self.held), self._carry(far_reader, writer))
         except (OSError, asyncio.CancelledError):
             return  # an end that was cut: the other is closed below
         finally:
@@ -88,14 +90,21 @@ class Proxy:
                 self._writers.discard(end)
                 end.transport.abort()
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        text: bytes = b"",
+        held_s: float = 0.0,
+    ) -> None:
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         deliver = asyncio.ensure_future(self._deliver(pieces, writer))
         try:
             data = b"."
             while data:
                 data = await reader.read(65536)
-                await pieces.put((self._loop.time() + self.delay_s, data))
+                more_s = held_s if text and text in data else 0.0
+                await pieces.put((self._loop.time() + self.delay_s + more_s, data))
             await deliver
         finally:
             deliver.cancel()

@@ -18,6 +18,7 @@ from agent.demo.sshd import ThrowAwaySshd
 from agent.errors import SettingsError, TransientError
 from agent.settings import Settings, load
 from tests.integration.logins import login
+from tests.integration.proxy import proxied
 
 OTHER = "SHA256:" + "A" * 43
 
@@ -132,6 +133,25 @@ def test_a_server_with_another_key_is_refused_with_both_fingerprints(
     assert f"{sshd.fingerprint} (ssh-ed25519)" in message
     assert not (tmp_path / "known_hosts").exists()
     assert "Accepted" not in sshd.log()
+
+
+def test_a_server_that_is_slow_with_the_expected_key_is_not_accused(
+    sshd: ThrowAwaySshd, tmp_path: Path
+) -> None:
+    """As a machine that boots: ssh-keyscan's first time-out passes with another type's key alone."""
+    sshd.add_host_key("ecdsa")
+    with proxied((sshd.host, sshd.port)) as proxy:
+        proxy.held = (b"ssh-ed25519", hostkeys.CONNECT_TIMEOUT_S + 2)
+        settings = settings_for(
+            sshd,
+            tmp_path,
+            BETA9_SSH_PORT=str(proxy.port),
+            BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint,
+        )
+        told = write(settings, tmp_path).read_text()
+    kind, key = sshd.public_key(sshd.directory / "host_key").split()[:2]
+    assert told == f"[{sshd.host}]:{proxy.port} {kind} {key}\n"
+    assert kind == "ssh-ed25519"
 
 
 def test_a_server_that_is_not_there_may_come(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
