@@ -69,16 +69,40 @@ from_source() {
   base=$(setting BETA9_BASE_IMAGE)
   image=beta9-worker:source-$(tree_sum "$base")
   ! here "$image" || return 0
+  # Nobody builds in a Docker without a single image: the cache will be this build's alone, however often it begins.
+  if [[ -z $(docker images --quiet) ]]; then
+    record run "docker builder prune --all --force >/dev/null 2>&1 || true # it may be gone"
+    pending builder-cache
+  fi
   if [[ $base == *'#sha256='* ]]; then base=$(load "$base"); fi
   [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
   for option in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST; do
     [[ -z $(setting "BETA9_$option") ]] || arguments+=(--build-arg "$option=$(setting "BETA9_$option")")
   done
   ours "$image"
-  # Either builder will do: Ubuntu's Docker comes without BuildKit's.
+  choose_builder
   docker build --network host --tag "$image" "${arguments[@]}" "$SOURCE" ||
     fail "the image cannot be built from $SOURCE" "see the lines above; BETA9_BASE_IMAGE and BETA9_PIP_INDEX_URL name mirrors"
+  tidy
   changed "built $image"
+}
+
+# choose_builder: BuildKit, which makes no container and no layer for each line of the Dockerfile. Docker 23 and later use
+# it by themselves where its plugin is installed, those before have it inside.
+choose_builder() {
+  local version
+  version=$(docker version --format '{{.Client.Version}}')
+  ((${version%%.*} >= 23)) || export DOCKER_BUILDKIT=1
+  # BuildKit's client notes an id of its own in its directory, which otherwise nobody needs here.
+  [[ -d $HOME/.docker ]] || export DOCKER_CONFIG=${BETA9_RUN:-/tmp}/docker
+}
+
+# tidy: what a build leaves beside its image, a quarter of a gigabyte: with the classic builder its first stage, which is
+# labelled, with BuildKit a cache, which may be others', too.
+tidy() {
+  docker image prune --force --filter label=beta9-worker.stage=build >/dev/null
+  ! is_pending builder-cache || docker builder prune --all --force >/dev/null
+  settled builder-cache
 }
 
 # tree_sum BASE: of all that the image is made of.
