@@ -5,6 +5,8 @@ DOCKER ?= docker
 export DOCKER
 # What `make test` leaves to `make test-all`: each is a marker of pytest.
 GROUPS := fault kubernetes gpu container machine terraform tailnet
+# Tests wait more than they compute. WORKERS=0 runs them one after another.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 
 .DEFAULT_GOAL := help
 # Every target that `make help` shows makes something else than a file of its name.
@@ -19,15 +21,16 @@ demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: s
 	@$(PY) -m agent demo $(if $(ONCE),--once)
 
 test: .venv/dev ## Unit, contract and integration tests that any host can run
-	@$(PY) -m pytest -q -m "not ($(subst $() , or ,$(GROUPS)))"
+	@$(PY) -m pytest -q -n $(WORKERS) -m "not ($(subst $() , or ,$(GROUPS)))"
 
 test-all: .venv/all .build/kubernetes-server .build/cloud-init ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
-	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q tests/unit/test_simulation.py
+	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q -n $(WORKERS) tests/unit/test_simulation.py
 	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
 	@$(PY) -m pytest -q $(if $(CI),--forbid-skips) tests/integration/test_cloud_init_schema.py
 	@$(MAKE) --no-print-directory test-terraform
 	@$(MAKE) --no-print-directory test-container
 	@$(MAKE) --no-print-directory test-tailnet
+	@$(MAKE) --no-print-directory test-machine
 
 test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
 	@$(PY) -m pytest -q -m kubernetes $(if $(CI),--forbid-skips) tests/kubernetes
@@ -52,7 +55,7 @@ bench-boot: .venv/machine $(MACHINE) ## Measure the bootstrap's critical path ag
 test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a real headscale's tailnet by a real tailscaled (programs: six minutes of processor time, once)
 	@$(PY) -m pytest -q -m tailnet $(if $(CI),--forbid-skips) tests/tailnet
 
-programs: .build/kubernetes-server .build/tailscaled .build/headscale ## Build beforehand what test-all runs against
+programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) ## Build beforehand what test-all runs against
 	@true
 
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
