@@ -9,7 +9,9 @@ import contextlib
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.adapters.process import CommandFailed, run
@@ -18,14 +20,31 @@ from agent.errors import Exit, HostKeyError, SettingsError, TransientError
 from agent.settings import SecretRef, Settings
 
 NAME = "known_hosts"
-CONNECT_TIMEOUT_S = 5
-PATIENT_TIMEOUT_S = 30
-"""For a server that showed only keys that nobody expects: one that is still booting may be slow with the others."""
-KEY_TYPES = 4
-"""ssh-keyscan asks for one key type at a time, each with one of the time-outs above."""
+CONNECT_TIMEOUT_S = 10
+KEY_TYPES = ("ed25519", "ecdsa", "rsa")
+"""Asked for one after another, until what is expected was seen. ssh-keyscan by itself asks for all at once, which a
+machine that is still booting, or the network in front of it, does not always answer in full."""
 
 HostKey = tuple[str, str]
 """Key type, and the key in base64."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a server showed."""
+
+    keys: tuple[HostKey, ...]
+    whole: bool
+    """Whether an answer came in time for every type that was asked for: else it may have other keys, too."""
+
+    @property
+    def fingerprints(self) -> dict[HostKey, str]:
+        """Of each key, as ssh-keygen writes them (SHA256:...)."""
+        return {key: fingerprint(key[1]) or "" for key in self.keys}
+
+    def proven(self, expected: Collection[str]) -> list[HostKey]:
+        """The keys that have one of these fingerprints."""
+        return [key for key, said in self.fingerprints.items() if said in expected]
 
 
 def known_hosts_file(settings: Settings, resolve: Callable[[SecretRef], str], directory: Path) -> Path:
@@ -57,46 +76,54 @@ def known_hosts_file(settings: Settings, resolve: Callable[[SecretRef], str], di
     return path
 
 
-def _proven(scanned: list[HostKey], expected: set[str], name: str) -> list[HostKey]:
-    proven = [key for key in scanned if _print(key) in expected]
-    if not proven:
-        seen = ", ".join(f"{_print(key)} ({key[0]})" for key in scanned)
-        raise HostKeyError(
-            f"BETA9_SSH_HOST_KEY_FINGERPRINT: {name} showed {seen}, not {', '.join(sorted(expected))}; nothing was"
-            " sent. If the server was set up anew, run 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on it (by"
-            " its console) and give what that prints; else find out who answers there"
+def _proven(seen: Scan, expected: set[str], name: str) -> list[HostKey]:
+    proven = seen.proven(expected)
+    if proven:
+        return proven
+    shown = ", ".join(f"{said} ({key[0]})" for key, said in seen.fingerprints.items())
+    if not seen.whole:
+        raise TransientError(
+            f"{name} showed {shown} and was too slow with its other host keys; tried again later"
         )
-    return proven
+    raise HostKeyError(
+        f"BETA9_SSH_HOST_KEY_FINGERPRINT: {name} showed {shown}, not {', '.join(sorted(expected))}; nothing was"
+        " sent. If the server was set up anew, run 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on it (by"
+        " its console) and give what that prints; else find out who answers there"
+    )
 
 
-def _scan(host: str, port: int, expected: Collection[str]) -> list[HostKey]:
-    """As `scan`. Raises: TransientError where none is to be had."""
-    keys = scan(host, port, expected)
-    if not keys:
+def _scan(host: str, port: int, expected: Collection[str]) -> Scan:
+    """As `scan`. Raises: TransientError where no key is to be had."""
+    seen = scan(host, port, expected)
+    if not seen.keys:
         raise TransientError(
             f"host keys of {_spelled(host, port)} not fetched ({_reason(host, port)}); tried again later. Check"
             " BETA9_SSH_HOST, BETA9_SSH_PORT and the way out of this machine"
         )
-    return keys
+    return seen
 
 
-def scan(host: str, port: int, expected: Collection[str]) -> list[HostKey]:
-    """Fetch the server's public host keys, of every type it has; none where it does not answer.
+def scan(host: str, port: int, expected: Collection[str]) -> Scan:
+    """Fetch the server's public host keys until those with the `expected` fingerprints are among them.
 
-    ssh-keyscan leaves out what does not come in time. So where no key has an `expected` fingerprint, it gets more time
-    before anybody is accused.
     Raises: TransientError where it could not be asked.
     """
-    keys = _scanned(host, port, CONNECT_TIMEOUT_S)
-    if keys and not any(_print(key) in expected for key in keys):
-        keys = _scanned(host, port, PATIENT_TIMEOUT_S)
-    return keys
+    seen = Scan((), whole=True)
+    for kind in KEY_TYPES:
+        began_s = time.monotonic()
+        keys = _scanned(host, port, kind)
+        in_time = bool(keys) or time.monotonic() - began_s < CONNECT_TIMEOUT_S
+        seen = Scan((*seen.keys, *keys), seen.whole and in_time)
+        nobody_answers = not (seen.keys or seen.whole)
+        if nobody_answers or set(seen.fingerprints.values()).issuperset(expected):
+            break
+    return seen
 
 
-def _scanned(host: str, port: int, timeout_s: int) -> list[HostKey]:
-    argv = ["ssh-keyscan", "-T", str(timeout_s), "-p", str(port), "--", host]
+def _scanned(host: str, port: int, kind: str) -> list[HostKey]:
+    argv = ["ssh-keyscan", "-T", str(CONNECT_TIMEOUT_S), "-t", kind, "-p", str(port), "--", host]
     try:
-        done = run(argv, KEY_TYPES * timeout_s, ok_codes=(0, 1))
+        done = run(argv, 2 * CONNECT_TIMEOUT_S, ok_codes=(0, 1))
     except CommandFailed as error:
         if error.exit_code is Exit.UNUSABLE:  # no ssh-keyscan at all
             raise
@@ -110,7 +137,7 @@ def _reason(host: str, port: int) -> str:
     """Ask once more, since ssh-keyscan says nothing about most failures."""
     try:
         with socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S):
-            return "something listens there, but not an SSH server with a known kind of key"
+            return "something listens there and showed no SSH host key"
     except OSError as error:
         return str(error.strerror or error)
 

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.hostkeys import HostKey, scan
+from agent.adapters.hostkeys import Scan, scan
 from agent.adapters.process import CommandFailed, run
 from agent.core import push
-from agent.core.keytext import fingerprint
 from agent.core.push import Failure, Target
 from agent.errors import Exit, HostKeyError, TransientError
 
@@ -74,13 +73,12 @@ def proven(target: Target, expected: str, wait_s: float, said: Callable[[str], o
     Raises: HostKeyError where it shows another; TransientError where it shows none within `wait_s`.
     """
     wanted = expected.split(",")
-    keys = _scanned(target, wanted, wait_s, said)
-    fingerprints = {key: fingerprint(key[1]) for key in keys}
-    good = [key for key in keys if fingerprints[key] in wanted]
+    seen = _seen(target, wanted, wait_s, said)
+    good = seen.proven(wanted)
     if not good:
-        seen = ", ".join(str(each) for each in fingerprints.values())
+        shown = ", ".join(seen.fingerprints.values())
         raise HostKeyError(
-            f"{target.host} shows the host key {seen}, not {expected}: nothing was sent; take the fingerprint from the"
+            f"{target.host} shows the host key {shown}, not {expected}: nothing was sent; take the fingerprint from the"
             " cloud's console log, or find out who answers there"
         )
     with tempfile.TemporaryDirectory(prefix="beta9-") as directory:
@@ -89,20 +87,17 @@ def proven(target: Target, expected: str, wait_s: float, said: Callable[[str], o
         yield replace(target, known_hosts=str(path), alias=True)
 
 
-def _scanned(
-    target: Target, wanted: list[str], wait_s: float, said: Callable[[str], object]
-) -> list[HostKey]:
-    began_s, told = time.monotonic(), False
+def _seen(target: Target, wanted: list[str], wait_s: float, said: Callable[[str], object]) -> Scan:
+    began_s, last = time.monotonic(), ""
+    where = f"{target.host} port {target.port}"
     while True:
-        keys = scan(target.host, target.port, wanted)
-        if keys:
-            return keys
+        seen = scan(target.host, target.port, wanted)
+        if seen.proven(wanted) or (seen.keys and seen.whole):
+            return seen
+        missing = "shows only some of its host keys" if seen.keys else "shows no host key"
         if time.monotonic() - began_s >= wait_s:
-            raise TransientError(
-                f"{target.host} port {target.port} shows no host key: is it up, and does its"
-                " firewall let ssh in?"
-            )
-        if not told:
-            said(f"waiting: {target.host} port {target.port} shows no host key yet")
-            told = True
+            raise TransientError(f"{where} {missing}: is it up, and does its firewall let ssh in?")
+        if missing != last:
+            said(f"waiting: {where} {missing} so far")
+            last = missing
         threading.Event().wait(PAUSE_S)
