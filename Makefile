@@ -49,7 +49,9 @@ MACHINE := .build/machine-disk .build/machine-base.tar .build/machine-wheels $(i
 test-machine: .venv/machine $(MACHINE) ## Boot a virtual machine from pasted user-data, to ready and back (K3S_BINARY=, K3S_INSTALL_SCRIPT=: real ones)
 	@$(PY) -m pytest -q -m machine $(if $(CI),--forbid-skips) tests/machine
 
-bench-boot: .venv/machine $(MACHINE) ## Measure the bootstrap's critical path against the sum of its stages, in a virtual machine
+bench-boot: .venv/machine .venv/container $(MACHINE) ## Measure the bootstrap's critical path against the sum of its stages, in a virtual machine
+	@scripts/engine.sh run sh -c 'scripts/image.sh >.build/image.log 2>&1 && $(DOCKER) save --output .build/agent-image.tar beta9-worker:dev || \
+		{ tail -n 30 .build/image.log; exit 1; }'
 	@$(PY) -m scripts.bench_boot
 
 test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a real headscale's tailnet by a real tailscaled (programs: six minutes of processor time, once)

@@ -2,9 +2,11 @@
 
     make bench-boot                                          two boots, each from the real user-data
     python -m scripts.bench_boot --delay 0.2 --mbyte-s 10    another line to the mirrors
+    python -m scripts.bench_boot --image source              the agent's image built in the machine
 
 Twice the same machine, the same mirrors at the same pace, the same tree; for the second one the steps' headers are
-changed so that each waits for the one before. No assertion: a busy host gives other figures.
+changed so that each waits for the one before. The agent's image is an archive from the mirrors, as of a release. No
+assertion: a busy host gives other figures.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from typing import Any
 from tests.machine.conftest import DISK, missing
 from tests.machine.life import INSTALL_DEADLINE_S, TARBALL, begin
 from tests.machine.mirrors import Pace
-from tests.machine.site import Site, site
+from tests.machine.site import ROOT, Site, site
 
 TARGET = 0.65
+SOURCE = "source"
+ARCHIVE = ROOT / ".build" / "agent-image.tar"
 STEP = re.compile(r"[^/]+/bootstrap/steps/\d\d-(?P<name>[a-z0-9-]+)\.sh")
 
 
@@ -42,11 +46,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beta9-bench-boot-")))
         outside = stack.enter_context(site(place, Pace(given.delay, given.mbyte_s * 1e6)))
-        together = _boot(outside, place / "together")
+        changes = {}
+        if given.image != SOURCE:
+            outside.mirrors.files["agent-image.tar"] = Path(given.image)
+            changes["BETA9_AGENT_IMAGE"] = outside.location("agent-image.tar")
+        together = _boot(outside, place / "together", changes)
         outside.mirrors.files[TARBALL] = one_after_the_other(
             outside.mirrors.files[TARBALL], place / "chained.tar.gz"
         )
-        alone = _boot(outside, place / "alone")
+        alone = _boot(outside, place / "alone", changes)
     _show(together, alone)
     return 0
 
@@ -68,10 +76,10 @@ def one_after_the_other(tarball: Path, target: Path) -> Path:
     return target
 
 
-def _boot(outside: Site, directory: Path) -> dict[str, Any]:
+def _boot(outside: Site, directory: Path, changes: dict[str, str]) -> dict[str, Any]:
     """One machine, from its first second to the end of its bootstrap; bootstrap.json."""
     directory.mkdir()
-    life = begin(outside, DISK, directory, with_secrets=True)
+    life = begin(outside, DISK, directory, with_secrets=True, **changes)
     try:
         life.fetch.set()
         life.vm.wait_ssh()
@@ -116,6 +124,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--delay", type=float, default=0.2, metavar="SECONDS", help="before each answer [0.2]"
     )
     parser.add_argument("--mbyte-s", type=float, default=10, metavar="MB", help="that the mirrors carry [10]")
+    parser.add_argument(
+        "--image",
+        default=str(ARCHIVE),
+        metavar="FILE",
+        help=f"the agent's image, or '{SOURCE}' to have it built in the machine [%(default)s]",
+    )
     return parser.parse_args(argv)
 
 
