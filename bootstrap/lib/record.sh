@@ -14,7 +14,7 @@
 
 BETA9_ROOT=${BETA9_ROOT:-}
 BETA9_STATE=$BETA9_ROOT/var/lib/beta9-worker/bootstrap
-export KUBECACHEDIR=$BETA9_STATE/kubectl # root's home is not ours
+export KUBECACHEDIR=${BETA9_RUN:-$BETA9_STATE}/kubectl # it goes with the run; root's home is not ours
 
 # record KIND ARGUMENT…: once, however often it is said. Call it *before* the change, so that nothing goes unrecorded.
 record() {
