@@ -59,6 +59,7 @@ DOCKER_MOUNT=var-lib-docker.mount
 look_for_others() {
   local theirs
   [[ -z $purge ]] || return 0
+  command -v docker >/dev/null || return 0 # an installation that did not get that far
   recorded unit "$DOCKER_MOUNT" || recorded tree "$BETA9_ROOT/var/lib/docker" || return 0
   if ! theirs=$(docker ps --all --format 'container {{.Names}}' && docker volume ls --format 'volume {{.Name}}'); then
     say "Docker does not answer, and its data goes; start it to see what is in there, or add --purge to remove all of it"
