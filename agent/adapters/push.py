@@ -94,10 +94,11 @@ def _seen(target: Target, wanted: list[str], wait_s: float, said: Callable[[str]
         seen = scan(target.host, target.port, wanted)
         if seen.proven(wanted) or (seen.keys and seen.whole):
             return seen
-        missing = "shows only some of its host keys" if seen.keys else "shows no host key"
+        shown = "only some of its host keys so far" if seen.keys else "no host key so far"
+        now = f"{where} shows {shown}"
         if time.monotonic() - began_s >= wait_s:
-            raise TransientError(f"{where} {missing}: is it up, and does its firewall let ssh in?")
-        if missing != last:
-            said(f"waiting: {where} {missing} so far")
-            last = missing
+            raise TransientError(f"{now}: is it up, and does its firewall let ssh in?")
+        if now != last:
+            said(f"waiting: {now}")
+            last = now
         threading.Event().wait(PAUSE_S)

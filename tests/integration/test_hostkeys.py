@@ -173,5 +173,5 @@ def test_something_that_is_no_ssh_server_is_said(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sshd.port = listener.getsockname()[1]
         settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint)
-        with pytest.raises(TransientError, match="not an SSH server"):
+        with pytest.raises(TransientError, match="showed no SSH host key"):
             write(settings, tmp_path)
