@@ -40,7 +40,7 @@ class Scan:
     @property
     def fingerprints(self) -> dict[HostKey, str]:
         """Of each key, as ssh-keygen writes them (SHA256:...)."""
-        return {key: fingerprint(key[1]) or "" for key in self.keys}
+        return {key: _print(key) for key in self.keys}
 
     def proven(self, expected: Collection[str]) -> list[HostKey]:
         """The keys that have one of these fingerprints."""
