@@ -92,11 +92,10 @@ def said_goodbye(worker: Worker) -> bool:
 
 def needs_registration(worker: Worker, at: Moment) -> bool:
     """The gateway does not know us, knows something else of us, or is about to forget a silent registration."""
-    registration = worker.registration
-    if not registration.known or registration.promise != offer.promise(worker):
+    if not offer.is_told(worker):
         return True
     silent = not may_keep_alive(worker)
-    return silent and at.now_s - registration.at_s >= at.policy.ttl_s * 2 / 3
+    return silent and at.now_s - worker.registration.at_s >= at.policy.ttl_s * 2 / 3
 
 
 def may_register(worker: Worker, at: Moment) -> bool:

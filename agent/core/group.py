@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from agent.core import offer
 from agent.core.worker import GoingKind, State, Worker
 from agent.errors import Exit
 
@@ -26,12 +27,13 @@ class Word(str, Enum):
 def word(worker: Worker) -> Word | None:
     """Return what is to be said now.
 
-    Leased is not enough to have joined: a machine whose k3s or GPUs are missing offers nothing, and the hook's
-    time-out ends it. A refused token or key says nothing either: a gateway without its database refuses good ones.
+    Leased is not enough to have joined: the gateway must be able to place work here. A machine whose k3s or GPUs are
+    missing offers nothing, and the hook's time-out ends it. A refused token or key says nothing either: a gateway
+    without its database refuses good ones.
     """
     if worker.ending is not None:
         if worker.ending.exit_code is Exit.UNUSABLE:
             return Word.USELESS
         taken = worker.going is not None and worker.going.kind is GoingKind.TERMINATE
         return Word.DRAINED if taken else None
-    return Word.JOINED if worker.state is State.READY and worker.offer.offered else None
+    return Word.JOINED if worker.state is State.READY and offer.is_placeable(worker) else None

@@ -163,6 +163,21 @@ def promise(worker: Worker) -> Promise:
     return Promise(_hostname(worker), told, worker.offer.offered, worker.kube.token_serial)
 
 
+def is_told(worker: Worker) -> bool:
+    """Whether the gateway was told what a registration made now would say."""
+    return worker.registration.known and worker.registration.promise == promise(worker)
+
+
+def is_placeable(worker: Worker) -> bool:
+    """Whether the gateway would place work here: it was told the present offer, and has accepted a keepalive since.
+
+    A registration sets the machine back to `registered`, on which nothing is placed, until the next keepalive.
+    """
+    last_ok_s = worker.lease.last_ok_s
+    is_listed = worker.lease.ready and last_ok_s is not None and last_ok_s >= worker.registration.at_s
+    return worker.offer.offered and is_told(worker) and is_listed
+
+
 def _hostname(worker: Worker) -> str:
     if worker.setup.hostname:
         return worker.setup.hostname

@@ -134,7 +134,7 @@ def _placement(worker: Worker) -> dict[str, Any]:
     lease = worker.lease
     return {
         "keepalives_go": lease.ready and lease.failures == 0,
-        "work_can_be_placed": lease.ready and _offered(worker) and worker.offer.offered,
+        "work_can_be_placed": offer.is_placeable(worker),
         "reason": _unplaceable(worker),
         "blocked_by": worker.offer.by,
     }
@@ -159,9 +159,11 @@ def _unplaceable(worker: Worker) -> str | None:
     """Why the gateway can start no work here, None where it can."""
     if worker.offer.reason is not None:
         return worker.offer.reason
-    if not worker.lease.ready:
+    if offer.is_placeable(worker):
+        return None
+    if offer.is_told(worker):
         return "the gateway has accepted no keepalive since the machine was registered"
-    return None if _offered(worker) else "the gateway was not told yet"
+    return "the gateway was not told yet"
 
 
 def _node(worker: Worker) -> dict[str, Any] | None:

@@ -119,12 +119,12 @@ class AgentProcess:
         return [each for each in told if name is None or each["event"] == name]
 
     def is_back(self) -> bool:
-        """READY, offering as before, and both ways up."""
+        """READY, both ways up, and offering: the gateway was told so, and work can be placed."""
         status = self.status()
         return bool(
             status
             and status["state"] == "READY"
-            and status["capacity"]["offered"]
+            and status["placement"]["work_can_be_placed"]
             and status["tunnel"]["up"]
             and status["tunnel"]["reverse"]["up"]
         )

@@ -96,6 +96,23 @@ def test_offered_is_what_the_gateway_was_told_and_not_what_we_would_like() -> No
     assert told(forgotten)["capacity"]["offered"] is False
 
 
+def test_work_can_be_placed_once_the_gateway_was_told_the_present_address_and_has_taken_a_keepalive_since() -> (
+    None
+):
+    assert told()["placement"] == {
+        "keepalives_go": False,
+        "work_can_be_placed": True,
+        "reason": None,
+        "blocked_by": None,
+    }
+    moved = told(replace(READY, candidate=1))["placement"]
+    assert not moved["work_can_be_placed"]
+    assert moved["reason"] == "the gateway was not told yet"
+    again = told(replace(READY, registration=replace(READY.registration, at_s=NOW_S - 1)))["placement"]
+    assert not again["work_can_be_placed"]
+    assert "no keepalive since" in again["reason"]
+
+
 def test_a_broken_board_is_listed_with_its_reason_and_degrades() -> None:
     broken = GpuReading((Gpu("GPU-0", "H100", healthy=False, reason="Xid 79"),))
     page = told(replace(READY, gpus=broken))

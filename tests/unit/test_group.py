@@ -9,15 +9,20 @@ import pytest
 
 from agent.adapters.autoscaling import Autoscaling
 from agent.core.group import Word, word
-from agent.core.worker import Ending, Going, GoingKind, Offer, Setup, State, Worker
+from agent.core.worker import Ending, Going, GoingKind, Lease, Offer, Setup, State, Worker
 from agent.errors import Exit, RejectedError, SettingsError, TransientError
 from agent.member import Member, member_of
 from agent.observability.logs import EventLog
 from agent.settings.values import LifecycleHook
+from tests.unit.core_cases import NOW_S, having_offered
 from tests.unit.settings_cases import read, with_
 
 WORKER = Worker(Setup("1165a9b6", "gpu"))
-READY = replace(WORKER, state=State.READY, offer=Offer(offered=True, reason=None))
+READY = having_offered(
+    state=State.READY,
+    offer=Offer(offered=True, reason=None),
+    lease=Lease(ready=True, last_ok_s=NOW_S, expires_at_s=NOW_S + 300),
+)
 TERMINATED = Going(GoingKind.TERMINATE, 0.0, 90.0, "the group takes this machine out")
 
 
@@ -31,8 +36,10 @@ def test_it_has_joined_once_work_can_be_placed() -> None:
         WORKER,
         replace(READY, state=State.CONNECTING),
         replace(READY, offer=Offer(reason="k3s does not answer")),
+        replace(READY, registration=replace(READY.registration, at_s=NOW_S + 1)),
+        replace(READY, candidate=1),
     ],
-    ids=["starting", "no gateway", "leased without an offer"],
+    ids=["starting", "no gateway", "leased without an offer", "registered again", "not told its new address"],
 )
 def test_until_then_nothing_is_said(worker: Worker) -> None:
     assert word(worker) is None
