@@ -1,15 +1,19 @@
 """`make faults`: run every test of the fault table, print the table, and say whether each row held.
 
-    python -m scripts.faults [--write docs/reliability.md] [PYTEST ARGUMENT…]
+    python -m scripts.faults [--serial] [--write docs/reliability.md] [--durations] [PYTEST ARGUMENT…]
 
-A row is what its tests recorded (`expected`, `happened`, `seconds`); several tests of one row count together. The
-exit code is 1 where a row failed, was skipped, or has no result.
+The rows are those of tests/faults.md. What a row shows is what its tests recorded (`happened`, `seconds`); several
+tests of one row count together. The exit code is 1 where a row failed, was skipped, or has no result.
+
+As root the tests run side by side, each worker in namespaces of its own (tests/isolation.py). Figures worth printing
+come from one test at a time: `--serial`.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import os
 import platform
 import re
@@ -24,9 +28,23 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.table import Table
 
-ROWS = frozenset(range(1, 69))
-"""The rows that this project promises; a test of any other row is shown, too."""
+from tests.isolation import MEASURED
+
+TABLE = Path(__file__).parents[1] / "tests" / "faults.md"
+WORKERS = 4
+"""Tests wait more than they compute: two processors carry this many."""
+_ROW = re.compile(r"\| (?P<number>\d+) \| (?P<fault>.+?) \| (?P<must>.+) \|")
 _NAME = re.compile(r"test_fault_(\d+)_([a-z0-9_]+)")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One row of the fault table."""
+
+    number: int
+    fault: str
+    must: str
+    """What must happen."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +52,25 @@ class Case:
     """One test's result."""
 
     row: int
-    fault: str
     verdict: str
     """`held`, `FAILED` or `skipped`."""
-    expected: str = ""
     happened: str = ""
     seconds: float = 0.0
+    told: bool = False
+    """It recorded what happened: the test that shows the row, where others show the same on a smaller scale."""
+    test: str = ""
+    """Its node id."""
+    took_s: float = 0.0
+    """How long the whole test took."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One line of what is printed."""
 
     number: int
     fault: str
-    expected: str
+    must: str
     happened: str
     seconds: float | None
     verdict: str
@@ -57,23 +79,42 @@ class Row:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print, and perhaps write."""
     parser = argparse.ArgumentParser(description="Run the fault table and print it.")
+    parser.add_argument(
+        "--serial", action="store_true", help="one test at a time, so that nothing else takes time"
+    )
     parser.add_argument("--write", type=Path, metavar="PAGE", help="also make this page of it")
+    parser.add_argument(
+        "--durations", action="store_true", help=f"also write {MEASURED.name}, by which tests are spread"
+    )
     args, chosen = parser.parse_known_args(argv)
+    faults = read_table(TABLE.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "faults.xml"
-        cases = run(report, chosen)
-    # With tests chosen by hand, only their rows are asked for.
-    rows = table(cases, ROWS if not chosen else ())
+        cases = run(report, chosen, is_serial=args.serial or os.geteuid() != 0)
+    if chosen:  # only the rows of the chosen tests are asked for
+        faults = [fault for fault in faults if any(case.row == fault.number for case in cases)]
+    rows = table(cases, faults)
     host, when = describe_host(), datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     show(rows, host, when)
     if args.write:
         args.write.write_text(page(rows, host, when), encoding="utf-8")
+    if args.durations:
+        measured = {case.test: round(case.took_s, 1) for case in sorted(cases, key=lambda case: case.test)}
+        MEASURED.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     return 0 if rows and all(row.verdict == "held" for row in rows) else 1
 
 
-def run(report: Path, chosen: Sequence[str]) -> list[Case]:
+def read_table(text: str) -> list[Fault]:
+    """Return the rows of the fault table, in order."""
+    found = (_ROW.fullmatch(line) for line in text.splitlines())
+    return [Fault(int(row["number"]), row["fault"], row["must"]) for row in found if row]
+
+
+def run(report: Path, chosen: Sequence[str], *, is_serial: bool) -> list[Case]:
     """Run the tests that bear the mark and read what they recorded."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "fault", "--tb=short"]
+    if not is_serial:
+        command += ["-p", "tests.isolation", "--isolate", "-n", str(WORKERS)]
     # The older family is the one that has properties on a test.
     subprocess.run([*command, "-o", "junit_family=xunit1", f"--junitxml={report}", *chosen], check=False)
     if not report.exists():
@@ -87,15 +128,17 @@ def read(element: ElementTree.Element) -> Case | None:
     match = _NAME.match(element.get("name", ""))
     if match is None:
         return None
-    told = {each.get("name"): each.get("value", "") for each in element.iter("property")}
+    recorded = {each.get("name"): each.get("value", "") for each in element.iter("property")}
     verdict, happened = _verdict(element)
+    took_s = float(element.get("time") or 0)
     return Case(
         row=int(match[1]),
-        fault=match[2].replace("_", " ").strip(),
         verdict=verdict,
-        expected=told.get("expected", ""),
-        happened=happened or told.get("happened", ""),
-        seconds=float(told.get("seconds") or element.get("time") or 0),
+        happened=happened or recorded.get("happened", ""),
+        seconds=float(recorded.get("seconds") or took_s),
+        told="happened" in recorded,
+        test=f"{element.get('file')}::{element.get('name', '').partition('@')[0]}",  # xdist adds @GROUP
+        took_s=took_s,
     )
 
 
@@ -108,29 +151,33 @@ def _verdict(element: ElementTree.Element) -> tuple[str, str]:
     return "held", ""
 
 
-def table(cases: Iterable[Case], wanted: Iterable[int]) -> list[Row]:
-    """One row per number, in order; a wanted row without a result is `missing`."""
-    by_row: dict[int, list[Case]] = {number: [] for number in wanted}
+def table(cases: Iterable[Case], faults: Iterable[Fault]) -> list[Row]:
+    """One row per fault, in the table's order, and one for each number that only a test knows; both must agree."""
+    by_row: dict[int, list[Case]] = {}
     for case in cases:
         by_row.setdefault(case.row, []).append(case)
-    return [_row(number, by_row[number]) for number in sorted(by_row)]
+    rows = [_row(fault, by_row.pop(fault.number, [])) for fault in faults]
+    return rows + [
+        Row(number, "", "", f"{TABLE.name} has no such row", None, "missing") for number in sorted(by_row)
+    ]
 
 
-def _row(number: int, cases: list[Case]) -> Row:
+def _row(fault: Fault, cases: list[Case]) -> Row:
     if not cases:
-        return Row(number, "", "", "no test gave a result", None, "missing")
-    # The test that records is the row's own; others show the same on a smaller scale.
-    telling = [case for case in cases if case.expected] or cases
+        return Row(*_of(fault), "no test gave a result", None, "missing")
+    telling = [case for case in cases if case.told] or cases
     worst = [case for case in cases if case.verdict != "held"]
     happened = [case.happened for case in (worst or telling) if case.happened]
     return Row(
-        number,
-        telling[0].fault,
-        telling[0].expected,
+        *_of(fault),
         "; ".join(dict.fromkeys(happened)) or f"{len(cases)} tests passed",
         sum(case.seconds for case in telling),
         worst[0].verdict if worst else "held",
     )
+
+
+def _of(fault: Fault) -> tuple[int, str, str]:
+    return fault.number, fault.fault, fault.must
 
 
 def describe_host() -> str:
@@ -159,10 +206,12 @@ def summary(rows: Sequence[Row]) -> str:
 
 def show(rows: Sequence[Row], host: str, when: str) -> None:
     """Print the table."""
-    told = Table("row", "fault", "expected", "what happened", "s", title="Fault table", show_lines=False)
+    told = Table(
+        "row", "fault", "what must happen", "what happened", "s", title="Fault table", show_lines=False
+    )
     for row in rows:
         style = "" if row.verdict == "held" else "bold red"
-        told.add_row(str(row.number), row.fault, row.expected, row.happened, _seconds(row), style=style)
+        told.add_row(str(row.number), row.fault, row.must, row.happened, _seconds(row), style=style)
     # Wide enough to be read where there is no terminal (a log, a pipe).
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
     console.print(told)
@@ -182,17 +231,18 @@ def page(rows: Sequence[Row], host: str, when: str) -> str:
         "sshd, real sockets and real processes; the gateway and the Kubernetes API are the embedded ones. Times that",
         "nobody can wait for (leases of 300 s, pauses of a minute) are scaled down; each test says which.",
         "",
-        "Made by `python -m scripts.faults --write docs/reliability.md`, not by hand; `make faults` prints it.",
+        "Made by `python -m scripts.faults --serial --write docs/reliability.md`, not by hand: one test at a time,",
+        "since it states figures. `make faults` prints the table of a run side by side.",
         "",
         f"{summary(rows)}, on {when}.",
         "",
         f"Host: {host}.",
         "",
-        "| row | fault | expected | what happened | seconds |",
+        "| row | fault | what must happen | what happened | seconds |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = (str(row.number), row.fault, row.expected, row.happened, _seconds(row))
+        cells = (str(row.number), row.fault, row.must, row.happened, _seconds(row))
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

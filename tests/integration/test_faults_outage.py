@@ -87,6 +87,7 @@ def judge_outage(lab: Lab, outages: list[Outage]) -> str:
 
 
 @pytest.mark.fault(8)
+@pytest.mark.xdist_group("outage")
 @pytest.mark.timeout(240)
 def test_fault_08_both_ways_dropped_for_a_minute(
     outage: tuple[Lab, dict[str, list[Outage]]], tell: Tell
@@ -100,6 +101,7 @@ def test_fault_08_both_ways_dropped_for_a_minute(
 
 
 @pytest.mark.fault(9)
+@pytest.mark.xdist_group("outage")
 @pytest.mark.timeout(240)
 def test_fault_09_one_way_dropped_each_direction(
     outage: tuple[Lab, dict[str, list[Outage]]], tell: Tell

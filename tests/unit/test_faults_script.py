@@ -1,30 +1,58 @@
-"""`make faults` must not say that a row held when it did not."""
+"""`make faults` must not say that a row held when it did not, and every row of the fault table has a test."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from xml.etree import ElementTree
 
-from scripts.faults import ROWS, Case, Row, page, read, table
+from scripts.faults import TABLE, Case, Fault, Row, page, read, read_table, table
+
+FAULTS = read_table(TABLE.read_text(encoding="utf-8"))
+TESTS = Path(__file__).parents[1]
+ONE, TWO = Fault(1, "ssh child killed", "back in 3 s"), Fault(2, "ssh child stopped", "replaced")
 
 
 def case(name: str, inside: str = "") -> Case | None:
-    return read(ElementTree.fromstring(f'<testcase name="{name}" time="1.5">{inside}</testcase>'))
+    return read(
+        ElementTree.fromstring(f'<testcase file="tests/x.py" name="{name}" time="1.5">{inside}</testcase>')
+    )
 
 
 RECORDED = (
-    '<properties><property name="expected" value="back in 3 s"/><property name="happened" value="back in 1 s"/>'
+    '<properties><property name="happened" value="back in 1 s"/>'
     '<property name="seconds" value="0.9"/></properties>'
 )
 
 
-def test_every_row_of_the_table_is_promised() -> None:
-    assert sorted(ROWS) == list(range(1, 69))
+def test_every_row_of_the_fault_table_has_a_test_and_every_such_test_a_row() -> None:
+    named = {
+        int(number)
+        for file in TESTS.rglob("test_*.py")
+        for number in re.findall(r"(?m)^ *def test_fault_(\d+)_", file.read_text(encoding="utf-8"))
+    }
+    assert named == {fault.number for fault in FAULTS}
+
+
+def test_the_rows_are_numbered_once_each_and_in_order() -> None:
+    numbers = [fault.number for fault in FAULTS]
+    assert len(numbers) >= 69
+    assert numbers == sorted(set(numbers))
+    assert all(fault.fault and fault.must for fault in FAULTS)
 
 
 def test_a_row_is_what_its_test_recorded() -> None:
     held = case("test_fault_01_ssh_child_killed[a]", RECORDED)
-    assert held == Case(1, "ssh child killed", "held", "back in 3 s", "back in 1 s", 0.9)
+    name = "tests/x.py::test_fault_01_ssh_child_killed[a]"
+    assert held == Case(1, "held", "back in 1 s", 0.9, told=True, test=name, took_s=1.5)
     assert case("test_something_else") is None
+    assert table([held], [ONE]) == [Row(1, "ssh child killed", "back in 3 s", "back in 1 s", 0.9, "held")]
+
+
+def test_a_test_that_ran_in_a_group_has_its_own_name() -> None:
+    grouped = case("test_fault_08_dropped@outage", RECORDED)
+    assert grouped is not None
+    assert grouped.test == "tests/x.py::test_fault_08_dropped"
 
 
 def test_a_failure_an_error_and_a_skip_do_not_hold() -> None:
@@ -36,22 +64,17 @@ def test_a_failure_an_error_and_a_skip_do_not_hold() -> None:
 
 
 def test_one_bad_test_among_good_ones_makes_the_row_bad() -> None:
-    good = Case(3, "a", "held", "it works", "it works", 1.0)
-    bad = Case(3, "b", "skipped", "", "skipped: no root", 0.0)
+    good = Case(1, "held", "it works", 1.0, told=True)
+    bad = Case(1, "skipped", "skipped: no root", 0.0)
     for cases in ([good, bad], [bad, good]):
-        (row,) = table(cases, wanted=())
-        assert (row.fault, row.expected, row.happened, row.verdict) == (
-            "a",
-            "it works",
-            "skipped: no root",
-            "skipped",
-        )
+        (row,) = table(cases, [ONE])
+        assert (row.happened, row.verdict) == ("skipped: no root", "skipped")
 
 
-def test_a_row_without_a_result_is_missing_and_rows_are_in_order() -> None:
-    rows = table([Case(9, "x", "held"), Case(70, "extra", "held")], wanted=(10, 9))
-    assert [(row.number, row.verdict) for row in rows] == [(9, "held"), (10, "missing"), (70, "held")]
-    assert rows[0].happened == "1 tests passed"
+def test_a_row_without_a_result_and_a_test_without_a_row_are_missing() -> None:
+    rows = table([Case(2, "held"), Case(70, "held")], [ONE, TWO])
+    assert [(row.number, row.verdict) for row in rows] == [(1, "missing"), (2, "held"), (70, "missing")]
+    assert rows[1].happened == "1 tests passed"
 
 
 def test_the_page_is_a_table_whatever_a_cell_holds() -> None:
