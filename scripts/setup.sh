@@ -20,6 +20,10 @@ TAILNET=(ip:iproute2 iptables:iptables)
 main() {
     local level=${1:?runtime, dev, all or a group of tests}
     cd "$(dirname "$0")/.."
+    # One at a time: several targets may ask at once (make -j).
+    mkdir -p .build
+    exec 9>.build/setup.lock
+    flock 9
     packages "$level"
     environment
     case $level in

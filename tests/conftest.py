@@ -1,11 +1,12 @@
-"""How much chance the property tests take (`quick` every day, `thorough` where CI has the time), and which
-tests may not be skipped: in CI, a required group that is skipped is a failure (`--forbid-skips`).
+"""How much chance the property tests take (`quick` every day, `thorough` where CI has the time), which tests may not
+be skipped (in CI, a required group that is skipped is a failure: `--forbid-skips`), and which ones take longest.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,6 +20,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--forbid-skips", action="store_true", help="count a skipped test as failed")
+    parser.addoption(
+        "--slowest",
+        type=Path,
+        metavar="FILE",
+        help="add what each test took to FILE, and show the slowest in it",
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,3 +37,22 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"skipped, and this group is required here: {report.longrepr}"
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show the ten slowest tests of all runs that share a file, so that the last one shows those of the whole."""
+    file: Path | None = config.getoption("--slowest")
+    if file is None:
+        return
+    took_s: dict[str, float] = {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                took_s[report.nodeid] = took_s.get(report.nodeid, 0.0) + report.duration
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as runs:
+        runs.writelines(f"{seconds:.1f}\t{test}\n" for test, seconds in took_s.items())
+    lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+    terminalreporter.section("the ten slowest tests so far")
+    for seconds, test in sorted(lines, key=lambda line: -float(line[0]))[:10]:
+        terminalreporter.write_line(f"{seconds:>8} s  {test}")

@@ -91,21 +91,28 @@ def registrations(lab: Lab) -> int:
 def test_fault_27_accepts_and_never_answers(lab: Lab, tell: Tell) -> None:
     agent = ready_in(lab)
     began_s = time.monotonic()
-    lab.gateway.set_fault("hang", route="keepalive", seconds=5)
+    lab.gateway.set_fault("hang", route="keepalive")
     reason = wait_for_failure(agent, 0)
     noticed_s = time.monotonic() - began_s
+    # As long as it takes, not as long as the clock says: a busy machine makes its attempts later.
+    wait_for("it is tried again while the gateway hangs", lambda: hung(lab) >= 2)
+    lab.gateway.clear_faults()
+    healed_s = time.monotonic()
     wait_for("a keepalive is accepted", lambda: agent.events("keepalive_recovered"))
-    took_s = time.monotonic() - began_s
+    took_s = time.monotonic() - healed_s
     assert reason == "no_answer"
     assert agent.status()["registration"]["times"] == 1
     assert [each["state"] for each in agent.events("state")].count("READY") == 1
-    hung = [entry for entry in keepalives(lab) if entry["fault"] == "hang"]
-    assert len(hung) >= 2, "it was not tried again while the gateway hung"
     tell(
         "read timeout, retry",
-        f"timed out after {noticed_s:.1f} s, {len(hung)} attempts; accepted {took_s:.1f} s after the 5 s fault began",
+        f"timed out after {noticed_s:.1f} s, {hung(lab)} attempts; accepted {took_s:.1f} s after the gateway answered",
         took_s,
     )
+
+
+def hung(lab: Lab) -> int:
+    """How many keepalives the gateway has left without an answer."""
+    return len([entry for entry in keepalives(lab) if entry["fault"] == "hang"])
 
 
 @pytest.mark.fault(28)
