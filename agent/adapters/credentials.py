@@ -37,9 +37,11 @@ class Credentials:
     def k3s_token(self, fresh: bool = False) -> str | None:
         """The token that the gateway uses at this machine's k3s, None where none is configured.
 
+        A file is read each time: the gateway keeps the token that it was told, so a new one must be noticed here.
         Raises: RejectedError, SettingsError, TransientError.
         """
-        return None if self.settings.k3s_token is None else self._text(self.settings.k3s_token, fresh)
+        ref = self.settings.k3s_token
+        return None if ref is None else self._text(ref, fresh or ref.file is not None)
 
     def tailscale_auth(self) -> str:
         """The key to log in to the tailnet with, resolved anew: keys are renewed and used up.

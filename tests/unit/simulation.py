@@ -44,7 +44,7 @@ from agent.core.events import (
     Tick,
     WorkersSeen,
 )
-from agent.core.facts import Gpu, GpuReading, HostFacts
+from agent.core.facts import Gpu, GpuReading, HostFacts, KubeLogins
 from agent.core.policy import Policy
 from agent.core.step import step, wake_in_s
 from agent.core.trouble import Trouble, TroubleKind
@@ -109,7 +109,6 @@ class World:
             "1165a9b6",
             "gpu",
             connection=Connection.SSH,
-            has_k3s_token=True,
             addresses=tuple(f"127.70.1.{n}" for n in (1, 2, 3, 4)),
         )
     )
@@ -120,6 +119,8 @@ class World:
         self.now_s = 1000.0
         self.worker = Worker(self.setup, born_at_s=self.now_s, since_s=self.now_s)
         self.faults = Faults()
+        self.kube_logins = KubeLogins(has_token=True)
+        """What the files on the machine give."""
         self.entry: Entry | None = None
         self.sessions: dict[Purpose, Session] = {}
         self.lingering: list[Session] = []
@@ -204,7 +205,7 @@ class World:
                     self.faults.k3s
                 ]
                 took_s = command.timeout_s if answer is Answer.SILENT else 0.01
-                self.later(took_s, lambda: KubeProbed(Probe(answer, took_s)))
+                self.later(took_s, lambda: KubeProbed(Probe(answer, took_s), logins=self.kube_logins))
             case CallGateway():
                 self._call(command)
             case CordonNode(is_cordoned=is_cordoned):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.events import Event, GoAsked, Noticed, NoticeKind
+from agent.core.facts import KubeLogins
 from agent.core.worker import CallKind, GoingKind, State, Step, Worker
 from agent.errors import Exit
 from tests.unit.simulation import World
@@ -35,8 +36,7 @@ def only_forward(world: World, _event: Event, before: Worker, after: Worker) -> 
 
 def started(workers: int = 0, ends_after_s: float = 2.0) -> World:
     world = World(seed=1)
-    world.setup = replace(world.setup, administers=True)
-    world.worker = replace(world.worker, setup=world.setup)
+    world.kube_logins = KubeLogins(has_token=True, administers=True, cluster=1)
     world.watch = only_forward
     world.run_for(8)
     assert world.worker.state is State.READY
