@@ -59,7 +59,7 @@ from agent.leaving import Leaving, instance_id
 from agent.member import member_of
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
-from agent.settings import Settings
+from agent.settings import Interruption, Settings
 from agent.supervisor import Doing, Supervisor
 
 _SIGNALS = {
@@ -191,9 +191,15 @@ class Agent:
         if instance:
             return metadata.machine_id_of(instance)
         identity = self.state.machine_id()
-        if identity.note:
-            self.log.warning("machine_id", text=identity.note)
-            self.degraded["identity"] = identity.note
+        note = identity.note
+        if self.settings.interruption is not Interruption.NONE and metadata.is_amazon():
+            note = (
+                "the instance metadata service did not answer at the start: this machine goes by the id on its disk, "
+                f"{identity.machine_id}, until the agent is restarted"
+            )
+        if note:
+            self.log.warning("machine_id", text=note)
+            self.degraded["identity"] = note
         return identity.machine_id
 
     # --- Carrying commands out ---------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from agent.core.commands import (
     ProbeKube,
     ProbeReverse,
     ReadFacts,
+    ReadKubeLogins,
     StartLink,
     StopLink,
     WriteStop,
@@ -33,6 +34,7 @@ from agent.core.events import (
     CallEnded,
     Event,
     FactsRead,
+    KubeLoginsRead,
     KubeProbed,
     LinkEnded,
     LinkLoggedIn,
@@ -113,14 +115,14 @@ class World:
         )
     )
     policy: Policy = field(default_factory=Policy)
+    kube_logins: KubeLogins = field(default_factory=lambda: KubeLogins(has_token=True))
+    """What the files on the machine give just now."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.now_s = 1000.0
         self.worker = Worker(self.setup, born_at_s=self.now_s, since_s=self.now_s)
         self.faults = Faults()
-        self.kube_logins = KubeLogins(has_token=True)
-        """What the files on the machine give."""
         self.entry: Entry | None = None
         self.sessions: dict[Purpose, Session] = {}
         self.lingering: list[Session] = []
@@ -187,7 +189,7 @@ class World:
 
     # --- What the core wants -------------------------------------------------------------------------------
 
-    def _do(self, command: Command) -> None:  # noqa: C901 - one line for each command
+    def _do(self, command: Command) -> None:  # noqa: C901, PLR0912 - one line for each command
         match command:
             case ReadFacts():
                 facts = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
@@ -201,11 +203,14 @@ class World:
             case ProbeReverse():
                 self._probe_reverse(command)
             case ProbeKube():
-                answer = {"": Answer.ANSWERED, "refuse": Answer.NOT_LISTENING, "hang": Answer.SILENT}[
+                is_let_in = Answer.ANSWERED if self.kube_logins.has_token else Answer.DENIED
+                answer = {"": is_let_in, "refuse": Answer.NOT_LISTENING, "hang": Answer.SILENT}[
                     self.faults.k3s
                 ]
                 took_s = command.timeout_s if answer is Answer.SILENT else 0.01
                 self.later(took_s, lambda: KubeProbed(Probe(answer, took_s), logins=self.kube_logins))
+            case ReadKubeLogins():
+                self.later(0.01, lambda: KubeLoginsRead(self.kube_logins))
             case CallGateway():
                 self._call(command)
             case CordonNode(is_cordoned=is_cordoned):
