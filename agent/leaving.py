@@ -23,7 +23,7 @@ from agent.supervisor import Doing
 from agent.wishes import event_for
 
 METADATA_TIMEOUT_S = 2.0
-NO_LOGIN = "no kubeconfig: node and workers cannot be seen to from here"
+NO_LOGIN = "BETA9_K3S=none: node and workers are not seen to from here"
 
 
 @dataclass

@@ -21,7 +21,7 @@ from agent.adapters.docker_engine import running_containers
 from agent.adapters.gateway import Gateway
 from agent.adapters.gpu import GpuReader
 from agent.adapters.host import read_host
-from agent.adapters.kubernetes_open import can_make_tokens, open_kubernetes
+from agent.adapters.kubernetes_open import open_kubernetes
 from agent.adapters.ports import holder_of
 from agent.adapters.state import StateDir
 from agent.adapters.tunnel import Tunnel, probe_sockets
@@ -33,6 +33,7 @@ from agent.core.commands import (
     ProbeKube,
     ProbeReverse,
     ReadFacts,
+    ReadKubeLogins,
     StartLink,
     StopLink,
 )
@@ -43,11 +44,12 @@ from agent.core.events import (
     Event,
     FactsRead,
     GoAsked,
+    KubeLoginsRead,
     KubeProbed,
     Probe,
     ReverseProbed,
 )
-from agent.core.facts import GpuReading, HostFacts
+from agent.core.facts import GpuReading, HostFacts, KubeLogins
 from agent.core.status import is_ready, status
 from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, GoingKind, Registration, Setup, Worker
@@ -57,7 +59,7 @@ from agent.leaving import Leaving, instance_id
 from agent.member import member_of
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
-from agent.settings import Settings
+from agent.settings import Interruption, Settings
 from agent.supervisor import Doing, Supervisor
 
 _SIGNALS = {
@@ -189,9 +191,15 @@ class Agent:
         if instance:
             return metadata.machine_id_of(instance)
         identity = self.state.machine_id()
-        if identity.note:
-            self.log.warning("machine_id", text=identity.note)
-            self.degraded["identity"] = identity.note
+        note = identity.note
+        if self.settings.interruption is not Interruption.NONE and metadata.is_amazon():
+            note = (
+                "the instance metadata service did not answer at the start: this machine goes by the id on its disk, "
+                f"{identity.machine_id}, until the agent is restarted"
+            )
+        if note:
+            self.log.warning("machine_id", text=note)
+            self.degraded["identity"] = note
         return identity.machine_id
 
     # --- Carrying commands out ---------------------------------------------------------------------------
@@ -204,6 +212,9 @@ class Agent:
             ProbeReverse: Doing(self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _unasked(e))),
             ProbeKube: Doing(
                 lambda c: self.kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_unasked(e))
+            ),
+            ReadKubeLogins: Doing(
+                lambda _: self.kubernetes.read_logins(), lambda _, e: KubeLoginsRead(KubeLogins(), 0, str(e))
             ),
             ReadFacts: Doing(self._read_facts, self._facts_failed),
             CallGateway: Doing(self._call, _call_failed),
@@ -293,7 +304,6 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         provider_name=settings.provider_name,
         connection=settings.connection,
         k3s=settings.k3s,
-        has_k3s_token=settings.k3s_token is not None or can_make_tokens(settings),
         hostname=settings.hostname,
         addresses=bound,
         reserve_cpu_millicores=settings.reserve_cpu_millicores,
@@ -301,7 +311,6 @@ def make_setup(settings: Settings, machine_id: str) -> Setup:
         joins_tailnet=settings.tailscale_auth is not None,
         data=is_ssh and bool(settings.ssh_forwards),
         once=settings.once,
-        administers=can_make_tokens(settings),
         heeds_rebalance=settings.rebalance == "drain",
         version=__version__,
     )

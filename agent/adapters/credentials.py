@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.adapters import hostkeys
-from agent.adapters.secrets import PrivateKey, Secrets, private_key_copy
+from agent.adapters.keycopy import PrivateKey, private_key_copy, user_certificate
+from agent.adapters.secrets import Secrets
 from agent.core import ssh
 from agent.core.redaction import Redactor
-from agent.errors import SettingsError
+from agent.errors import SettingsError, TransientError
 from agent.settings import SecretRef, Settings
 
 
@@ -24,7 +25,7 @@ class Credentials:
     redactor: Redactor
     _known: dict[str, str] = field(default_factory=dict)
     _key: PrivateKey | None = None
-    _key_text: str = ""
+    _key_made_from: tuple[str, str | None] = ("", None)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -37,9 +38,11 @@ class Credentials:
     def k3s_token(self, fresh: bool = False) -> str | None:
         """The token that the gateway uses at this machine's k3s, None where none is configured.
 
+        A file is read each time: the gateway keeps the token that it was told, so a new one must be noticed here.
         Raises: RejectedError, SettingsError, TransientError.
         """
-        return None if self.settings.k3s_token is None else self._text(self.settings.k3s_token, fresh)
+        ref = self.settings.k3s_token
+        return None if ref is None else self._text(ref, fresh or ref.file is not None)
 
     def tailscale_auth(self) -> str:
         """The key to log in to the tailnet with, resolved anew: keys are renewed and used up.
@@ -59,14 +62,16 @@ class Credentials:
         if settings.ssh_host is None or settings.ssh_key is None:
             raise SettingsError("BETA9_SSH_HOST and BETA9_SSH_KEY are needed for an SSH tunnel; set both")
         text = self._text(settings.ssh_key, fresh=True)
+        made_from = (text, user_certificate(settings.ssh_key.file))
+        self._make_directory()
         with self._lock:
-            # The copy is kept while the key is the same: another child may be about to read it.
-            if self._key is None or text != self._key_text:
-                self._drop_key()
-                self._key, self._key_text = (
-                    private_key_copy(text, self.directory, settings.ssh_key.file),
-                    text,
-                )
+            if self._key is None or made_from != self._key_made_from or not self._key.path.exists():
+                before = self._key
+                # Written over the one before at once: another child may be about to read it.
+                self._key = private_key_copy(text, self.directory, settings.ssh_key.file)
+                self._key_made_from = made_from
+                if before is not None and before.path != self._key.path:
+                    before.remove()
             key_path = self._key.path
         known_hosts = hostkeys.known_hosts_file(settings, self._secrets.resolve, self.directory)
         return ssh.Endpoint(
@@ -77,6 +82,14 @@ class Credentials:
         """Remove the private copies."""
         with self._lock:
             self._drop_key()
+
+    def _make_directory(self) -> None:
+        """Again, where somebody has removed the state directory from under a running agent."""
+        try:
+            for each in (self.directory.parent, self.directory):
+                each.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise TransientError(f"{self.directory} not made: {error.strerror}") from error
 
     def _drop_key(self) -> None:
         if self._key is not None:

@@ -65,7 +65,7 @@ def private_key_copy(
     problem = key_problem(text)
     if problem:
         raise SettingsError(f"BETA9_SSH_KEY: {original or shape(text)} {problem}")
-    certificate = _certificate(original)
+    certificate = user_certificate(original)
     failures: list[str] = []
     for place in _places(directory, in_memory):
         try:
@@ -77,7 +77,8 @@ def private_key_copy(
     )
 
 
-def _certificate(original: Path | None) -> str | None:
+def user_certificate(original: Path | None) -> str | None:
+    """The certificate beside a key file; it is renewed far more often than the key. Raises: SettingsError."""
     if original is None:
         return None
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from agent.errors import SettingsError
 
 K3S_PATH = Path("/etc/rancher/k3s/k3s.yaml")
 """Where k3s writes its administrator's own."""
+_AUTHORITY, _CERTIFICATE, _KEY = "certificate-authority", "client-certificate", "client-key"
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,47 @@ class Access:
     token: str | None = field(default=None, repr=False)
     certificate_pem: str | None = field(default=None, repr=False)
     key_pem: str | None = field(default=None, repr=False)
+    files: tuple[Path, ...] = ()
+    """Further files that hold parts of it; kubeadm's certificates are renewed in theirs."""
+
+    @property
+    def cluster(self) -> tuple[str, int, str | None]:
+        """What tells one cluster from another. A renewed client certificate is the same cluster's."""
+        return self.host, self.port, self.authority_pem
+
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Of each file, what changes with it: inode, time of the last change, size; None for one that is not there."""
 
 
 def find(configured: Path | None) -> Path | None:
-    """The kubeconfig to use: the one that is configured, else k3s's own where it is there."""
+    """The kubeconfig to use just now: the one that is configured, else k3s's own where it is there."""
     if configured is not None:
         return configured
-    return K3S_PATH if K3S_PATH.exists() else None
+    return K3S_PATH if is_there(K3S_PATH) else None
+
+
+def is_there(path: Path) -> bool:
+    """Whether the file is there. One that may not be looked at counts: reading it says what is wrong."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def stamp(path: Path, access: Access | None) -> Stamp:
+    """How the file is now, and those that it named when it was read."""
+    return tuple(_stamp(each) for each in (path, *(access.files if access else ())))
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_ino, found.st_mtime_ns, found.st_size
+    return None
 
 
 def read(path: Path) -> Access:
@@ -72,16 +108,23 @@ def _access(config: Mapping[str, Any], directory: Path) -> Access:
     if address.scheme != "https" or not address.hostname:
         raise ValueError(f"its server is {cluster['server']!r}, not an https:// address")
     token = user.get("token")
+    files = [
+        directory / entry[name]
+        for entry, name in ((cluster, _AUTHORITY), (user, _CERTIFICATE), (user, _KEY))
+        if name in entry and f"{name}-data" not in entry
+    ]
     if token is None and "tokenFile" in user:
-        token = (directory / user["tokenFile"]).read_text(encoding="utf-8").strip()
+        files.append(directory / user["tokenFile"])
+        token = files[-1].read_text(encoding="utf-8").strip()
     return Access(
         host=address.hostname,
         port=address.port or 443,
-        authority_pem=_pem(cluster, "certificate-authority", directory),
+        authority_pem=_pem(cluster, _AUTHORITY, directory),
         is_verified=not cluster.get("insecure-skip-tls-verify", False),
         token=token,
-        certificate_pem=_pem(user, "client-certificate", directory),
-        key_pem=_pem(user, "client-key", directory),
+        certificate_pem=_pem(user, _CERTIFICATE, directory),
+        key_pem=_pem(user, _KEY, directory),
+        files=tuple(files),
     )
 
 

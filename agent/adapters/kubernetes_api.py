@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.adapters import kubeconfig
-from agent.adapters.kubeconfig import Access
+from agent.adapters.kubeconfig import Access, Stamp
 from agent.errors import RejectedError, SettingsError, TransientError
 
 if TYPE_CHECKING:
@@ -40,16 +40,32 @@ class ApiError(TransientError):
 
 
 class Api:
-    """The API that a kubeconfig names. The file is read again when it changes: k3s renews its certificates."""
+    """The API that a kubeconfig names. The file may come, change and go: what counts is how it is at each session."""
 
-    def __init__(self, path: Path, learned: Callable[[str], None]) -> None:
-        """`learned` is told every secret before it is used, so that no log shows it."""
+    def __init__(self, path: Path, learned: Callable[[str], None], *, is_named: bool = True) -> None:
+        """`learned` is told every secret before it is used, so that no log shows it. `is_named`: the path was given
+        by somebody, who misses the file where there is none.
+        """
         self.path = path
+        self.is_named = is_named
         self._learned = learned
-        self._seen: tuple[int, int] | None = None
+        self._seen: Stamp = ()
         self._access: Access | None = None
         self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
+
+    def refresh(self) -> Stamp:
+        """Take the file up as it is now, as every session does; the stamp is another one whenever it has changed.
+
+        Raises: SettingsError for one that is not there or cannot be used. What was read before is known still.
+        """
+        self._ready()
+        return self._seen
+
+    @property
+    def cluster(self) -> tuple[str, int, str | None] | None:
+        """Which cluster it named when it was last read; None: it never could be."""
+        return None if self._access is None else self._access.cluster
 
     @contextlib.contextmanager
     def session(self, timeout_s: float) -> Iterator[Session]:
@@ -75,7 +91,7 @@ class Api:
         timer.start()
         where = f"the Kubernetes API at {access.host}:{access.port}"
         try:
-            yield Session(connection, access.token, where, time.monotonic() + timeout_s)
+            yield Session(connection, access, where, time.monotonic() + timeout_s)
         except (OSError, HTTPException, ValueError) as error:
             if ended.is_set() or isinstance(error, TimeoutError) or "timed out" in str(error):
                 raise SilentError(f"{where} did not answer within {timeout_s:g} s") from error
@@ -86,32 +102,28 @@ class Api:
 
     def _ready(self) -> tuple[Access, ssl.SSLContext]:
         with self._lock:
-            seen = self._stamp()
-            if self._access is None or self._context is None or seen != self._seen:
+            seen = kubeconfig.stamp(self.path, self._access)
+            if self._access is None or self._context is None or seen != self._seen or None in seen:
                 access = kubeconfig.read(self.path)
                 for secret in (access.token, access.key_pem):
                     if secret:
                         self._learned(secret)
-                self._context = _context(access, self.path)
-                self._access, self._seen = access, seen
+                context = _context(access, self.path)
+                # The stamp is from before the reading, so a file that was changed meanwhile is read once more.
+                self._seen = seen[:1] + kubeconfig.stamp(self.path, access)[1:]
+                self._access, self._context = access, context
             return self._access, self._context
-
-    def _stamp(self) -> tuple[int, int]:
-        try:
-            found = self.path.stat()
-        except OSError as error:
-            raise SettingsError(f"the kubeconfig {self.path} cannot be read: {error.strerror}") from error
-        return found.st_ino, found.st_mtime_ns
 
 
 class Session:
     """Calls over one connection. Raises of all: ApiError, RejectedError, and what `Api.session` names."""
 
-    def __init__(self, connection: HTTPSConnection, token: str | None, where: str, end_s: float) -> None:
+    def __init__(self, connection: HTTPSConnection, access: Access, where: str, end_s: float) -> None:
+        self.cluster = access.cluster
         self._connection = connection
         self._headers = {"Accept": "application/json"}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+        if access.token is not None:
+            self._headers["Authorization"] = f"Bearer {access.token}"
         self._where = where
         self._end_s = end_s
 

@@ -13,17 +13,18 @@ from agent.errors import SettingsError
 
 @dataclass(frozen=True)
 class Granted:
-    """A token with the number of its making; `renew_at_s` is on the clock that made it."""
+    """A token and the cluster that takes it; `renew_at_s` is on the clock that made it."""
 
     text: str = field(repr=False)
-    serial: int
+    cluster: tuple[str, int, str | None] = field(repr=False)
     renew_at_s: float
 
 
 class GatewayToken:
     """Asks the API for a token of the gateway's own service account, which it creates where it is missing.
 
-    One thread renews; any may read `granted`.
+    It serves only the cluster that made it: of a k3s that was installed anew there is none until it is renewed. One
+    thread renews; any may read `granted`.
     """
 
     def __init__(
@@ -39,13 +40,19 @@ class GatewayToken:
         self._renew_s = renew_s
         self._learned = learned
         self._now_s = now_s
-        self._last_serial = 0
-        self.granted: Granted | None = None
+        self._granted: Granted | None = None
+
+    @property
+    def granted(self) -> Granted | None:
+        """The token, None where there is none of the cluster that the kubeconfig names."""
+        granted = self._granted
+        return granted if granted is not None and granted.cluster == self._api.cluster else None
 
     @property
     def is_due(self) -> bool:
         """Whether there is none yet, or the one there is has lived half its life."""
-        return self.granted is None or self._now_s() >= self.granted.renew_at_s
+        granted = self.granted
+        return granted is None or self._now_s() >= granted.renew_at_s
 
     def renew(self, timeout_s: float) -> Granted:
         """A new token. The one before it goes on to serve until it expires by itself.
@@ -60,11 +67,10 @@ class GatewayToken:
         except (KeyError, TypeError) as error:
             raise SettingsError("the Kubernetes API's answer to a TokenRequest holds no token") from error
         self._learned(text)
-        self._last_serial += 1
         # The server may grant less than was asked for. Seconds of life, so the wall clock plays no part.
         renew_at_s = self._now_s() + min(self._renew_s, life_s / 2)
-        self.granted = Granted(text, self._last_serial, renew_at_s)
-        return self.granted
+        self._granted = granted = Granted(text, session.cluster, renew_at_s)
+        return granted
 
 
 def ensure_grants(session: Session) -> None:

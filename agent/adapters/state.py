@@ -128,6 +128,10 @@ class StateDir:
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Replace a file at once and for good. Raises: TransientError; the old file is then still there."""
+        with contextlib.suppress(
+            OSError
+        ):  # removed from under a running agent; if it cannot be made, writing says so
+            self.path.mkdir(mode=0o700, exist_ok=True)
         write_json(self.path / name, value)
 
     def machine_id(self, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:

@@ -100,7 +100,7 @@ def needs_registration(worker: Worker, at: Moment) -> bool:
 
 def may_register(worker: Worker, at: Moment) -> bool:
     """Registering waits, bounded, until it would say the truth."""
-    if worker.host is None or (worker.setup.k3s is not K3sMode.NONE and not worker.kube.looked):
+    if worker.host is None or not worker.kube.looked:
         return False
     before = worker.registration.times > 0
     if not before and worker.setup.k3s is K3sMode.REQUIRED and not worker.kube.answering:

@@ -52,6 +52,11 @@ class ProbeKube:
 
 
 @dataclass(frozen=True)
+class ReadKubeLogins:
+    """Read the gateway's token for a Kubernetes that is left alone (BETA9_K3S=none). Ends in KubeLoginsRead."""
+
+
+@dataclass(frozen=True)
 class LookAtTailnet:
     """Ask tailscaled how it is, `with_peers` also about the gateway's side. Ends in TailnetSeen."""
 
@@ -131,6 +136,7 @@ Command = (
     | ProbeApi
     | ProbeReverse
     | ProbeKube
+    | ReadKubeLogins
     | LookAtTailnet
     | JoinTailnet
     | ReadFacts

@@ -49,7 +49,7 @@ def force_at_s(going: Going, policy: Policy) -> float:
 
 def _cordon(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
     room = worker.room
-    can = worker.setup.administers and worker.kube.answering and not worker.setup.once
+    can = worker.kube.logins.administers and worker.kube.answering and not worker.setup.once
     if not can or worker.ending is not None or room.cordoning or at.now_s < room.cordon_at_s:
         return worker, []
     wanted = _wants_cordon(worker)
@@ -87,7 +87,7 @@ def on_cordoned(worker: Worker, event: NodeCordoned, at: Moment) -> Worker:
 
 def _ask(worker: Worker, at: Moment, commands: list[Command]) -> tuple[Worker, list[Command]]:
     going, room, timeout_s = worker.going, worker.room, at.policy.workers_timeout_s
-    if going is None or going.step is Step.FAREWELL or not worker.setup.administers:
+    if going is None or going.step is Step.FAREWELL:
         return worker, commands
     if room.asking and at.now_s < room.asked_at_s + 2 * timeout_s:
         return worker, commands
@@ -154,13 +154,14 @@ def _next(worker: Worker, going: Going, at: Moment) -> Step | None:
 
 def _after_looking(worker: Worker, going: Going, at: Moment) -> Step | None:
     count, room = worker.room.workers, worker.room
-    can_ask = worker.setup.administers and worker.kube.answering
+    can_see = worker.kube.logins.administers
+    can_ask = can_see and worker.kube.answering
     if count is None and can_ask and room.trouble is None and at.now_s < going.step_at_s + _longest_s(at):
         return None
     if count is None:
-        count = worker.kube.node.worker_count if worker.setup.administers and worker.kube.node else 0
+        count = worker.kube.node.worker_count if can_see and worker.kube.node else 0
         # Nothing answers that could end them, or count them: what was seen last is what there is.
-    if going.kind is GoingKind.LEAVE_IDLE and worker.setup.administers:
+    if going.kind is GoingKind.LEAVE_IDLE and can_see:
         return Step.WAITING
     return Step.ENDING if count else Step.FAREWELL
 

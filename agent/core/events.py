@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.core.facts import GpuReading, HostFacts, NodeFacts, TailnetFacts
+from agent.core.facts import GpuReading, HostFacts, KubeLogins, NodeFacts, TailnetFacts
 from agent.core.trouble import Trouble
 from agent.core.wire import Outcome
 from agent.core.worker import GoingKind, Purpose
@@ -99,14 +99,24 @@ class ReverseProbed:
 
 @dataclass(frozen=True)
 class KubeProbed:
-    """The machine's own Kubernetes was asked directly. `token_serial` counts renewals of the gateway's token.
+    """The machine's own Kubernetes was asked directly. `token_serial` counts the tokens that the gateway was to get.
 
     `node` is what was read last (None: it never could be); `problem` says why it could not be read anew, or why
-    the token could not be renewed.
+    the token could not be renewed. `logins` are those there were at the time (None: not looked at).
     """
 
     probe: Probe
     node: NodeFacts | None = None
+    token_serial: int = 0
+    problem: str | None = None
+    logins: KubeLogins | None = None
+
+
+@dataclass(frozen=True)
+class KubeLoginsRead:
+    """The gateway's token for a Kubernetes that is left alone was read; with a problem it was not, or not anew."""
+
+    logins: KubeLogins
     token_serial: int = 0
     problem: str | None = None
 
@@ -196,6 +206,7 @@ Event = (
     | ApiProbed
     | ReverseProbed
     | KubeProbed
+    | KubeLoginsRead
     | TailnetSeen
     | TailnetJoinTried
     | CallEnded

@@ -62,6 +62,18 @@ class NodeFacts:
     container_count: int = 0
 
 
+@dataclass(frozen=True)
+class KubeLogins:
+    """Which logins there are for the machine's own Kubernetes, as the files are now."""
+
+    has_token: bool = False
+    """There is a token for the gateway, or a kubeconfig to make one with, be it only named and not there yet."""
+    administers: bool = False
+    """Node and pods can be acted on: there is a kubeconfig that can be used."""
+    cluster: int = 0
+    """Counts the clusters that the kubeconfig has named; nothing done to an earlier one holds for the next."""
+
+
 class DaemonState(str, Enum):
     """How far tailscaled has come."""
 

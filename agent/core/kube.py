@@ -1,17 +1,20 @@
-"""Whether the machine's own Kubernetes answers, and whether its node can take work.
+"""Whether the machine's own Kubernetes answers, which logins there are for it, and whether its node can take work.
 
 Probed locally, with the very token that the gateway gets, because the gateway's dial to a k3s that hangs stops
 the whole pool: two probes without an answer and the reverse path is closed (see links.wanted). A node that is
 not well while the API answers is given `node_grace_s` before the offer is withdrawn (see offer.decide).
+
+Which logins there are is looked at with each probe, never once for all: k3s writes its kubeconfig when it comes up,
+which may be long after the agent, and writes another one when it is installed anew.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.core.commands import Command, ProbeKube
-from agent.core.events import Answer, KubeProbed
-from agent.core.facts import NodeFacts
+from agent.core.commands import Command, ProbeKube, ReadKubeLogins
+from agent.core.events import Answer, KubeLoginsRead, KubeProbed
+from agent.core.facts import KubeLogins, NodeFacts
 from agent.core.moment import Moment
 from agent.core.worker import K3sMode, Kube, Worker
 
@@ -26,16 +29,33 @@ _REASONS = {
 
 
 def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
-    """Probe when due."""
+    """Probe when due. One that is left alone is not asked; its token is read all the same, since files change."""
     kube = worker.kube
-    asked = worker.setup.k3s is not K3sMode.NONE and worker.ending is None
-    if not asked or kube.probing or at.now_s < kube.probe_at_s:
+    if worker.ending is not None or kube.probing or at.now_s < kube.probe_at_s:
         return worker, []
-    return replace(worker, kube=replace(kube, probing=True)), [ProbeKube(at.policy.kube_timeout_s)]
+    is_left_alone = worker.setup.k3s is K3sMode.NONE
+    command: Command = ReadKubeLogins() if is_left_alone else ProbeKube(at.policy.kube_timeout_s)
+    return replace(worker, kube=replace(kube, probing=True)), [command]
+
+
+def on_logins_read(worker: Worker, event: KubeLoginsRead, at: Moment) -> Worker:
+    """The token for a Kubernetes that is left alone, as it is now."""
+    kube = replace(
+        worker.kube,
+        probing=False,
+        looked=True,
+        probe_at_s=at.now_s + at.policy.kube_look_s,
+        token_serial=event.token_serial,
+        logins=event.logins,
+        problem=event.problem,
+    )
+    return replace(worker, kube=kube)
 
 
 def on_probed(worker: Worker, event: KubeProbed, at: Moment) -> Worker:
     """One local probe ended."""
+    if event.logins is not None:
+        worker = _with_logins(worker, event.logins, at)
     kube = replace(worker.kube, probing=False, looked=True)
     if event.probe.answer is Answer.ANSWERED:
         return replace(worker, kube=_well(worker, kube, event, at))
@@ -57,11 +77,19 @@ def on_probed(worker: Worker, event: KubeProbed, at: Moment) -> Worker:
     return replace(worker, kube=kube)
 
 
+def _with_logins(worker: Worker, logins: KubeLogins, at: Moment) -> Worker:
+    """What was done to the node of another cluster does not hold for this one's."""
+    if logins.cluster != worker.kube.logins.cluster:
+        room = replace(worker.room, cordoned=None, cordon_at_s=at.now_s, told=False)
+        worker = replace(worker, room=room)
+    return replace(worker, kube=replace(worker.kube, logins=logins))
+
+
 def _is_there(worker: Worker, answer: Answer) -> bool:
     """With `auto`, something that listens is a k3s we are meant to use, if there is a token for it."""
     if worker.setup.k3s is K3sMode.REQUIRED:
         return True
-    return worker.setup.has_k3s_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
+    return worker.kube.logins.has_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
 
 
 def _well(worker: Worker, kube: Kube, event: KubeProbed, at: Moment) -> Kube:

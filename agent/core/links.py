@@ -41,7 +41,7 @@ def wanted(worker: Worker, purpose: Purpose) -> bool:
     if not is_ssh and worker.setup.connection is not Connection.TAILSCALE:
         return False
     if worker.setup.k3s is K3sMode.NONE:
-        return is_ssh and worker.setup.has_k3s_token
+        return is_ssh and worker.kube.logins.has_token
     return worker.kube.expected and worker.kube.answering
 
 

@@ -12,6 +12,7 @@ from agent.core import tailnet
 from agent.core.moment import Moment
 from agent.core.worker import Capacity, Connection, K3sMode, Offer, Phase, Promise, Worker
 
+_NO_TOKEN = "BETA9_K3S=none and no BETA9_K3S_TOKEN: nothing can start here"  # noqa: S105 - a text
 Reason = Callable[[Worker, Moment], "str | None"]
 
 
@@ -62,11 +63,7 @@ def _unknown(worker: Worker, _at: Moment) -> str | None:
 def _kubernetes(worker: Worker, _at: Moment) -> str | None:
     kube = worker.kube
     if worker.setup.k3s is K3sMode.NONE:
-        return (
-            None
-            if worker.setup.has_k3s_token
-            else "BETA9_K3S=none and no BETA9_K3S_TOKEN: nothing can start here"
-        )
+        return None if kube.logins.has_token else kube.problem or _NO_TOKEN
     if not kube.looked:
         return "k3s was not looked for yet"
     if not kube.expected:

@@ -56,8 +56,8 @@ class Policy:
     kube_timeout_s: float = 2.0
     kube_retry_s: float = 0.5
     kube_failures: float = 2
-    kube_look_s: float = 10.0
-    """With BETA9_K3S=auto and no k3s so far, look for one this often."""
+    kube_look_s: float = 5.0
+    """With BETA9_K3S=auto and no k3s so far, look for one this often: one that comes is to be taken up within 10 s."""
     reverse_interval_s: float = 4.0
     """Each such probe is a TLS handshake, ten times the cost of asking the gateway for its health."""
     reverse_wait_s: float = 20.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from agent.core.facts import DaemonState, GpuReading, HostFacts, NodeFacts, TailnetFacts
+from agent.core.facts import DaemonState, GpuReading, HostFacts, KubeLogins, NodeFacts, TailnetFacts
 from agent.core.trouble import Trouble
 from agent.errors import Exit
 
@@ -52,7 +52,6 @@ class Setup:
     provider_name: str = "generic"
     connection: Connection = Connection.DIRECT
     k3s: K3sMode = K3sMode.AUTO
-    has_k3s_token: bool = False
     hostname: str | None = None
     """What the gateway is told to dial, where the settings name it."""
     addresses: tuple[str, ...] = ()
@@ -64,8 +63,6 @@ class Setup:
     data: bool = False
     """Whether worker pods asked for forwards of their own."""
     once: bool = False
-    administers: bool = False
-    """Whether node and pods can be acted on here (there is a kubeconfig)."""
     heeds_rebalance: bool = True
     version: str = ""
 
@@ -213,6 +210,8 @@ class Kube:
     probe_s: float | None = None
     since_s: float | None = None
     trouble: str | None = None
+    logins: KubeLogins = field(default_factory=KubeLogins)
+    """As last looked at: a kubeconfig comes, changes and goes while the agent runs."""
     token_serial: int = 0
     node: NodeFacts | None = None
     node_bad_since_s: float | None = None

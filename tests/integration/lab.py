@@ -213,18 +213,9 @@ class Lab:
         self.gateway = FarGatewayAdmin(gateway["admin_url"], self.far)
         self.gateway_port = int(gateway["port"])
         self.target = f"{HOST}:{self.gateway_port}"
-        token_file = self.directory / "k3s_token"
+        self.k3s_token_file = self.directory / "k3s_token"
         self.kubeconfig = self.directory / "kubeconfig"
-        kubernetes = self._serve(
-            self.near,
-            "kubernetes",
-            "agent.demo.kubernetes",
-            *("--port", "0", "--token-file", str(token_file), "--kubeconfig", str(self.kubeconfig)),
-            *self.kubernetes_options,
-        )
-        self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
-        self.k3s_api = kubernetes["url"].removeprefix("https://")
-        self.k3s_token_file = token_file
+        self._serve_kubernetes(0)
         self.sshd = self.stack.enter_context(
             ThrowAwaySshd(
                 self.directory / "sshd",
@@ -237,6 +228,25 @@ class Lab:
         self.processes: dict[str, Child]
         self.machine_ids: list[str] = []
         self.ports: set[int] = set()
+
+    def _serve_kubernetes(self, port: int) -> None:
+        files = ("--token-file", str(self.k3s_token_file), "--kubeconfig", str(self.kubeconfig))
+        kubernetes = self._serve(
+            self.near,
+            "kubernetes",
+            "agent.demo.kubernetes",
+            *("--port", str(port), *files),
+            *self.kubernetes_options,
+        )
+        self.kubernetes = KubernetesAdmin(kubernetes["admin_url"])
+        self.k3s_api = kubernetes["url"].removeprefix("https://")
+
+    def install_kubernetes_anew(self) -> None:
+        """Another cluster in the old one's place, as after k3s' uninstaller and installer: other keys, same port."""
+        self.processes["kubernetes"].stop(5)
+        for path in (self.directory / "kubernetes.ready", self.k3s_token_file, self.kubeconfig):
+            path.unlink()
+        self._serve_kubernetes(int(self.k3s_api.rpartition(":")[2]))
 
     def _serve(self, place: Place, name: str, module: str, *arguments: str) -> dict[str, Any]:
         ready = self.directory / f"{name}.ready"

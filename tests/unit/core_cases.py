@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from agent.core.facts import Gpu, GpuReading, HostFacts
+from agent.core.facts import Gpu, GpuReading, HostFacts, KubeLogins
 from agent.core.moment import Moment
 from agent.core.policy import Policy
 from agent.core.worker import (
@@ -31,12 +31,14 @@ SSH = Setup(
     pool_name="gpu",
     connection=Connection.SSH,
     k3s=K3sMode.AUTO,
-    has_k3s_token=True,
     addresses=ADDRESSES,
     version="0.1.0",
 )
 HOST = HostFacts(8000, 16384, 10**12, 5 * 10**11, 15.54, 42.27, "10.0.0.7")
 TWO_GPUS = GpuReading((Gpu("GPU-0", "H100"), Gpu("GPU-1", "H100")))
+
+LOGINS = KubeLogins(has_token=True, administers=True, cluster=1)
+ANSWERING = Kube(expected=True, looked=True, answering=True, logins=LOGINS)
 
 
 def placeable(**changes: Any) -> Worker:
@@ -47,7 +49,7 @@ def placeable(**changes: Any) -> Worker:
         gpus=TWO_GPUS,
         api=UP,
         reverse=UP,
-        kube=Kube(expected=True, looked=True, answering=True),
+        kube=ANSWERING,
         path_verified=True,
     )
     return replace(worker, **changes)

@@ -23,6 +23,7 @@ from agent.core.commands import (
     ProbeKube,
     ProbeReverse,
     ReadFacts,
+    ReadKubeLogins,
     StartLink,
     StopLink,
     WriteStop,
@@ -33,6 +34,7 @@ from agent.core.events import (
     CallEnded,
     Event,
     FactsRead,
+    KubeLoginsRead,
     KubeProbed,
     LinkEnded,
     LinkLoggedIn,
@@ -44,7 +46,7 @@ from agent.core.events import (
     Tick,
     WorkersSeen,
 )
-from agent.core.facts import Gpu, GpuReading, HostFacts
+from agent.core.facts import Gpu, GpuReading, HostFacts, KubeLogins
 from agent.core.policy import Policy
 from agent.core.step import step, wake_in_s
 from agent.core.trouble import Trouble, TroubleKind
@@ -109,11 +111,12 @@ class World:
             "1165a9b6",
             "gpu",
             connection=Connection.SSH,
-            has_k3s_token=True,
             addresses=tuple(f"127.70.1.{n}" for n in (1, 2, 3, 4)),
         )
     )
     policy: Policy = field(default_factory=Policy)
+    kube_logins: KubeLogins = field(default_factory=lambda: KubeLogins(has_token=True))
+    """What the files on the machine give just now."""
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -186,7 +189,7 @@ class World:
 
     # --- What the core wants -------------------------------------------------------------------------------
 
-    def _do(self, command: Command) -> None:  # noqa: C901 - one line for each command
+    def _do(self, command: Command) -> None:  # noqa: C901, PLR0912 - one line for each command
         match command:
             case ReadFacts():
                 facts = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
@@ -200,11 +203,14 @@ class World:
             case ProbeReverse():
                 self._probe_reverse(command)
             case ProbeKube():
-                answer = {"": Answer.ANSWERED, "refuse": Answer.NOT_LISTENING, "hang": Answer.SILENT}[
+                is_let_in = Answer.ANSWERED if self.kube_logins.has_token else Answer.DENIED
+                answer = {"": is_let_in, "refuse": Answer.NOT_LISTENING, "hang": Answer.SILENT}[
                     self.faults.k3s
                 ]
                 took_s = command.timeout_s if answer is Answer.SILENT else 0.01
-                self.later(took_s, lambda: KubeProbed(Probe(answer, took_s)))
+                self.later(took_s, lambda: KubeProbed(Probe(answer, took_s), logins=self.kube_logins))
+            case ReadKubeLogins():
+                self.later(0.01, lambda: KubeLoginsRead(self.kube_logins))
             case CallGateway():
                 self._call(command)
             case CordonNode(is_cordoned=is_cordoned):

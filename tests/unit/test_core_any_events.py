@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -28,6 +28,7 @@ from agent.core.commands import (
     ProbeKube,
     ProbeReverse,
     ReadFacts,
+    ReadKubeLogins,
     StartLink,
     StopLink,
     WriteStop,
@@ -39,6 +40,7 @@ from agent.core.events import (
     Event,
     FactsRead,
     GoAsked,
+    KubeLoginsRead,
     KubeProbed,
     LinkEnded,
     LinkLoggedIn,
@@ -54,7 +56,16 @@ from agent.core.events import (
     Tick,
     WorkersSeen,
 )
-from agent.core.facts import DaemonState, Gpu, GpuReading, HostFacts, NodeFacts, PeerFacts, TailnetFacts
+from agent.core.facts import (
+    DaemonState,
+    Gpu,
+    GpuReading,
+    HostFacts,
+    KubeLogins,
+    NodeFacts,
+    PeerFacts,
+    TailnetFacts,
+)
 from agent.core.policy import Policy
 from agent.core.status import status
 from agent.core.step import step, wake_in_s
@@ -84,6 +95,8 @@ purposes = st.sampled_from(Purpose)
 generations = st.integers(-1, 6)
 troubles = st.builds(Trouble, st.sampled_from(TroubleKind), st.text(max_size=5))
 probes = st.builds(Probe, st.sampled_from(Answer), st.floats(0, 100), st.text(max_size=5))
+LOGINS = KubeLogins(has_token=True, administers=True, cluster=1)
+logins = st.builds(KubeLogins, st.booleans(), st.booleans(), st.integers(0, 2))
 nodes = st.none() | st.builds(
     NodeFacts,
     ready=st.booleans(),
@@ -140,7 +153,8 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(LinkEnded, purposes, generations, troubles),
     st.builds(ApiProbed, generations, probes),
     st.builds(ReverseProbed, generations, probes),
-    st.builds(KubeProbed, probes, nodes, st.integers(0, 3)),
+    st.builds(KubeProbed, probes, nodes, st.integers(0, 3), problems, st.none() | logins),
+    st.builds(KubeLoginsRead, logins, st.integers(0, 3), problems),
     st.builds(CallEnded, st.integers(-1, 12), outcomes),
     goings,
     notices,
@@ -187,13 +201,11 @@ setups = st.builds(
     pool_name=st.just("gpu"),
     connection=st.sampled_from(Connection),
     k3s=st.sampled_from(K3sMode),
-    has_k3s_token=st.booleans(),
     hostname=st.none() | st.just("worker.example"),
     addresses=st.sampled_from([ADDRESSES, ADDRESSES[:1]]),
     joins_tailnet=st.booleans(),
     data=st.booleans(),
     once=st.booleans(),
-    administers=st.booleans(),
     heeds_rebalance=st.booleans(),
 )
 jitters = st.floats(0, 1, exclude_max=True)
@@ -219,7 +231,10 @@ def answer(command: Command, move: Well | Badly) -> Event:
         ),
         ProbeApi: lambda c: ApiProbed(c.generation, said.probe),
         ProbeReverse: lambda c: ReverseProbed(c.generation, said.probe),
-        ProbeKube: lambda _: KubeProbed(said.probe),
+        ProbeKube: lambda _: KubeProbed(said.probe, logins=LOGINS if said is WELL else None),
+        ReadKubeLogins: lambda _: (
+            KubeLoginsRead(LOGINS, 1) if said is WELL else KubeLoginsRead(KubeLogins(), problem="not there")
+        ),
         LookAtTailnet: lambda c: TailnetSeen(said.tailnet, c.with_peers),
         JoinTailnet: lambda _: TailnetJoinTried(None if said is WELL else "no answer"),
         CallGateway: lambda c: CallEnded(c.call_id, said.outcome),
@@ -249,6 +264,8 @@ class Life:
     open: deque[Command] = field(default_factory=deque)
     in_flight: dict[int, InFlight] = field(default_factory=dict)
     registered: bool = False
+    administers: bool = True
+    """Whether a kubeconfig ever comes."""
     commands: tuple[Command, ...] = ()
 
     def __post_init__(self) -> None:
@@ -257,6 +274,8 @@ class Life:
     def go(self, pause_s: float, move: Move) -> Worker:
         """Make one move; the worker as it was before."""
         event = self._event(move)
+        if isinstance(event, (KubeProbed, KubeLoginsRead)) and event.logins and not self.administers:
+            event = replace(event, logins=replace(event.logins, administers=False))
         self.now_s += pause_s
         before = self.worker
         self.worker, self.commands = step(before, event, self.now_s, POLICY, self.jitter)
@@ -329,7 +348,7 @@ def test_nothing_is_offered_that_could_not_start(setup: Setup, sequence: Moves, 
         assert worker.going is None
         assert worker.host is not None
         if setup.k3s is K3sMode.NONE:
-            assert setup.has_k3s_token
+            assert worker.kube.logins.has_token
         else:
             assert worker.kube.answering
         if setup.connection is Connection.SSH:
@@ -372,8 +391,8 @@ def test_the_status_page_and_the_next_wake_up_can_be_made_at_any_moment(
 def test_whoever_is_asked_to_go_is_gone_within_the_bound(
     sequence: Moves, jitter: float, kind: GoingKind, later_s: float
 ) -> None:
-    life = Life(Setup("1165a9b6", "gpu", connection=Connection.SSH, has_k3s_token=True, addresses=ADDRESSES))
-    life.jitter = jitter
+    life = Life(Setup("1165a9b6", "gpu", connection=Connection.SSH, addresses=ADDRESSES), jitter)
+    life.administers = False  # with a kubeconfig, workers are given their time
     for pause_s, move in sequence:
         life.go(abs(pause_s), move)
     life.go(0.0, GoAsked(kind, "SIGTERM"))
@@ -384,7 +403,7 @@ def test_whoever_is_asked_to_go_is_gone_within_the_bound(
 
 @pytest.mark.parametrize("connection", [Connection.SSH, Connection.TAILSCALE])
 def test_the_good_answers_alone_lead_to_ready(connection: Connection) -> None:
-    life = Life(Setup("1165a9b6", "gpu", connection=connection, has_k3s_token=True, addresses=ADDRESSES))
+    life = Life(Setup("1165a9b6", "gpu", connection=connection, addresses=ADDRESSES))
     for _ in range(60):
         life.go(0.05, Well())
     assert life.worker.state is State.READY

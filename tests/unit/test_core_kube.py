@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from agent.core import calls, kube, offer
-from agent.core.events import Answer, KubeProbed, Probe
-from agent.core.facts import Gpu, GpuReading, NodeFacts
+from agent.core.commands import ProbeKube, ReadKubeLogins
+from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
+from agent.core.facts import Gpu, GpuReading, KubeLogins, NodeFacts
 from agent.core.kube_objects import node_facts, pick_node
-from agent.core.worker import K3sMode, Kube, Worker
-from tests.unit.core_cases import AT, NOW_S, placeable, with_setup
+from agent.core.worker import K3sMode, Kube, Room, Worker
+from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_setup
 
 EIGHT = tuple(Gpu(f"GPU-{n}", "H100") for n in range(8))
 
@@ -106,6 +107,48 @@ def test_a_problem_beside_a_good_answer_is_kept_until_it_is_over() -> None:
     after = kube.on_probed(on_node(None), probed, AT)
     assert after.kube.problem == "the node could not be read"
     assert kube.on_probed(after, replace(probed, problem=None), AT).kube.problem is None
+
+
+@pytest.mark.parametrize(
+    ("logins", "is_expected"), [(KubeLogins(has_token=True), True), (KubeLogins(), False)]
+)
+def test_what_listens_is_a_k3s_to_use_once_there_is_a_token_for_it(
+    logins: KubeLogins, is_expected: bool
+) -> None:
+    after = kube.on_probed(placeable(kube=Kube()), KubeProbed(Probe(Answer.DENIED), logins=logins), AT)
+    assert after.kube.expected is is_expected
+    assert after.kube.logins == logins
+
+
+def test_a_probe_that_failed_by_itself_says_nothing_of_logins() -> None:
+    after = kube.on_probed(placeable(), KubeProbed(Probe(Answer.SILENT)), AT)
+    assert after.kube.logins == LOGINS
+
+
+def test_what_was_done_to_the_node_of_another_cluster_does_not_count() -> None:
+    before = placeable(room=Room(cordoned=True, told=True))
+    same = kube.on_probed(before, KubeProbed(Probe(Answer.ANSWERED), logins=LOGINS), AT)
+    assert same.room == before.room
+    another = KubeProbed(Probe(Answer.ANSWERED), logins=replace(LOGINS, cluster=2))
+    after = kube.on_probed(before, another, AT)
+    assert (after.room.cordoned, after.room.told) == (None, False)
+
+
+def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> None:
+    worker, commands = kube.manage(with_setup(k3s=K3sMode.NONE), AT)
+    assert commands == [ReadKubeLogins()]
+    after = kube.on_logins_read(worker, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
+    assert (after.kube.logins, after.kube.token_serial, after.kube.problem) == (LOGINS, 2, "not anew")
+    assert kube.manage(after, AT)[1] == []
+    later = replace(AT, now_s=NOW_S + AT.policy.kube_look_s)
+    assert kube.manage(after, later)[1] == [ReadKubeLogins()]
+    assert kube.manage(with_setup(k3s=K3sMode.AUTO), AT)[1] == [ProbeKube(AT.policy.kube_timeout_s)]
+
+
+def test_registering_waits_until_logins_were_looked_for() -> None:
+    worker = with_setup(k3s=K3sMode.NONE)
+    assert not calls.may_register(replace(worker, kube=Kube()), AT)
+    assert calls.may_register(replace(worker, kube=Kube(looked=True)), AT)
 
 
 def pod(gpus: int, phase: str = "Running", node: str = "here", **changes: Any) -> dict[str, Any]:

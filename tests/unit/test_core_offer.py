@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.facts import Gpu, GpuReading
+from agent.core.facts import Gpu, GpuReading, KubeLogins
 from agent.core.moment import Moment
 from agent.core.offer import capacity, decide, promise
 from agent.core.trouble import Trouble, TroubleKind
@@ -38,6 +38,16 @@ CORDONED = replace(ANSWERING, node_trouble="the Kubernetes node is cordoned", no
 LEAVING = Going(GoingKind.STOP, NOW_S, NOW_S + 3, "SIGTERM")
 
 
+def left_alone(logins: KubeLogins, problem: str | None = None) -> Worker:
+    """Somebody else sees to k3s, and these logins were found."""
+    kube = Kube(looked=True, logins=logins, problem=problem)
+    return replace(with_setup(k3s=K3sMode.NONE), kube=kube)
+
+
+def test_a_k3s_that_is_left_alone_is_offered_while_there_is_a_token() -> None:
+    assert decide(left_alone(KubeLogins(has_token=True)), AT).offered
+
+
 def test_where_all_is_well_everything_is_offered() -> None:
     assert decide(placeable(), AT).offered
 
@@ -57,7 +67,8 @@ def test_where_all_is_well_everything_is_offered() -> None:
             placeable(kube=replace(ANSWERING, answering=False, trouble="k3s accepts and does not answer")),
             "k3s accepts and does not answer",
         ),
-        (with_setup(k3s=K3sMode.NONE, has_k3s_token=False), "BETA9_K3S=none and no BETA9_K3S_TOKEN"),
+        (left_alone(KubeLogins()), "BETA9_K3S=none and no BETA9_K3S_TOKEN"),
+        (left_alone(KubeLogins(), "k3s_token is empty"), "k3s_token is empty"),
         (placeable(kube=CORDONED), "the Kubernetes node is cordoned"),
         (placeable(reverse=Link()), "the reverse path is not verified yet"),
         (

@@ -31,7 +31,7 @@ from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, Phase, Setup, State, Worker
 
 POLICY = Policy()
-SETUP = Setup("1165a9b6", "gpu", connection=Connection.TAILSCALE, has_k3s_token=True, joins_tailnet=True)
+SETUP = Setup("1165a9b6", "gpu", connection=Connection.TAILSCALE, joins_tailnet=True)
 PEER = PeerFacts("gateway.tail.example", "100.64.0.1", online=True, direct=True)
 RUNNING = TailnetFacts(
     DaemonState.RUNNING, name="worker.tail.example", address="100.64.0.2", tailnet="tail.example", peer=PEER

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.events import CallEnded, Event, GoAsked
+from agent.core.facts import KubeLogins
 from agent.core.worker import CallKind, GoingKind, Purpose, State, Worker
 from agent.errors import Exit
 from tests.unit.simulation import World
@@ -123,6 +124,20 @@ def test_an_outage_longer_than_the_lease_costs_exactly_one_registration_as_the_s
     world.run_for(60)
     assert world.would_place()
     assert world.registrations - before == 1
+
+
+def test_a_token_for_k3s_is_taken_up_within_ten_seconds_whenever_it_comes() -> None:
+    for after_s in (0.5, 3, 33, 1000):
+        world = World(seed=1, kube_logins=KubeLogins())
+        world.watch = invariants
+        world.run_for(after_s)
+        assert not world.would_place()
+        world.kube_logins = KubeLogins(has_token=True, administers=True, cluster=1)
+        world.run_for(10)
+        assert world.would_place(), after_s
+        world.kube_logins = KubeLogins()
+        world.run_for(10)
+        assert not world.would_place(), after_s
 
 
 def test_a_k3s_that_hangs_is_cut_off_before_it_can_stop_the_pool() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.events import Event, GoAsked, Noticed, NoticeKind
+from agent.core.facts import KubeLogins
 from agent.core.worker import CallKind, GoingKind, State, Step, Worker
 from agent.errors import Exit
 from tests.unit.simulation import World
@@ -33,10 +34,11 @@ def only_forward(world: World, _event: Event, before: Worker, after: Worker) -> 
             assert after.call.kind is not CallKind.KEEPALIVE, "a keepalive after the farewell began"
 
 
-def started(workers: int = 0, ends_after_s: float = 2.0) -> World:
-    world = World(seed=1)
-    world.setup = replace(world.setup, administers=True)
-    world.worker = replace(world.worker, setup=world.setup)
+ADMINISTERS = KubeLogins(has_token=True, administers=True, cluster=1)
+
+
+def started(workers: int = 0, ends_after_s: float = 2.0, logins: KubeLogins = ADMINISTERS) -> World:
+    world = World(seed=1, kube_logins=logins)
     world.watch = only_forward
     world.run_for(8)
     assert world.worker.state is State.READY
@@ -59,6 +61,29 @@ def test_a_notice_while_idle_takes_seconds() -> None:
     assert (world.entry.status, world.entry.cpu) == ("registered", 0)
     assert world.marked == "taken away"
     assert world.cordoned
+
+
+def test_a_kubeconfig_that_came_after_the_start_serves_to_empty_the_node() -> None:
+    world = started(logins=KubeLogins(has_token=True))
+    world.workers = [math.inf]
+    world.kube_logins = ADMINISTERS
+    world.run_for(10)
+    notice(world)
+    world.run_for(110)
+    assert world.finish is not None
+    assert world.cordoned
+    assert world.workers == []
+    assert world.graces[0] > 90
+
+
+def test_without_a_kubeconfig_any_more_nobody_is_waited_for() -> None:
+    world = started(workers=1, ends_after_s=math.inf)
+    world.kube_logins = KubeLogins(has_token=True, cluster=1)
+    world.run_for(10)
+    notice(world)
+    world.run_for(15)
+    assert world.finish is not None
+    assert world.workers == [math.inf]
 
 
 def test_workers_get_until_twenty_seconds_before_the_end_and_the_lease_is_kept() -> None:

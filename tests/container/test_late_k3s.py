@@ -1,0 +1,59 @@
+"""compose.yaml with a k3s that writes its kubeconfig a minute after everything else is up: it is taken up at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pytest_docker.plugin import get_docker_services
+
+from tests.container.docker_cli import Container, attempt
+from tests.container.site import DEADLINE_S, Site, visiting
+from tests.integration.lab import wait_for
+
+pytestmark = pytest.mark.container
+
+DELAY_S = float(os.environ.get("K3S_DELAY_S") or 60)
+TAKEN_UP_S = 10.0
+"""From the kubeconfig to the offer (fault row 79)."""
+SLOW_S = 10.0
+"""What a loaded test machine, whose `docker exec` takes seconds, may add to that."""
+KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
+
+
+@pytest.fixture
+def late_site(docker_compose_command: str, docker_compose_file: str, tmp_path: Path) -> Iterator[Site]:
+    """The services under a project name of their own, beside those that the other tests use."""
+    project = f"beta9-late-{os.getpid()}"
+    files = [docker_compose_file, str(Path(__file__).parent / "late-k3s.yaml")]
+    setup, cleanup = ["up --detach"], ["down --volumes --timeout 20"]
+    with (
+        get_docker_services(docker_compose_command, files, project, setup, cleanup),
+        visiting(project, tmp_path) as site,
+    ):
+        yield site
+
+
+def has_kubeconfig(worker: Container) -> bool:
+    return attempt("exec", worker.name, "test", "-s", KUBECONFIG).code == 0
+
+
+def test_a_kubeconfig_that_comes_late_is_taken_up_and_work_is_placed(
+    late_site: Site, record_property: Callable[[str, object], None]
+) -> None:
+    worker = late_site.service("worker")
+    wait_for("it waits for k3s", lambda: worker.status().get("state") == "PREPARING", DEADLINE_S)
+    started_at = worker.inspect()["State"]["StartedAt"]
+    assert not has_kubeconfig(worker)
+    wait_for("k3s has come", lambda: has_kubeconfig(worker), DELAY_S + DEADLINE_S)
+    began_s = time.monotonic()
+    wait_for("everything is offered", lambda: worker.status()["capacity"]["offered"], DEADLINE_S)
+    took_s = time.monotonic() - began_s
+    assert wait_for("a worker", lambda: late_site.gateway("workers", pool="gpu"), DEADLINE_S)
+    wait_for("healthy", lambda: worker.health() == "healthy", DEADLINE_S)
+    assert worker.inspect()["State"]["StartedAt"] == started_at, "it was restarted for it"
+    record_property("taken_up_s", round(took_s, 1))
+    assert took_s < TAKEN_UP_S + SLOW_S
