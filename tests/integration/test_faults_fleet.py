@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,16 +13,11 @@ import pytest
 from agent.core.authorized import Grant, key_line
 from agent.demo.sshd import HOST
 from tests.integration.lab import AgentProcess, Lab, wait_for
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 
 AGENTS = 50
 DOWN_S = 8
 START_DEADLINE_S = 240
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 @contextmanager
@@ -105,7 +100,6 @@ def test_fault_26_sshd_and_gateway_restarted_under_fifty_agents(lab: Lab, tell: 
     crowd = busiest(pauses_s, 0.15)
     assert crowd <= AGENTS * 0.4
     tell(
-        "all back ≤ 60 s, attempts spread",
         f"{AGENTS} agents back {min(took_s):.1f} to {max(took_s):.1f} s after the restart; {len(moments)} attempts "
         f"meanwhile, at most {busiest(moments, 0.25)} in a quarter of a second; {again} registrations",
         max(took_s),

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import pytest
 from agent.core.events import Event
 from agent.core.worker import State, Worker
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 from tests.unit.simulation import World
 
 LEASE_S = 15
@@ -38,11 +38,6 @@ TUNING = {
     "refused_retry_s": 2,
     "register_timeout_s": 4,
 }
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 @pytest.fixture
@@ -104,7 +99,6 @@ def test_fault_27_accepts_and_never_answers(lab: Lab, tell: Tell) -> None:
     assert agent.status()["registration"]["times"] == 1
     assert [each["state"] for each in agent.events("state")].count("READY") == 1
     tell(
-        "read timeout, retry",
         f"timed out after {noticed_s:.1f} s, {hung(lab)} attempts; accepted {took_s:.1f} s after the gateway answered",
         took_s,
     )
@@ -129,7 +123,6 @@ def test_fault_28_server_errors(lab: Lab, tell: Tell) -> None:
     assert agent.status()["registration"]["times"] == 1
     assert agent.status()["tunnel"]["generation"] == 1
     tell(
-        "retried inside the TTL",
         "4 x 3 errors, each retried; lease kept, no registration, same tunnel",
         took_s,
     )
@@ -161,7 +154,6 @@ def test_fault_29_too_many_requests(lab: Lab, tell: Tell) -> None:
     assert bounded_s < LEASE_S
     assert agent.status()["registration"]["times"] == 1
     tell(
-        "honoured, but never past the TTL",
         f"Retry-After 4: next after {honoured_s:.1f} s; Retry-After 1000: after {bounded_s:.1f} s, lease {LEASE_S} s",
         honoured_s + bounded_s,
     )
@@ -188,7 +180,6 @@ def test_fault_30_garbage(lab: Lab, tell: Tell) -> None:
     big = agent.events("keepalive_failed")[2]["text"]
     assert "longer than" in big
     tell(
-        "retryable; bounded read; overall deadline",
         "HTML, cut-off JSON, 10 MB (read to 256 KiB), 1 byte/s (ended at the time limit): each retried",
         took_s,
     )
@@ -229,7 +220,6 @@ def test_fault_31_refused(lab: Lab, tell: Tell) -> None:
         lab.gateway.clear_faults(number)
     assert codes == {401: 77, 403: 77, 404: 78}
     tell(
-        "see exit codes; once registered: slow retry, secret resolved anew, healed without a restart",
         f"401 and 403 healed by a new token file in {healed_s:.1f} s, 404 waited out; at the start: {codes}",
         time.monotonic() - began_s,
     )
@@ -252,7 +242,6 @@ def test_fault_32_machine_not_found(lab: Lab, tell: Tell) -> None:
     at_once_s = after[1]["at_s"] - after[0]["at_s"]
     assert registrations(lab) == 2
     tell(
-        "one registration, keepalive at once, same id",
         f"one registration, keepalive {at_once_s * 1000:.0f} ms after it, same id",
         took_s,
     )
@@ -269,7 +258,6 @@ def test_fault_33_the_reply_to_register_is_lost(lab: Lab, tell: Tell) -> None:
     assert {entry["machine_id"] for entry in told} == {agent.machine_id}
     assert len(lab.gateway.machines()) == 1
     tell(
-        "registering again makes no second machine",
         f"{len(told)} registrations sent, two replies lost, one machine",
         took_s,
     )
@@ -285,7 +273,7 @@ def test_fault_34_wiped(lab: Lab, tell: Tell) -> None:
     assert agent.status()["registration"]["times"] == 2
     last = [entry["at_s"] for entry in keepalives(lab)]
     assert max(b - a for a, b in itertools.pairwise(last)) < 2 * INTERVAL_S + 1
-    tell("ready again within one interval", f"{took_s:.1f} s at an interval of {INTERVAL_S} s", took_s)
+    tell(f"{took_s:.1f} s at an interval of {INTERVAL_S} s", took_s)
 
 
 @pytest.mark.fault(35)
@@ -300,7 +288,6 @@ def test_fault_35_reply_slower_than_the_interval(lab: Lab, tell: Tell) -> None:
     assert least_s >= 1.5, "a keepalive was sent while another was under way"
     assert agent.status()["counters"]["keepalives"]["failed"] == 0
     tell(
-        "no overlapping keepalives",
         f"replies after 1.5 s at an interval of {INTERVAL_S} s: never two at once (least gap {least_s:.1f} s)",
         took_s,
     )
@@ -332,7 +319,6 @@ def test_fault_36_pooled_connection_dead(lab: Lab, tell: Tell) -> None:
     lab.gateway.set_fault("close", route="keepalive", count=2, reset=True)
     assert wait_for_failure(agent, 0) == "no_answer"
     tell(
-        "one transparent retry",
         f"asked again {gap_s * 1000:.0f} ms later, no failure counted, also after a new tunnel; a second death counts",
         time.monotonic() - began_s,
     )
@@ -378,7 +364,6 @@ def test_fault_37_redirect(lab: Lab, tell: Tell) -> None:
         assert not got
     assert "redirect" in agent.events("keepalive_failed")[0]["text"]
     tell(
-        "not followed; the token goes nowhere else",
         "301, 302, 303, 307, 308: the other host was not connected to; retried at the gateway",
         took_s,
     )
@@ -418,7 +403,6 @@ def test_fault_65_redis_restarted(tmp_path: Path, tell: Tell) -> None:
     busiest = max(sum(second <= moment < second + 1 for moment in moments) for second in range(60))
     assert busiest < 50 / 2
     tell(
-        "each registers once and sends one keepalive, spread, all ready within one interval",
         f"{AGENTS} real agents in {took_s:.1f} s (interval {interval_s} s); 50 simulated in {max(moments):.0f} s "
         f"(interval 60 s), at most {busiest} in one second",
         took_s,
@@ -468,7 +452,6 @@ def test_fault_66_database_down(lab: Lab, tell: Tell) -> None:
     late.start()
     late.wait_back()
     tell(
-        "registered agents go on and are ready again; a starting one exits 77, and is ready after the next try",
         f"the registered one accepted again after {took_s - 5:.1f} s; the starting one exited {code}, then was ready",
         took_s,
     )
@@ -496,4 +479,4 @@ def test_fault_67_machine_not_found_escaped(lab: Lab, tell: Tell) -> None:
     raw = refused.value.read()
     assert rb"\u003cprovider:machine:" in raw
     assert b"<" not in raw
-    tell("recognised", f"escaped on the wire, recognised, ready again after {took_s:.1f} s", took_s)
+    tell(f"escaped on the wire, recognised, ready again after {took_s:.1f} s", took_s)

@@ -28,18 +28,13 @@ import pytest
 from agent.adapters.state import IDENTITY_NAME
 from agent.demo.sshd_program import free_port
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 
 HOST = "127.0.0.1"
 F_SETPIPE_SZ = 1031
 """linux/fcntl.h"""
 STOP_S = 5.0
 """Longest that SIGTERM may take with nothing to drain."""
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 def oks(agent: AgentProcess) -> int:
@@ -133,7 +128,6 @@ def test_fault_38_sigterm_in_every_state(lab: Lab, tell: Tell) -> None:
     slowest = max(took_s, key=lambda name: took_s[name])
     assert took_s[slowest] < STOP_S, took_s
     tell(
-        "exit 0 inside the drain deadline (<= 5 s with nothing to drain)",
         f"exit 0 in {len(took_s)} situations; slowest {slowest}: {took_s[slowest]:.1f} s",
         took_s[slowest],
     )
@@ -151,7 +145,7 @@ def test_fault_39_second_sigterm(lab: Lab, tell: Tell) -> None:
     assert agent.wait_exit() == 0
     took_s = time.monotonic() - began_s
     assert took_s < 5
-    tell("ends at once", f"exit 0 after {took_s:.1f} s", took_s)
+    tell(f"exit 0 after {took_s:.1f} s", took_s)
 
 
 @pytest.mark.fault(40)
@@ -174,7 +168,6 @@ def test_fault_40_killed(lab: Lab, tell: Tell) -> None:
         own_id
     ]
     tell(
-        "no orphan ssh; restart keeps the identity",
         f"{len(children)} ssh children gone after {gone_s:.1f} s; the same id, ready again",
         time.monotonic() - began_s,
     )
@@ -199,7 +192,6 @@ def test_fault_41_stopped_longer_than_the_lease(tmp_path: Path, tell: Tell) -> N
         why = [each.get("state") for each in agent.events("state")][-2:]
         assert why == ["REGISTERING", "READY"]
     tell(
-        "notices the expiry, registers again",
         f"ready {took_s * 1000:.0f} ms after it was continued, one registration",
         took_s,
     )
@@ -248,7 +240,6 @@ def test_fault_42_clock_jumps(tmp_path: Path, tell: Tell) -> None:
         assert not [each for each in agent.events() if each["level"] in {"error", "warning"}]
         assert agent.stop() == 0
     tell(
-        "no spurious expiry, no crash",
         "+1 h, -1 h and back: keepalives went on, same children, no registration, no warning",
         time.monotonic() - began_s,
     )
@@ -340,7 +331,6 @@ def test_fault_43_state_disk_full(lab: Lab, tell: Tell, short_directory: Path) -
         assert [text for text in agent.status()["degraded"] if "going on without" in text]
         assert agent.stop() == 0
     tell(
-        "keepalives go on; degraded in /status and metrics",
         f"degraded after {noticed_s:.1f} s, keepalives and a reconnect as before; started on the full disk, "
         "and on a read-only one, too",
         time.monotonic() - began_s,
@@ -383,7 +373,6 @@ def test_fault_44_state_file_damaged(lab: Lab, tell: Tell) -> None:
         assert json.loads(file.read_text())["machine_id"] == status["machine_id"]
         assert agent.stop() == 0
     tell(
-        "set aside as .bad, said, goes on",
         f"{', '.join(damages)}: each set aside, said, READY with a new id that is kept",
         time.monotonic() - began_s,
     )
@@ -412,7 +401,7 @@ def test_fault_45_crash_between_write_and_rename(lab: Lab, tell: Tell) -> None:
     agent.start()
     wait_for_state(agent, "READY")
     assert agent.status()["machine_id"] == own_id
-    tell("old state valid", "killed before the rename: the old id is used", time.monotonic() - began_s)
+    tell("killed before the rename: the old id is used", time.monotonic() - began_s)
 
 
 @pytest.mark.fault(46)
@@ -447,7 +436,6 @@ def test_fault_46_nobody_reads_the_log(tmp_path: Path, tell: Tell) -> None:
             os.close(reading)
     assert stop_s < STOP_S
     tell(
-        "agent does not stall",
         f"READY, keepalives went on, /healthz well, stopped in {stop_s:.1f} s with exit 0",
         time.monotonic() - began_s,
     )
@@ -481,7 +469,6 @@ def test_fault_47_out_of_descriptors(tmp_path: Path, tell: Tell) -> None:
         assert not agent.events("bug")
         assert agent.stop() == 0
     tell(
-        "degraded, recovers",
         f"without a descriptor for {degraded_s:.1f} s and its ssh children killed: said ({said[0]['event']}), "
         f"back {recovered_s:.1f} s after",
         time.monotonic() - began_s,
@@ -509,7 +496,7 @@ def test_fault_48_no_ssh_binary(lab: Lab, tell: Tell, tmp_path: Path) -> None:
     took_s = time.monotonic() - began_s
     last = agent.events("ended")[0]
     assert "openssh-client" in last["why"]
-    tell("exit 78 naming the package", f"exit 78: {last['why']}", took_s)
+    tell(f"exit 78: {last['why']}", took_s)
 
 
 @pytest.mark.fault(49)
@@ -542,7 +529,6 @@ def test_fault_49_two_agents_one_state_directory(lab: Lab, tell: Tell) -> None:
     finally:
         third.stop()
     tell(
-        "the second exits 78 naming the first's pid",
         f"exit 78 after {took_s:.1f} s naming it; one that waits while the first leaves takes its place",
         took_s,
     )

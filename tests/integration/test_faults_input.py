@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -18,12 +18,7 @@ import pytest
 
 from agent.settings.fields import FIELDS
 from tests.integration.lab import AgentProcess, Lab, children_of, wait_for
-from tests.integration.told import Tell, teller
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
+from tests.integration.told import Tell
 
 
 def run_agent(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +45,6 @@ def test_fault_61_every_setting_wrong_at_once(tell: Tell) -> None:
     assert "with-a-tab" not in report
     assert "Traceback" not in report
     tell(
-        "one report naming each, its value's shape (never a secret) and the fix; exit 78",
         f"exit 78, {len(FIELDS)} settings named once each, no secret",
         took_s,
     )
@@ -84,7 +78,6 @@ def test_fault_62_odd_tokens(lab: Lab, tell: Tell) -> None:
         assert "line break" in said or "control character" in said
         assert not [part for part in token.splitlines() if part in said]
     tell(
-        "carried unchanged or refused with the reason; never in a log",
         f"carried: {', '.join(CARRIED)}; refused with exit 78: {', '.join(REFUSED)}; in no log",
         time.monotonic() - began_s,
     )
@@ -209,7 +202,6 @@ def test_fault_63_secret_search(lab: Lab, tell: Tell) -> None:
     found = found_in(outputs, secrets)
     assert not found
     tell(
-        "not found, in clear, base64 or URL-encoded",
         f"{len(secrets)} secrets (tokens, key, the gateway's configuration) in none of {len(outputs)} outputs",
         time.monotonic() - began_s,
     )

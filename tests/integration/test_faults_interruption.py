@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,13 @@ import pytest
 
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
 from tests.integration.metadata_service import INSTANCE_ID, MetadataService
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 
 NOTICE_S = 30
 FORCE_S = 15
 LEASE_S = 15
 NEVER_S = 3600.0
 TUNING = {"force_before_s": FORCE_S, "node_interval_s": 1}
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 @pytest.fixture
@@ -109,7 +104,6 @@ def test_fault_53_notice_while_idle(lab: Lab, cloud: MetadataService, tell: Tell
     assert steps(agent) == ["looking", "farewell"]
     assert_left_in_order(lab, agent)
     tell(
-        "nothing offered ≤ 5 s, then registered without a keepalive, exit 0",
         f"not placeable after {placeable_s:.1f} s, exit 0 after {took_s:.1f} s",
         took_s,
     )
@@ -150,7 +144,6 @@ def test_fault_54_notice_while_workers_run(
     assert not [pid for pid in ssh.values() if Path(f"/proc/{pid}").exists()], "an ssh child is left"
     assert_left_in_order(lab, agent)
     tell(
-        "nothing offered ≤ 5 s, lease kept, workers get until T-20 s, then terminated, tunnel closed",
         f"not placeable after {placeable_s:.1f} s; grace {graces[0]:.0f} s of {NOTICE_S} s, workers gone after "
         f"{gone_s:.1f} s; exit 0 after {took_s:.1f} s",
         took_s,
@@ -171,7 +164,6 @@ def test_fault_55_notice_with_the_tunnel_down(lab: Lab, cloud: MetadataService, 
     assert pod in [name for name, _ in lab.kubernetes.told()]
     assert running(lab) == 0
     tell(
-        "local drain, bounded attempts at the gateway",
         f"workers ended, exit 0 after {took_s:.1f} s of {NOTICE_S} s",
         took_s,
     )
@@ -190,7 +182,6 @@ def test_fault_56_notice_during_registration(lab: Lab, cloud: MetadataService, t
     assert lab.gateway.status(agent.machine_id) in {"registered", "pending"}
     assert not would_place(lab, agent)
     tell(
-        "no half-registered machine left ready",
         f"{lab.gateway.status(agent.machine_id)}, exit 0 after {took_s:.1f} s",
         took_s,
     )
@@ -239,7 +230,6 @@ def test_fault_57_metadata_service_in_trouble(lab: Lab, cloud: MetadataService, 
     cloud.announce(120)
     assert agent.wait_exit() == 0
     tell(
-        "token refreshed; absence is not a notice; agent unaffected",
         "a fresh token after 401; 404, 403, 429, 500, garbage and silence changed nothing",
         time.monotonic() - began_s,
     )
@@ -265,7 +255,6 @@ def test_fault_58_rebalance_recommendation_only(lab: Lab, cloud: MetadataService
     agent.wait_back()
     assert not lab.kubernetes.node()["spec"].get("unschedulable")
     tell(
-        "nothing offered, no kill, lease kept (a policy setting)",
         f"not placeable after {placeable_s:.1f} s, READY, workers untouched; lifted: offered again",
         placeable_s,
     )
@@ -283,7 +272,6 @@ def test_fault_58_rebalance_recommendation_ignored_where_told_so(
     assert agent.is_back()
     assert would_place(lab, agent)
     tell(
-        "with BETA9_REBALANCE=ignore: nothing",
         "offers as before, named in /status",
         time.monotonic() - began_s,
     )
@@ -310,7 +298,6 @@ def test_fault_59_a_keepalive_in_flight_when_the_drain_starts(
     assert agent.wait_exit() == 0
     assert not would_place(lab, agent)
     tell(
-        "the machine does not end up offering anything",
         f"not placeable after {placeable_s:.1f} s, nor at any later moment",
         time.monotonic() - began_s,
     )
@@ -331,7 +318,6 @@ def test_fault_60_machine_dies_without_notice(tmp_path: Path, cloud: MetadataSer
         assert agent.status()["registration"]["times"] == 1
         assert lab.gateway.status(agent.machine_id) == "ready"
         tell(
-            "entry expires at the gateway; the next boot registers cleanly",
             f"gone after {expired_s:.0f} s of a {LEASE_S} s lease; the same machine, one registration",
             time.monotonic() - began_s,
         )

@@ -15,17 +15,12 @@ import pytest
 
 from agent.core.policy import Policy
 from tests.integration.lab import AgentProcess, Lab, wait_for
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 
 TAKEN_UP_S = 10.0
 """The row's own bound."""
 SLOW_S = 10.0
 """What a loaded test machine may add to a bound before a test calls it broken."""
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 @pytest.fixture
@@ -94,7 +89,6 @@ def test_fault_79_the_kubeconfig_appears_changes_and_goes(lab: Lab, tell: Tell, 
     assert not degraded(agent, str(k3s_yaml))
     longest_s = max(appeared_s, changed_s, missed_s, gone_s, back_s)
     tell(
-        "taken up ≤ 10 s",
         f"offering {appeared_s:.1f} s after it appeared, {changed_s:.1f} s after it named another cluster; missed in "
         f"/status after {missed_s:.1f} s; without a token nothing offered after {gone_s:.1f} s, back in {back_s:.1f} s",
         longest_s,

@@ -19,7 +19,7 @@ import pytest
 
 from agent.core.policy import Policy
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 
 GRACE_S = 4
 TUNING = {"node_grace_s": GRACE_S, "node_interval_s": 1}
@@ -28,11 +28,6 @@ REFUSED_S = 10.0
 """The row's own bound."""
 SLOW_S = 10.0
 """What a loaded test machine may add to a bound before a test calls it broken."""
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 def dial(address: str, limit_s: float = 2.0) -> str:
@@ -117,7 +112,6 @@ def test_fault_50_k3s_down_or_frozen(lab: Lab, tell: Tell, fault: Fault) -> None
     assert lab.gateway.would_place(agent.machine_id)[0]
     assert max(refused_s, withdrawn_s) < REFUSED_S + SLOW_S
     tell(
-        "≤ 10 s: dials refused, nothing offered; keepalives go on; answering again → offered again ≤ 10 s",
         f"refused after {refused_s:.1f} s, nothing offered after {withdrawn_s:.1f} s, offered again in {back_s:.1f} s",
         max(refused_s, withdrawn_s, back_s),
     )
@@ -158,7 +152,6 @@ def test_fault_64_reverse_child_frozen(lab: Lab, tell: Tell) -> None:
     wait_for("the old address refuses", lambda: dial(before) == "refused")
     assert hung_s < 20 + SLOW_S
     tell(
-        "a dial hangs ≤ 12 s (≤ 20 s on OpenSSH 9.2 to 9.4), then is refused; the next address serves",
         f"a dial hung {hung_s:.1f} s, then {how}; {before} was replaced after {moved_s:.1f} s",
         max(hung_s, moved_s),
     )
@@ -188,7 +181,6 @@ def test_fault_51_nvml_hangs_or_crashes(lab: Lab, tell: Tell, misfortune: str, t
     script.write_text("")
     wait_for("read again", lambda: not any("GPUs:" in text for text in agent.status()["degraded"]))
     tell(
-        "bounded; last known count; keepalives go on",
         f"{misfortune}: told after {told_s:.1f} s, still 8 boards, keepalives went on; read again afterwards",
         told_s,
     )
@@ -224,7 +216,6 @@ def test_fault_52_a_gpu_falls_off(gpu_lab: Lab, tell: Tell, tmp_path: Path) -> N
     assert [gpu["uuid"] for gpu in lost] == [agent.status()["gpus"][3]["uuid"]]
     assert any(lost[0]["uuid"] in text for text in agent.status()["degraded"])
     tell(
-        "free_gpu_count falls; gpu_count not lowered under running workers; named in /status",
         f"free 7 → 6 after {fell_s:.1f} s with one worker running, gpu_count stays 8: {lost[0]['reason']}",
         fell_s,
     )
@@ -270,7 +261,6 @@ def test_fault_68_the_node_is_not_well_while_the_api_answers(
     agent.wait_back()
     back_s = time.monotonic() - began_s
     tell(
-        "after 30 s of grace nothing is offered, named in /status; healed → offered again",
         f"{what}: nothing offered after {withdrawn_s:.1f} s with a grace of {GRACE_S} s "
         f"(shipped: {Policy().node_grace_s:g} s), offered again {back_s:.1f} s after healing",
         withdrawn_s,

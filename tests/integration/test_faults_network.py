@@ -19,16 +19,11 @@ from agent.core.authorized import Grant, key_line
 from tests.integration.lab import SSH_PORT, Lab, laboratory, wait_for
 from tests.integration.nameserver import name_server
 from tests.integration.netns import FAR_ADDRESS, Place, Wire, resolver, wire
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 from tests.integration.watching import generations, reason, wait_replaced, watch_quiet
 
 LEASE_S = 20
 NAME = "gateway.example"
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def test_fault_07_both_ways_dropped_for_six_seconds(lab: Lab, net: Wire, tell: T
     back_s = time.monotonic() - healed_s
     watch_quiet(agent, 5)
     assert agent.ssh_pids() == before
-    tell("same child survives", f"same two children, an answer {back_s:.1f} s after the heal", back_s)
+    tell(f"same two children, an answer {back_s:.1f} s after the heal", back_s)
 
 
 @pytest.mark.fault(10)
@@ -78,7 +73,6 @@ def test_fault_10_dropped_for_longer_than_the_lease(tmp_path: Path, net: Wire, t
         registered = [each for each in lab.gateway.requests("register") if each["status"] == 200]
         assert [each["machine_id"] for each in registered] == [agent.machine_id] * 2
     tell(
-        "exactly one new registration, same machine id",
         f"one new registration of the same machine, placeable {back_s:.1f} s after the heal",
         back_s,
     )
@@ -100,7 +94,7 @@ def test_fault_12_the_machines_address_changes(lab: Lab, net: Wire, tell: Tell) 
     assert (lab.gateway.machine(agent.machine_id) or {})["hostname"] == agent.status()["tunnel"]["reverse"][
         "address"
     ]
-    tell("≤ 15 s", f"back by the new address after {took_s:.1f} s, registered {times} times in all", took_s)
+    tell(f"back by the new address after {took_s:.1f} s, registered {times} times in all", took_s)
 
 
 @pytest.mark.fault(13)
@@ -114,7 +108,6 @@ def test_fault_13_a_fifth_of_all_packets_lost(lab: Lab, net: Wire, tell: Tell) -
     counters = agent.status()["counters"]["keepalives"]
     assert counters["ok"] >= 10
     tell(
-        "no false reconnect in 60 s",
         f"{lost} packets lost, no reconnect, {counters['ok']} keepalives, {counters['failed']} failed",
         60,
     )
@@ -206,7 +199,6 @@ def test_fault_15_a_narrow_wire_full_of_bulk_traffic(lab: Lab, net: Wire, tell: 
     assert counters["failed"] == 0
     assert counters["ok"] - before >= 20
     tell(
-        "every keepalive arrives",
         f"{counters['ok'] - before} of as many keepalives beside {rates[0]:.1f}/{rates[1]:.1f} Mbit/s of bulk",
         took_s,
     )
@@ -241,7 +233,6 @@ def test_fault_16_names_are_not_resolved(lab: Lab, net: Wire, tell: Tell) -> Non
         assert agent.status()["registration"]["times"] == 1
         agent.stop()
     tell(
-        "retried, resolved anew each attempt",
         f"back {first_s:.1f} s (at start, after a wrong address, too) and {later_s:.1f} s (later) after the heal",
         max(first_s, later_s),
     )
@@ -278,7 +269,6 @@ def test_fault_25_sshd_binds_another_address_in_silence(tmp_path: Path, net: Wir
         lab.sshd.reconfigure({"GatewayPorts": "clientspecified"})
         agent.wait_back()
     tell(
-        "detected by the reverse probe; the sshd line to change is printed",
         f"sshd had bound {bound} instead; '{line}' told in the log and /status after {told_s:.1f} s, back once set",
         told_s,
     )

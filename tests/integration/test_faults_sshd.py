@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,12 @@ from agent.core.keytext import fingerprint
 from agent.demo.sshd import HOST
 from agent.errors import Exit
 from tests.integration.lab import AgentProcess, Lab, wait_for
-from tests.integration.told import Tell, teller
+from tests.integration.told import Tell
 from tests.integration.watching import generations, reason, wait_replaced
 
 MINUTE_S = 4
 """What the rows call a minute, where a test waits for several of them."""
 SLOW = {"denied_min_s": MINUTE_S, "denied_max_s": 1.5 * MINUTE_S}
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    return teller(record_property)
 
 
 def own_copy(lab: Lab, path: Path, name: str) -> Path:
@@ -97,7 +91,6 @@ def test_fault_18_another_machine_holds_the_address(lab: Lab, tell: Tell) -> Non
     assert other.ssh_pids() == children
     assert other.is_back()
     tell(
-        "next address; reason in the log and in /status",
         f"ready at the next address {took_s:.1f} s after its start, told in both; the other machine undisturbed",
         took_s,
     )
@@ -128,9 +121,7 @@ def test_fault_19_local_port_taken(lab: Lab, tell: Tell) -> None:
     assert f"(pid {first.ssh_pids()['api']})" in last_words(second)
     assert not lab.gateway.requests(machine_id=second.machine_id), "it used the other agent's tunnel"
     assert first.is_back()
-    tell(
-        "exit 78 naming the port and its holder", f"tried for {took_s:.0f} s, exit {code}: named both", took_s
-    )
+    tell(f"tried for {took_s:.0f} s, exit {code}: named both", took_s)
 
 
 @pytest.mark.fault(20)
@@ -160,7 +151,6 @@ def test_fault_20_host_key_differs(lab: Lab, tell: Tell) -> None:
     known.write_text(lab.sshd.known_hosts)
     agent.wait_back()
     tell(
-        "refused, nothing sent, clear text; at first start exit 78, later slow retry",
         f"no login was tried; exit {code} at first start, {len(moments)} attempts in {3 * MINUTE_S} s later, "
         "back once pinned anew",
         took_s,
@@ -183,7 +173,6 @@ def test_fault_21_key_revoked_while_running(lab: Lab, tell: Tell) -> None:
     agent.wait_back()
     took_s = time.monotonic() - began_s
     tell(
-        "at most one attempt a minute",
         f"{len(moments)} attempts in {6 * MINUTE_S} s, where a minute is {MINUTE_S} s; back once let in again",
         took_s,
     )
@@ -206,7 +195,7 @@ def test_fault_22_key_rotated_on_disk(lab: Lab, tell: Tell) -> None:
     assert len(accepted) == 2
     assert all(printed in line for line in accepted)
     assert "Failed publickey" not in lab.sshd.log()[from_here:]
-    tell("used at the next connect", f"both children logged in with the new key after {took_s:.1f} s", took_s)
+    tell(f"both children logged in with the new key after {took_s:.1f} s", took_s)
 
 
 @pytest.mark.fault(23)
@@ -232,7 +221,6 @@ def test_fault_23_key_files_that_people_have(lab: Lab, tell: Tell) -> None:
     assert "passphrase" in last_words(agent)
     assert "BETA9_SSH_KEY" in last_words(agent)
     tell(
-        "works; works on a private copy; clear error",
         f"works; works, the file is left as it is; exit {code} naming the setting and the passphrase",
         time.monotonic() - began_s,
     )
@@ -261,7 +249,6 @@ def test_fault_24_permitopen_refuses_the_target(lab: Lab, tell: Tell) -> None:
     lab.authorize(agent.machine_id)
     agent.wait_back()
     tell(
-        "reason named; no ssh restart loop",
         f"named after {told_s:.1f} s, the same child for 12 s more, back at the login after it was corrected",
         told_s,
     )

@@ -1,18 +1,17 @@
-"""What a fault test tells the table: what its row expects, what happened, and how long that took."""
+"""What a fault test tells the table: what happened, and how long that took. What must happen is in tests/faults.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-Tell = Callable[[str, str, float], None]
-"""Called once by each fault test: expected, happened, seconds. `make faults` prints it."""
+Tell = Callable[[str, float], None]
+"""Called once by each fault test: what happened, seconds. `make faults` prints it."""
 
 
 def teller(record_property: Callable[[str, object], None]) -> Tell:
     """Make a `Tell` from pytest's fixture `record_property`."""
 
-    def tell(expected: str, happened: str, seconds: float) -> None:
-        record_property("expected", expected)
+    def tell(happened: str, seconds: float) -> None:
         record_property("happened", happened)
         record_property("seconds", round(seconds, 1))
 
