@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent.adapters import metadata
 from agent.adapters.autoscaling import Autoscaling
 from agent.core import group
 from agent.core.group import Word
 from agent.core.worker import Worker
-from agent.errors import AgentError, SettingsError
+from agent.errors import AgentError, SettingsError, TransientError
 from agent.observability.logs import EventLog
 from agent.settings import Settings
 from agent.settings.values import LifecycleHook
@@ -102,6 +103,10 @@ def member_of(settings: Settings, log: EventLog, instance: Callable[[], str]) ->
 
     def open_for(setting: str) -> Autoscaling:
         found = instance()
+        if not found and metadata.is_amazon():
+            raise TransientError(
+                f"{setting}: the instance metadata service does not answer just now; asked again soon"
+            )
         if not found:
             raise SettingsError(f"{setting}: this is no EC2 instance (no metadata service answers); unset it")
         return Autoscaling(setting, settings.metadata_endpoint, found)

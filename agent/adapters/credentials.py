@@ -89,7 +89,9 @@ class Credentials:
             for each in (self.directory.parent, self.directory):
                 each.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise TransientError(f"{self.directory} not made: {error.strerror}") from error
+            raise TransientError(
+                f"{self.directory} not written: {error.strerror}; free space there"
+            ) from error
 
     def _drop_key(self) -> None:
         if self._key is not None:

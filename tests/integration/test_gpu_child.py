@@ -15,6 +15,7 @@ import pytest
 
 from agent.adapters.clock import FakeClock
 from agent.adapters.gpu import GpuReader
+from agent.adapters.nvml_library import MISSING_DRIVER
 from agent.core.facts import GpuReading
 
 STANDIN = Path(__file__).parent / "standins" / "nvml"
@@ -223,6 +224,17 @@ def test_a_machine_without_the_library_has_no_boards_and_no_child(suffer: Misfor
     reader = GpuReader(library=lambda: False, device=lambda: False)
     assert reader.read() == GpuReading()
     assert reader.pid is None
+
+
+def test_a_driver_that_is_installed_later_is_taken_up(suffer: Misfortune, clock: FakeClock) -> None:
+    installed: list[bool] = []
+    reader = GpuReader(timeout_s=20, now_s=clock.now_s, library=lambda: bool(installed), device=lambda: True)
+    try:
+        assert reader.read() == GpuReading((), MISSING_DRIVER)
+        installed.append(True)
+        assert len(read_until_known(reader).gpus) == 8
+    finally:
+        reader.close()
 
 
 def test_a_machine_with_boards_and_no_library_says_what_to_do() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
 
+from agent.adapters import metadata
 from agent.adapters.autoscaling import Autoscaling
 from agent.core.group import Word, word
 from agent.core.worker import Ending, Going, GoingKind, Lease, Offer, Setup, State, Worker
@@ -164,3 +166,24 @@ def test_a_machine_that_is_no_instance_is_told_to_unset_it() -> None:
     one.look(READY)
     one.close()
     assert "BETA9_AWS_LAUNCH_HOOK: this is no EC2 instance" in lines.lines[0][1]["text"]
+
+
+def test_a_metadata_service_that_is_silent_just_then_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "is_amazon", lambda: True)
+    monkeypatch.setattr("agent.member.AGAIN_S", 0.01)
+    asked_thrice = threading.Event()
+    asked: list[None] = []
+
+    def instance() -> str:
+        asked.append(None)
+        if len(asked) == 3:
+            asked_thrice.set()
+        return ""
+
+    lines = Lines()
+    one = member_of(read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch")), cast("EventLog", lines), instance)
+    assert one is not None
+    one.look(READY)
+    assert asked_thrice.wait(20)
+    one.close()
+    assert "does not answer just now" in lines.lines[0][1]["text"]
