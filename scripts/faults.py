@@ -34,6 +34,7 @@ TABLE = Path(__file__).parents[1] / "tests" / "faults.md"
 WORKERS = 4
 """Tests wait more than they compute: two processors carry this many."""
 _ROW = re.compile(r"\| (?P<number>\d+) \| (?P<fault>.+?) \| (?P<must>.+) \|")
+TEST = re.compile(r"(?m)^def test_fault_(\d+)_")
 _NAME = re.compile(r"test_fault_(\d+)_([a-z0-9_]+)")
 
 
@@ -86,11 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--durations", action="store_true", help=f"also write {MEASURED.name}, by which tests are spread"
     )
+    parser.add_argument("--slowest", metavar="FILE", help="as pytest's own (tests/conftest.py)")
     args, chosen = parser.parse_known_args(argv)
     faults = read_table(TABLE.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "faults.xml"
-        cases = run(report, chosen, is_serial=args.serial or os.geteuid() != 0)
+        options = [f"--slowest={args.slowest}"] if args.slowest else []
+        cases = run(report, [*options, *(chosen or files())], is_serial=args.serial or os.geteuid() != 0)
     if chosen:  # only the rows of the chosen tests are asked for
         faults = [fault for fault in faults if any(case.row == fault.number for case in cases)]
     rows = table(cases, faults)
@@ -110,17 +113,24 @@ def read_table(text: str) -> list[Fault]:
     return [Fault(int(row["number"]), row["fault"], row["must"]) for row in found if row]
 
 
-def run(report: Path, chosen: Sequence[str], *, is_serial: bool) -> list[Case]:
+def run(report: Path, arguments: Sequence[str], *, is_serial: bool) -> list[Case]:
     """Run the tests that bear the mark and read what they recorded."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "fault", "--tb=short"]
     if not is_serial:
         command += ["-p", "tests.isolation", "--isolate", "-n", str(WORKERS)]
     # The older family is the one that has properties on a test.
-    subprocess.run([*command, "-o", "junit_family=xunit1", f"--junitxml={report}", *chosen], check=False)
+    command += ["-o", "junit_family=xunit1", f"--junitxml={report}"]
+    subprocess.run([*command, *arguments], check=False)
     if not report.exists():
         return []
     found = (read(element) for element in ElementTree.parse(report).iter("testcase"))
     return [case for case in found if case is not None]
+
+
+def files() -> list[str]:
+    """Return the files that have tests of the table: importing all the others costs each worker many seconds."""
+    every = sorted(TABLE.parent.rglob("test_*.py"))
+    return [str(file) for file in every if TEST.search(file.read_text(encoding="utf-8"))]
 
 
 def read(element: ElementTree.Element) -> Case | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from scripts.faults import TABLE, Case, Fault, Row, page, read, read_table, table
+from scripts.faults import TABLE, TEST, Case, Fault, Row, page, read, read_table, table
 
 FAULTS = read_table(TABLE.read_text(encoding="utf-8"))
 TESTS = Path(__file__).parents[1]
@@ -29,7 +28,7 @@ def test_every_row_of_the_fault_table_has_a_test_and_every_such_test_a_row() -> 
     named = {
         int(number)
         for file in TESTS.rglob("test_*.py")
-        for number in re.findall(r"(?m)^ *def test_fault_(\d+)_", file.read_text(encoding="utf-8"))
+        for number in TEST.findall(file.read_text(encoding="utf-8"))
     }
     assert named == {fault.number for fault in FAULTS}
 
