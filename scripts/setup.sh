@@ -11,7 +11,7 @@ set -Eeuo pipefail
 
 # command:package of Debian and Ubuntu; a command that is there needs no package
 RUNTIME=(ssh:openssh-client sshd:openssh-server openssl:openssl setpriv:util-linux)
-TESTS=(faketime:faketime gpg:gnupg curl:curl)
+TESTS=(faketime:faketime gpg:gnupg curl:curl ip:iproute2 nft:nftables)
 NETWORK=(ip:iproute2 iptables:iptables etcd:etcd-server)
 CONTAINER=(docker:docker.io dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap ip:iproute2)
 MACHINE=(qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils genisoimage:genisoimage mmdebstrap:mmdebstrap etcd:etcd-server)

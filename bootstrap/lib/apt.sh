@@ -51,7 +51,7 @@ refresh_lists() {
       return 0
     fi
     say "apt-get update failed, try $try of 5"
-    sleep $((try * 3))
+    ((try == 5)) || pause $((try * 3))
   done
   fail "the package lists cannot be read" "see the lines above in this log: a mirror, DNS or proxy is not reachable"
 }

@@ -40,7 +40,7 @@ power_off() {
   fi
   console "powering off (BETA9_ON_FAILURE=poweroff); where a stopped machine is still billed (Lambda), terminate it"
   sync
-  sleep "${BETA9_POLL:-5}" # a serial console needs a moment to be read
+  pause 5 # a serial console needs a moment to be read
   systemctl --no-block poweroff
 }
 

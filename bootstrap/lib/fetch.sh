@@ -45,11 +45,12 @@ transfer() {
   esac
 }
 
-# Nothing of ~/.curlrc; a redirect cannot leave TLS; 1 kB/s for a minute counts as dead.
+# Nothing of ~/.curlrc; a redirect cannot leave TLS; 1 kB/s for a minute counts as dead. BETA9_RETRY_DELAY in the
+# environment (tests): whole seconds between two tries, instead of curl's own 1, 2, 4, 8 and 16.
 download() {
   curl --disable --fail --silent --show-error --location --proto "=$3" --proto-redir "=$3" --tlsv1.2 \
     --connect-timeout 15 --speed-limit 1024 --speed-time 60 --retry 5 --retry-all-errors --retry-max-time 300 \
-    --output "$2" -- "$1"
+    --retry-delay "${BETA9_RETRY_DELAY:-0}" --output "$2" -- "$1"
 }
 
 # fetch_pinned NAME LOCATION SHA256 DEST [SUMS]: as fetch. Without a pin, the sums that the release publishes beside

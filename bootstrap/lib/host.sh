@@ -40,6 +40,9 @@ free_mib() {
 # patience SECONDS: as many as a machine of this speed gets (BETA9_DEADLINE_SCALE).
 patience() { printf %s $(($1 * $(number BETA9_DEADLINE_SCALE 1))); }
 
+# pause SECONDS: between tries. BETA9_POLL in the environment (tests) is how long every pause takes instead.
+pause() { sleep "${BETA9_POLL:-$1}"; }
+
 # wait_for SECONDS WHAT COMMAND…: until it succeeds; the wait is said once, and every minute.
 wait_for() {
   local limit=$1 what=$2 start=$SECONDS said=-60
@@ -51,6 +54,6 @@ wait_for() {
       said=$((SECONDS - start))
       say "waiting for $what (${said} s of $limit s)"
     fi
-    sleep "${BETA9_POLL:-1}"
+    pause 1
   done
 }

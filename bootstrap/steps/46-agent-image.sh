@@ -43,7 +43,7 @@ from_registry() {
       return 0
     fi
     say "the pull failed, try $try of 5"
-    sleep $((try * 5))
+    ((try == 5)) || pause $((try * 5))
   done
   rm -rf "$login"
   fail "$1 cannot be pulled" "see the line above; a private registry needs BETA9_REGISTRY_AUTH_FILE"

@@ -36,9 +36,11 @@ yield() {
 }
 
 # k3s brings the class itself since 1.28 or so; two owners of one object would take it from each other, so ours is
-# applied only where there is none.
+# applied only where there is none. Whoever gives the GPUs less than a minute to appear gives the class no more.
 runtime_class() {
-  wait_for 60 "k3s' own RuntimeClass nvidia" kubectl get runtimeclass nvidia --request-timeout=5s && return 0
+  local limit
+  limit=$(number BETA9_GPU_TIMEOUT 300) || fail "BETA9_GPU_TIMEOUT is '$(setting BETA9_GPU_TIMEOUT)', not a number of seconds"
+  wait_for $((limit < 60 ? limit : 60)) "k3s' own RuntimeClass nvidia" kubectl get runtimeclass nvidia --request-timeout=5s && return 0
   kubectl apply -f "$BETA9_BOOTSTRAP/manifests/nvidia-runtimeclass.yaml" ||
     fail "the RuntimeClass nvidia cannot be made" "see whether k3s answers: k3s kubectl get nodes"
   changed "made the RuntimeClass nvidia"

@@ -137,7 +137,7 @@ def test_the_ranges_of_the_schema(
 def test_the_sbom_holds_every_package_of_the_lock_and_is_reproducible() -> None:
     lock = ROOT / "requirements/runtime.lock"
     text = make(lock)
-    assert text == make(lock)
+    assert text == make(lock, validate=False), "the same bytes again, which are valid"
     listed = {each["name"]: each for each in json.loads(text)["components"]}
     assert listed.keys() >= pins(lock).keys()
     assert all(each["externalReferences"][0]["hashes"] for each in listed.values())

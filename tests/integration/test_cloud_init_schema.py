@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 UNPACKED = ROOT / ".build" / "cloud-init"
 PACKAGES = UNPACKED / "usr/lib/python3/dist-packages"
 TEMPLATE = (ROOT / "cloud-init" / "user-data.yaml").read_text(encoding="utf-8")
+pytestmark = pytest.mark.cloud_init
 SETTINGS = {
     "BETA9_POOL_NAME": "gpu",
     "BETA9_SSH_HOST": "gateway.example.com",

@@ -97,6 +97,7 @@ class Host:
             "BETA9_CONSOLE": str(self.console),
             "BETA9_BOOT_ID": str(self.root / "proc/sys/kernel/random/boot_id"),
             "BETA9_POLL": "0.1",
+            "BETA9_RETRY_DELAY": "1",
             "STUB_STATE": str(self.state),
             "TMPDIR": str(self.directory),
             **(more or {}),
