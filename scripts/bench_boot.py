@@ -22,21 +22,22 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tests.machine import offline
 from tests.machine.conftest import DISK, missing
 from tests.machine.life import INSTALL_DEADLINE_S, TARBALL, begin
 from tests.machine.mirrors import Pace
-from tests.machine.site import ROOT, Site, site
+from tests.machine.site import Site, site
+from tests.machine.vm import HOST_SEEN_FROM_INSIDE
 
 TARGET = 0.65
-SOURCE = "source"
-ARCHIVE = ROOT / ".build" / "agent-image.tar"
+ARCHIVE, SOURCE = "archive", "source"
 STEP = re.compile(r"[^/]+/bootstrap/steps/\d\d-(?P<name>[a-z0-9-]+)\.sh")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print."""
     given = _arguments(argv)
-    why = missing()
+    why = missing() or (offline.missing() if given.image == SOURCE else None)
     if why is not None:
         print(f"bench-boot: {why}")
         return 1
@@ -47,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beta9-bench-boot-")))
         outside = stack.enter_context(site(place, Pace(given.delay, given.mbyte_s * 1e6)))
         changes = {}
-        if given.image != SOURCE:
-            outside.mirrors.files["agent-image.tar"] = Path(given.image)
-            changes["BETA9_AGENT_IMAGE"] = outside.location("agent-image.tar")
+        if given.image == SOURCE:
+            changes = {
+                "BETA9_AGENT_IMAGE": "",
+                **offline.mirror(outside.mirrors, HOST_SEEN_FROM_INSIDE),
+            }
         together = _boot(outside, place / "together", changes)
         outside.mirrors.files[TARBALL] = one_after_the_other(
             outside.mirrors.files[TARBALL], place / "chained.tar.gz"
@@ -126,9 +129,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mbyte-s", type=float, default=10, metavar="MB", help="that the mirrors carry [10]")
     parser.add_argument(
         "--image",
-        default=str(ARCHIVE),
-        metavar="FILE",
-        help=f"the agent's image, or '{SOURCE}' to have it built in the machine [%(default)s]",
+        default=ARCHIVE,
+        choices=(ARCHIVE, SOURCE),
+        help="loaded from an archive, or built in the machine [%(default)s]",
     )
     return parser.parse_args(argv)
 

@@ -34,6 +34,8 @@ place() {
     directory=$(dirname "$SOCKET")
     bridge=b9$(printf %s "$SOCKET" | sha256sum | cut -c1-8)
     options+=(--data-root "$directory/data" --exec-root "$directory/exec" --bridge "$bridge")
+    # Where the machine has a containerd of its own, dockerd takes that one.
+    options+=(--containerd-namespace "$bridge" --containerd-plugins-namespace "$bridge-plugins")
 }
 
 answers() {

@@ -1,6 +1,10 @@
 #!/usr/bin/env bash
 # Builds the agent's image as beta9-worker and beta9-worker:dev, from whatever base can be had here.
 #
+#   scripts/image.sh              into the Docker Engine
+#   scripts/image.sh FILE.tar     and from there into an archive, as a release has it
+#   scripts/image.sh --base       only see to a base; print its name
+#
 #   BASE_IMAGE          the base; without it the Dockerfile's, or where that cannot be pulled one made by debootstrap
 #   BUILD_IMAGE         where packages are put together; without it the base, with the certificates that pip is told
 #                       here (PIP_CERT), since what checks traffic on the way here does so in a build, too
@@ -15,9 +19,13 @@ MADE_BUILD=beta9-worker-build:bookworm
 
 main() {
     cd "$(dirname "$0")/.."
-    see_to_engine
+    see_to_engine >&2
     local base=${BASE_IMAGE:-} build=${BUILD_IMAGE:-} each more=()
     [[ -n $base ]] || base=$(find_base)
+    if [[ ${1:-} == --base ]]; then
+        echo "$base"
+        return
+    fi
     [[ -n $build ]] || build=$(with_certificates "$base")
     for each in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT; do
         [[ -z ${!each:-} ]] || more+=(--build-arg "$each")
@@ -30,6 +38,15 @@ main() {
         "${extra[@]}" .
     echo "Built beta9-worker:dev, also called beta9-worker, on $base."
     [[ -z ${DOCKER_HOST:-} ]] || echo "It is in the engine at DOCKER_HOST=$DOCKER_HOST"
+    [[ -z ${1:-} ]] || save "$1"
+}
+
+# save FILE: at one stroke, and by the one name. A machine takes away again what it has loaded under the last name of an
+# archive.
+save() {
+    mkdir -p "$(dirname "$1")"
+    "$DOCKER" save --output "$1.new" beta9-worker:dev
+    mv "$1.new" "$1"
 }
 
 see_to_engine() {

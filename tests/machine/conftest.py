@@ -1,4 +1,7 @@
-"""One machine for the whole group: booted once from the real user-data, then looked at, rebooted and taken back."""
+"""Two machines for the whole group, booted from the real user-data.
+
+One is looked at, rebooted and taken back. The other fails meanwhile by itself: both mostly keep one processor busy.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import pytest
 
 from tests.machine import standin
 from tests.machine.life import Life, begin
-from tests.machine.site import BUILD, Site, site
+from tests.machine.site import AGENT_IMAGE, BUILD, Site, site
 from tests.machine.vm import Disk
 
 DISK = Disk(BUILD / "machine-disk")
@@ -21,7 +24,7 @@ def missing() -> str | None:
     for program in ("qemu-system-x86_64", "qemu-img", "genisoimage"):
         if shutil.which(program) is None:
             return f"{program} is not installed: make .venv/machine"
-    for made in (DISK.image, BUILD / "machine-base.tar", BUILD / "machine-wheels"):
+    for made in (DISK.image, AGENT_IMAGE):
         if not made.exists():
             return f"{made.name} is not there: make test-machine"
     return standin.missing()
@@ -38,8 +41,30 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def life(outside: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+def failing(outside: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    """The machine whose boot fails, switched on and left alone."""
+    made = begin(
+        outside,
+        DISK,
+        tmp_path_factory.mktemp("failing"),
+        processors=1,  # the other machine uses the rest
+        BETA9_K3S_URL=outside.mirror("install.sh"),
+        BETA9_ON_FAILURE="poweroff",
+    )
+    made.fetch.set()
+    try:
+        yield made
+    finally:
+        made.vm.end()
+
+
+@pytest.fixture(scope="session")
+def life(
+    request: pytest.FixtureRequest, outside: Site, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Life]:
     """The machine, switched on; the tests of test_life.py go through its life in their order."""
+    if any("failing" in getattr(each, "fixturenames", ()) for each in request.session.items):
+        request.getfixturevalue("failing")  # now: it needs nobody until its test
     made = begin(outside, DISK, tmp_path_factory.mktemp("machine"))
     try:
         yield made

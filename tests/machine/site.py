@@ -1,8 +1,8 @@
 """All that the virtual machine finds outside: a gateway, a real sshd and the mirrors, on loopback of this host.
 
 The gateway is the embedded one (agent/demo/gateway.py says what it stands for). The mirrors have what the machine would
-download: the source tarball as `make source` makes it, k3s and its script (stand-ins, or $K3S_BINARY and
-$K3S_INSTALL_SCRIPT), a base image, the locked Python packages.
+download: the source tarball as `make source` makes it, the agent's image as an archive, k3s and its script (stand-ins,
+or $K3S_BINARY and $K3S_INSTALL_SCRIPT).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agent.demo.gateway import EmbeddedGateway
 from agent.demo.gateway_settings import GatewaySettings
 from agent.demo.machines import READY, Machine, Pool
 from agent.demo.sshd import ThrowAwaySshd
-from tests.machine.archive import image_archive, sha256_of
+from tests.machine.checksum import sha256_of
 from tests.machine.mirrors import Mirrors, Pace
 from tests.machine.standin import INSTALL_SCRIPT, VERSION, build_k3s
 from tests.machine.vm import HOST_SEEN_FROM_INSIDE, VirtualMachine
@@ -28,7 +28,8 @@ from tests.machine.vm import HOST_SEEN_FROM_INSIDE, VirtualMachine
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / ".build"
 POOL = "cpu"
-BASE_NAME = "site/base:bookworm"
+AGENT_IMAGE = BUILD / "agent-image.tar"
+"""As a release has it, by `docker save`; building one would take an emulated machine a quarter of an hour."""
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Site:
         return f"{self.mirror(name)}#sha256={sha256_of(self.mirrors.files[name])}"
 
     def settings(self, machine: Machine) -> dict[str, str]:
-        """What a person would fill in, for a machine that reaches nothing but this site."""
+        """What a person would fill in but BETA9_SOURCE, for a machine that reaches nothing but this site."""
         return {
             "BETA9_POOL_NAME": POOL,
             "BETA9_MACHINE_ID": machine.machine_id,
@@ -72,10 +73,7 @@ class Site:
             "BETA9_SSH_USER": self.sshd.user,
             "BETA9_SSH_HOST_KEY_FINGERPRINT": self.sshd.fingerprint,
             "BETA9_SSH_TARGET": self.target,
-            "BETA9_SOURCE": self.location("beta9-worker.tar.gz"),
-            "BETA9_BASE_IMAGE": self.location("base.tar"),
-            "BETA9_PIP_INDEX_URL": self.mirror("simple/"),
-            "BETA9_PIP_TRUSTED_HOST": HOST_SEEN_FROM_INSIDE,
+            "BETA9_AGENT_IMAGE": self.location("agent-image.tar"),
             "BETA9_K3S_VERSION": VERSION,
             "BETA9_K3S_URL": self.mirror("k3s"),
             "BETA9_K3S_SHA256": sha256_of(self.mirrors.files["k3s"]),
@@ -120,7 +118,7 @@ def site(directory: Path, pace: Pace | None = None) -> Iterator[Site]:
     k3s = os.environ.get("K3S_BINARY")
     files = {
         "beta9-worker.tar.gz": source_tarball(),
-        "base.tar": image_archive(BUILD / "machine-base.tar", directory / "base.tar", BASE_NAME),
+        "agent-image.tar": AGENT_IMAGE,
         "k3s": Path(k3s) if k3s else build_k3s(directory / "k3s"),
         "install.sh": Path(os.environ.get("K3S_INSTALL_SCRIPT", INSTALL_SCRIPT)),
     }
@@ -128,9 +126,7 @@ def site(directory: Path, pace: Pace | None = None) -> Iterator[Site]:
     # A real gateway forgets after an hour a machine that has not registered; an emulated one may take longer.
     settings = GatewaySettings(pools=(pool,), pending_ttl_s=6 * 3600)
     with ExitStack() as stack:
-        mirrors = stack.enter_context(
-            Mirrors(pace=pace or Pace(), files=files, wheels=BUILD / "machine-wheels")
-        )
+        mirrors = stack.enter_context(Mirrors(pace=pace or Pace(), files=files))
         gateway = stack.enter_context(EmbeddedGateway(settings))
         sshd = stack.enter_context(ThrowAwaySshd(directory / "sshd"))
         yield Site(directory, gateway, sshd, mirrors)

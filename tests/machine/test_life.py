@@ -13,7 +13,7 @@ import pytest
 
 from tests.machine import inventory
 from tests.machine.inventory import Inventory
-from tests.machine.life import INSTALL, INSTALL_DEADLINE_S, TARBALL, Life, seconds_since
+from tests.machine.life import INSTALL, INSTALL_DEADLINE_S, Life, seconds_since
 from tests.machine.vm import BOOT_DEADLINE_S, HOST
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(2 * INSTALL_DEADLINE_S)]
@@ -27,7 +27,7 @@ def test_the_text_reaches_the_machine_and_no_secret_is_in_it(life: Life) -> None
     life.vm.wait_ssh()
     life.vm.wait_for(
         "the machine asks for its bootstrap",
-        lambda: ("GET", f"/{TARBALL}") in life.site.mirrors.asked,
+        lambda: ("GET", f"/{life.tarball}") in life.site.mirrors.asked,
         BOOT_DEADLINE_S,
     )
     assert life.machine.registration_token not in life.text

@@ -56,6 +56,8 @@ class VirtualMachine:
     key: Path
     scratch_gib: int = 0
     """Size of a second, empty NVMe disk; 0: none."""
+    processors: int = 2
+    """Emulated ones that outnumber the host's spin while they wait for each other."""
     lines: list[str] = field(default_factory=list)
     """Its serial console."""
     child: Child | None = None
@@ -83,7 +85,7 @@ class VirtualMachine:
     def _argv(self, overlay: Path) -> list[str]:
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35"]
         argv += accelerator(self.disk.kernel)
-        argv += ["-smp", "2", "-m", str(MEMORY_MIB), "-display", "none", "-serial", "stdio"]
+        argv += ["-smp", str(self.processors), "-m", str(MEMORY_MIB), "-display", "none", "-serial", "stdio"]
         # noinit_itable: the empty part of the disk is not written to, an hour's work for nothing.
         append = "root=LABEL=root rw rootflags=noinit_itable console=ttyS0 systemd.show_status=1 panic=-1"
         append += f" {kernel_options(self.disk.kernel)}"
