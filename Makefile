@@ -4,7 +4,7 @@ ONCE ?=
 DOCKER ?= docker
 export DOCKER
 # What `make test` leaves to `make test-all`: each is a marker of pytest.
-GROUPS := fault kubernetes gpu container machine terraform tailnet
+GROUPS := fault kubernetes gpu cloud_init container machine terraform tailnet
 # Tests wait more than they compute. WORKERS=0 runs them one after another.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 
@@ -39,31 +39,32 @@ test-kubernetes: .venv/all .build/kubernetes-server ## Run the Kubernetes adapte
 	@$(REQUIRED) -m kubernetes tests/kubernetes
 
 test-schema: .venv/all .build/cloud-init ## Let cloud-init itself look at the user-data
-	@$(REQUIRED) tests/integration/test_cloud_init_schema.py
+	@$(REQUIRED) -m cloud_init tests/integration
 
 test-terraform: .venv/terraform ## Validate, test, apply and destroy the Terraform modules, without a cloud
 	@$(REQUIRED) -m "terraform and not provider" tests/terraform
 	@$(PYTEST) -m provider tests/terraform
 
-test-container: .venv/container ## Build the image, and run it on a Docker Engine, with a gateway's host in containers
-	@scripts/engine.sh run sh -c 'mkdir -p .build && scripts/image.sh >.build/image.log 2>&1 || { tail -n 30 .build/image.log; exit 1; }; \
+# What the agent's image is built from where there is no mirror.
+OFFLINE := .build/machine-base.tar .build/machine-wheels
+
+test-container: .venv/container .build/agent-image.tar $(OFFLINE) ## Run the image on a Docker Engine, with a gateway's host in containers
+	@scripts/engine.sh run sh -c '$(DOCKER) load --quiet --input .build/agent-image.tar && \
 		$(REQUIRED) -m container tests/container'
 
 # What a virtual machine needs from this host; nothing of Kubernetes where a real k3s is given.
-MACHINE := .build/machine-disk .build/machine-base.tar .build/machine-wheels $(if $(K3S_BINARY),,.build/kubernetes-server .build/kubectl)
+MACHINE := .build/machine-disk .build/agent-image.tar $(if $(K3S_BINARY),,.build/kubernetes-server .build/kubectl)
 
 test-machine: .venv/machine $(MACHINE) ## Boot a virtual machine from pasted user-data, to ready and back (K3S_BINARY=, K3S_INSTALL_SCRIPT=: real ones)
 	@$(REQUIRED) -m machine tests/machine
 
-bench-boot: .venv/machine .venv/container $(MACHINE) ## Measure the bootstrap's critical path against the sum of its stages, in a virtual machine
-	@scripts/engine.sh run sh -c 'scripts/image.sh >.build/image.log 2>&1 && $(DOCKER) save --output .build/agent-image.tar beta9-worker:dev || \
-		{ tail -n 30 .build/image.log; exit 1; }'
+bench-boot: .venv/machine $(MACHINE) ## Measure the bootstrap's critical path against the sum of its stages, in a virtual machine
 	@$(PY) -m scripts.bench_boot
 
 test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a real headscale's tailnet by a real tailscaled (programs: six minutes of processor time, once)
 	@$(REQUIRED) -m tailnet tests/tailnet
 
-programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) ## Build beforehand what test-all runs against
+programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) $(OFFLINE) ## Build beforehand what test-all runs against
 	@true
 
 kubernetes-server: .build/kubernetes-server ## Build that API server (ten minutes of processor time, once)
@@ -147,10 +148,16 @@ clean: ## Remove what the other targets made
 .build/machine-disk: scripts/machine_disk.sh | .venv/machine
 	@scripts/cached.sh $@ $^ -- scripts/machine_disk.sh $@
 
-.build/machine-base.tar: scripts/machine_base.sh Dockerfile | .venv/machine
-	@scripts/cached.sh $@ $^ -- scripts/machine_base.sh $@
+# As a release has it: made once, for the groups that run it and for the virtual machine that loads it.
+.build/agent-image.tar: $(shell git ls-files Dockerfile .dockerignore LICENSE README.md pyproject.toml agent bootstrap cloud-init image requirements) scripts/image.sh scripts/base_image.sh | .venv/container
+	@mkdir -p .build
+	@scripts/engine.sh run scripts/image.sh $@ >.build/image.log 2>&1 || { tail -n 30 .build/image.log; exit 1; }
 
-.build/machine-wheels: requirements/runtime.lock requirements/build.lock scripts/machine_wheels.sh | .venv/machine
+# After that, so that the two do not make one base at the same time.
+.build/machine-base.tar: scripts/machine_base.sh scripts/image.sh scripts/base_image.sh Dockerfile | .venv/container .build/agent-image.tar
+	@scripts/cached.sh $@ $^ -- scripts/engine.sh run scripts/machine_base.sh $@
+
+.build/machine-wheels: requirements/runtime.lock requirements/build.lock scripts/machine_wheels.sh | .venv/dev
 	@scripts/cached.sh $@ $^ -- scripts/machine_wheels.sh $@
 
 .build/kubectl: requirements/kubectl.lock scripts/kubectl.sh | .venv/machine

@@ -1,6 +1,6 @@
 """Two machines for the whole group, booted from the real user-data.
 
-One is looked at, rebooted and taken back. The other fails meanwhile by itself: both mostly keep one processor busy.
+One is looked at, rebooted and taken back. The other fails meanwhile by itself: each keeps one processor busy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ def failing(outside: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         outside,
         DISK,
         tmp_path_factory.mktemp("failing"),
-        processors=1,  # the other machine uses the rest
         BETA9_K3S_URL=outside.mirror("install.sh"),
         BETA9_ON_FAILURE="poweroff",
     )

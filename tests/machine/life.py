@@ -113,7 +113,7 @@ def begin(
     seed = make_seed(directory / "seed", text, public_key)
     fetch = threading.Event()
     site.mirrors.held[tarball] = fetch
-    vm = VirtualMachine(directory / "vm", disk, seed, key, scratch_gib=24, processors=processors)
+    vm = VirtualMachine(directory / "vm", disk, seed, key, scratch_gib=24)
     vm.start()
     return Life(site, vm, machine, text, tarball, fetch)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.adapters.process import Child, CommandFailed, Completed, run, spawn
 from agent.demo.sshd_program import free_port
 from tests.integration.lab import wait_for
-from tests.machine.accelerator import accelerator, kernel_options
+from tests.machine.accelerator import accelerator, kernel_options, processors
 
 HOST = "127.0.0.1"
 HOST_SEEN_FROM_INSIDE = "10.0.2.2"
@@ -56,8 +56,6 @@ class VirtualMachine:
     key: Path
     scratch_gib: int = 0
     """Size of a second, empty NVMe disk; 0: none."""
-    processors: int = 2
-    """Emulated ones that outnumber the host's spin while they wait for each other."""
     lines: list[str] = field(default_factory=list)
     """Its serial console."""
     child: Child | None = None
@@ -85,7 +83,16 @@ class VirtualMachine:
     def _argv(self, overlay: Path) -> list[str]:
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35"]
         argv += accelerator(self.disk.kernel)
-        argv += ["-smp", str(self.processors), "-m", str(MEMORY_MIB), "-display", "none", "-serial", "stdio"]
+        argv += [
+            "-smp",
+            str(processors(self.disk.kernel)),
+            "-m",
+            str(MEMORY_MIB),
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+        ]
         # noinit_itable: the empty part of the disk is not written to, an hour's work for nothing.
         append = "root=LABEL=root rw rootflags=noinit_itable console=ttyS0 systemd.show_status=1 panic=-1"
         append += f" {kernel_options(self.disk.kernel)}"

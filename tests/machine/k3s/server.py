@@ -149,6 +149,7 @@ class Server:
 
     def _spawn(self, program: Path, argv: list[str]) -> None:
         environment = {**os.environ, **SPARING}
+        environment.pop("NOTIFY_SOCKET", None)  # etcd would tell the service manager that all is up
         child = subprocess.Popen(argv, executable=str(program), stdin=subprocess.DEVNULL, env=environment)
         self._children.append(child)
 
