@@ -5,8 +5,8 @@
 The rows are those of tests/faults.md. What a row shows is what its tests recorded (`happened`, `seconds`); several
 tests of one row count together. The exit code is 1 where a row failed, was skipped, or has no result.
 
-As root the tests run side by side, each worker in namespaces of its own (tests/isolation.py). Figures worth printing
-come from one test at a time: `--serial`.
+As root the tests run side by side, each worker in namespaces of its own (tests/isolation.py), with bounds that a busy
+machine keeps (tests/integration/bounds.py). Figures worth printing come from one test at a time: `--serial`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from xml.etree import ElementTree
 from rich.console import Console
 from rich.table import Table
 
+from tests.integration.bounds import SERIAL
 from tests.isolation import MEASURED
 
 TABLE = Path(__file__).parents[1] / "tests" / "faults.md"
@@ -120,7 +121,8 @@ def run(report: Path, arguments: Sequence[str], *, is_serial: bool) -> list[Case
         command += ["-p", "tests.isolation", "--isolate", "-n", str(WORKERS)]
     # The older family is the one that has properties on a test.
     command += ["-o", "junit_family=xunit1", f"--junitxml={report}"]
-    subprocess.run([*command, *arguments], check=False)
+    environment = {**os.environ, SERIAL: "1"} if is_serial else None
+    subprocess.run([*command, *arguments], check=False, env=environment)
     if not report.exists():
         return []
     found = (read(element) for element in ElementTree.parse(report).iter("testcase"))

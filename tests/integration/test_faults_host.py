@@ -27,6 +27,7 @@ import pytest
 
 from agent.adapters.state import IDENTITY_NAME
 from agent.demo.sshd_program import free_port
+from tests.integration.bounds import at_least, within
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
 from tests.integration.told import Tell
 
@@ -126,7 +127,7 @@ def test_fault_38_sigterm_in_every_state(lab: Lab, tell: Tell) -> None:
     stop("BACKOFF, registered", agent)
 
     slowest = max(took_s, key=lambda name: took_s[name])
-    assert took_s[slowest] < STOP_S, took_s
+    assert took_s[slowest] < within(STOP_S), took_s
     tell(
         f"exit 0 in {len(took_s)} situations; slowest {slowest}: {took_s[slowest]:.1f} s",
         took_s[slowest],
@@ -144,7 +145,7 @@ def test_fault_39_second_sigterm(lab: Lab, tell: Tell) -> None:
     agent.signal(signal.SIGTERM)
     assert agent.wait_exit() == 0
     took_s = time.monotonic() - began_s
-    assert took_s < 5
+    assert took_s < within(5)
     tell(f"exit 0 after {took_s:.1f} s", took_s)
 
 
@@ -434,7 +435,7 @@ def test_fault_46_nobody_reads_the_log(tmp_path: Path, tell: Tell) -> None:
             process.kill()
             process.wait(10)
             os.close(reading)
-    assert stop_s < STOP_S
+    assert stop_s < within(STOP_S)
     tell(
         f"READY, keepalives went on, /healthz well, stopped in {stop_s:.1f} s with exit 0",
         time.monotonic() - began_s,
@@ -518,7 +519,7 @@ def test_fault_49_two_agents_one_state_directory(lab: Lab, tell: Tell) -> None:
     took_s = time.monotonic() - began_s
     said = second.events("stopped")[0]["text"]
     assert f"pid {first.pid})" in said
-    assert took_s >= 4
+    assert took_s >= at_least(4)
     assert first.is_back()
 
     # Where the first one is just leaving, the second takes its place.

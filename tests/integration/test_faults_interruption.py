@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.bounds import within
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
 from tests.integration.metadata_service import INSTANCE_ID, MetadataService
 from tests.integration.told import Tell
@@ -100,7 +101,7 @@ def test_fault_53_notice_while_idle(lab: Lab, cloud: MetadataService, tell: Tell
     code = agent.wait_exit()
     took_s = time.monotonic() - began_s
     assert code == 0
-    assert placeable_s <= 5
+    assert placeable_s <= within(5)
     assert steps(agent) == ["looking", "farewell"]
     assert_left_in_order(lab, agent)
     tell(
@@ -119,7 +120,7 @@ def test_fault_54_notice_while_workers_run(
     began_s = time.monotonic()
     cloud.announce(NOTICE_S)
     placeable_s = withdrawn_after_s(lab, agent, began_s)
-    assert placeable_s <= 5
+    assert placeable_s <= within(5)
     wait_for("the worker is told", lambda: [name for name, _ in lab.kubernetes.told() if name == pod])
     wait_for("cordoned", lambda: lab.kubernetes.node()["spec"].get("unschedulable"))
     if stop_s == NEVER_S:
@@ -140,7 +141,7 @@ def test_fault_54_notice_while_workers_run(
     assert lab.kubernetes.jobs() == [], "a Job is left that would start the worker again"
     if stop_s == NEVER_S:
         assert gone_s >= graces[0] - 1, "the worker did not get its time"
-    assert took_s < NOTICE_S
+    assert took_s < within(NOTICE_S)
     assert not [pid for pid in ssh.values() if Path(f"/proc/{pid}").exists()], "an ssh child is left"
     assert_left_in_order(lab, agent)
     tell(
@@ -160,7 +161,7 @@ def test_fault_55_notice_with_the_tunnel_down(lab: Lab, cloud: MetadataService, 
     cloud.announce(NOTICE_S)
     assert agent.wait_exit() == 0
     took_s = time.monotonic() - began_s
-    assert took_s < NOTICE_S
+    assert took_s < within(NOTICE_S)
     assert pod in [name for name, _ in lab.kubernetes.told()]
     assert running(lab) == 0
     tell(
@@ -400,7 +401,7 @@ def test_a_signal_gives_workers_the_drain_timeout_and_writes_no_marker(lab: Lab)
     took_s = time.monotonic() - began_s
     graces = [grace for name, grace in lab.kubernetes.told() if name == pod]
     assert 5 <= graces[0] <= 8
-    assert 7 <= took_s <= 13
+    assert 7 <= took_s <= within(13)
     assert running(lab) == 0
     assert not (Path(agent.environment["BETA9_STATE_DIR"]) / "stop.json").exists()
     agent.start().wait_back()
@@ -414,7 +415,7 @@ def test_a_second_signal_ends_at_once_also_while_workers_run(lab: Lab) -> None:
     began_s = time.monotonic()
     agent.signal(signal.SIGTERM)
     assert agent.wait_exit() == 0
-    assert time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s < within(10)
 
 
 def test_a_worker_lives_through_a_hand_over(lab: Lab) -> None:

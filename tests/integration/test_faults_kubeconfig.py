@@ -14,13 +14,12 @@ from typing import Any
 import pytest
 
 from agent.core.policy import Policy
+from tests.integration.bounds import within
 from tests.integration.lab import AgentProcess, Lab, wait_for
 from tests.integration.told import Tell
 
 TAKEN_UP_S = 10.0
 """The row's own bound."""
-SLOW_S = 10.0
-"""What a loaded test machine may add to a bound before a test calls it broken."""
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def write(path: Path, text: str) -> None:
 def taken_up(what: str, condition: Callable[[], Any]) -> float:
     """Seconds until the condition holds."""
     began_s = time.monotonic()
-    wait_for(what, condition, TAKEN_UP_S + SLOW_S)
+    wait_for(what, condition, within(TAKEN_UP_S))
     return time.monotonic() - began_s
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.integration.bounds import within
 from tests.integration.lab import SSH_PORT, AgentProcess, Lab, laboratory
 from tests.integration.netns import wire
 from tests.integration.told import Tell
@@ -71,8 +72,8 @@ def judge_outage(lab: Lab, outages: list[Outage]) -> str:
     for one in outages:
         assert one.noticed_s is not None
         assert one.back_s is not None
-        assert one.noticed_s <= 15
-        assert one.back_s <= 10
+        assert one.noticed_s <= within(15)
+        assert one.back_s <= within(10)
         assert one.agent.status()["registration"]["times"] == 1
         assert lab.gateway.status(one.agent.machine_id) == "ready"
         assert lab.gateway.would_place(one.agent.machine_id)[0]

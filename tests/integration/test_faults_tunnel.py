@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from agent.demo.sshd import HOST
 from agent.demo.sshd_sessions import Session
+from tests.integration.bounds import at_least, within
 from tests.integration.lab import AgentProcess, Lab, wait_for
 from tests.integration.proxy import proxied
 from tests.integration.told import Tell
@@ -46,7 +48,7 @@ def test_fault_01_ssh_child_killed(lab: Lab, tell: Tell) -> None:
     for purpose in PURPOSES:
         pid = agent.ssh_pids()[purpose]
         took_s[purpose] = time_replaced(agent, purpose, partial(os.kill, pid, signal.SIGKILL))
-    assert max(took_s.values()) <= 3
+    assert max(took_s.values()) <= within(3)
     assert agent.status()["registration"]["times"] == 1
     tell(f"api {took_s['api']:.1f} s, reverse {took_s['reverse']:.1f} s", max(took_s.values()))
 
@@ -56,7 +58,7 @@ def test_fault_02_ssh_child_stopped(lab: Lab, tell: Tell) -> None:
     agent = lab.ready_agent()
     pid = agent.ssh_pids()["api"]
     took_s = time_replaced(agent, "api", lambda: os.kill(pid, signal.SIGSTOP))
-    assert took_s <= 15
+    assert took_s <= within(15)
     assert agent.ssh_pids()["api"] != pid
     assert pid not in agent.ssh_pids().values()
     assert agent.status()["counters"]["tunnel_restarts"] == {"silent": 1}
@@ -73,7 +75,7 @@ def test_fault_03_sshds_session_killed(lab: Lab, tell: Tell) -> None:
     for purpose in PURPOSES:
         session = session_of(lab, agent, purpose)
         took_s[purpose] = time_replaced(agent, purpose, partial(session.signal, signal.SIGKILL))
-    assert max(took_s.values()) <= 3
+    assert max(took_s.values()) <= within(3)
     tell(f"api {took_s['api']:.1f} s, reverse {took_s['reverse']:.1f} s", max(took_s.values()))
 
 
@@ -87,7 +89,7 @@ def test_fault_04_sshds_session_stopped(lab: Lab, tell: Tell) -> None:
     noticed_s = time.monotonic() - began_s
     agent.wait_back()
     back_s = time.monotonic() - began_s
-    assert noticed_s <= 15
+    assert noticed_s <= within(15)
     now = agent.status()["tunnel"]["reverse"]["address"]
     assert now != address
     assert lab.gateway.would_place(agent.machine_id)[0]
@@ -123,11 +125,11 @@ def test_fault_06_accepts_and_shows_no_banner(lab: Lab, tell: Tell) -> None:
         agent.start()
         wait_for("the attempt ended", lambda: "timed out" in reason(agent))
         ended_s = time.monotonic() - max(began_s, proxy.accepted_at_s[0])
-        wait_for("three more attempts", lambda: len(proxy.accepted_at_s) >= 5)
-        # The first attempt is both children's; from then on one asks for all.
-        gaps_s = [b - a for a, b in zip(proxy.accepted_at_s[1:], proxy.accepted_at_s[2:], strict=False)]
-        assert ended_s <= CONNECT_TIMEOUT_S + 2
-        assert min(gaps_s) >= CONNECT_TIMEOUT_S - 0.5
+        wait_for("four more attempts", lambda: len(proxy.accepted_at_s) >= 6)
+        # The first attempt is both children's, one perhaps a while before the other; from then on one asks for all.
+        gaps_s = [b - a for a, b in itertools.pairwise(proxy.accepted_at_s[2:])]
+        assert ended_s <= within(CONNECT_TIMEOUT_S + 2)
+        assert min(gaps_s) >= at_least(CONNECT_TIMEOUT_S - 0.5)
         assert agent.events("tunnel_api_down")[0]["reason"] == "unreachable"
         proxy.mute = False
         agent.wait_back()
@@ -147,7 +149,7 @@ def test_fault_11_connection_reset(lab: Lab, tell: Tell) -> None:
         assert proxy.reset() == 4, "both children's connections, two ends each"
         wait_replaced(agent, before)
         took_s = time.monotonic() - began_s
-    assert took_s <= 3
+    assert took_s <= within(3)
     assert agent.status()["registration"]["times"] == 1
     tell(f"both children reset, back after {took_s:.1f} s", took_s)
 
@@ -175,7 +177,7 @@ def test_fault_17_a_dead_session_still_holds_the_address(lab: Lab, tell: Tell) -
     address, pids = agent.status()["tunnel"]["reverse"]["address"], agent.ssh_pids()
     session_of(lab, agent, "reverse").signal(signal.SIGSTOP)
     took_s = time_replaced(agent, "reverse", lambda: os.kill(pids["reverse"], signal.SIGKILL))
-    assert took_s <= 5
+    assert took_s <= within(5)
     assert agent.status()["tunnel"]["reverse"]["address"] != address
     assert agent.ssh_pids()["api"] == pids["api"]
     tell(
