@@ -3,6 +3,8 @@ PY := .venv/bin/python
 ONCE ?=
 DOCKER ?= docker
 export DOCKER
+# Byte code is kept, whatever the environment says: without it every process compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # What `make test` leaves to `make test-all`: each is a marker of pytest.
 GROUPS := fault kubernetes gpu cloud_init container machine terraform tailnet
 # Tests wait more than they compute. WORKERS=0 runs them one after another.
@@ -21,7 +23,7 @@ demo: .venv/runtime ## Watch a machine join through a real SSH tunnel (ONCE=1: s
 	@$(PY) -m agent demo $(if $(ONCE),--once)
 
 test: .venv/dev ## Unit, contract and integration tests that any host can run
-	@$(PYTEST) -n $(WORKERS) -m "not ($(subst $() , or ,$(GROUPS)))"
+	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "not ($(subst $() , or ,$(GROUPS)))"
 
 # In CI a skip in a group that is required there fails, and each group's log ends with the slowest tests so far.
 PYTEST := $(PY) -m pytest -q $(if $(CI),--slowest .build/slowest.tsv)

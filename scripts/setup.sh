@@ -90,7 +90,7 @@ environment() {
 sync() {
     local files=() each
     for each in "$@"; do files+=(-r "$each"); done
-    quietly .venv/bin/uv pip install --python .venv/bin/python --require-hashes "${files[@]}"
+    quietly .venv/bin/uv pip install --python .venv/bin/python --compile-bytecode --require-hashes "${files[@]}"
     # The console script, pointing at this tree.
     cat >.venv/bin/beta9-worker <<SCRIPT
 #!$PWD/.venv/bin/python
