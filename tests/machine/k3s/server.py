@@ -47,7 +47,7 @@ class Server:
         node = Node(self._config, self._tls, PORT)
         told = False
         try:
-            while not self._ended.wait(1 if not told else 5):
+            while not self._ended.wait(2 if not told else 15):
                 if any(child.poll() is not None for child in self._children):
                     return 1
                 if not node.api_answers():
