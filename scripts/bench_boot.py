@@ -82,7 +82,7 @@ def one_after_the_other(tarball: Path, target: Path) -> Path:
 def _boot(outside: Site, directory: Path, changes: dict[str, str]) -> dict[str, Any]:
     """One machine, from its first second to the end of its bootstrap; bootstrap.json."""
     directory.mkdir()
-    life = begin(outside, DISK, directory, processors=2, with_secrets=True, **changes)
+    life = begin(outside, DISK, directory, with_secrets=True, **changes)
     try:
         life.fetch.set()
         life.vm.wait_ssh()

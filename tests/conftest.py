@@ -42,7 +42,9 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show the ten slowest tests of all runs that share a file, so that the last one shows those of the whole."""
     file: Path | None = config.getoption("--slowest")
-    if file is None or hasattr(config, "workerinput"):  # xdist's workers have a terminal, too, which nobody sees
+    if file is None or hasattr(
+        config, "workerinput"
+    ):  # xdist's workers have a terminal, too, which nobody sees
         return
     took_s: dict[str, float] = {}
     for reports in terminalreporter.stats.values():

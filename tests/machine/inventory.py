@@ -33,6 +33,7 @@ _COMMANDS = {
     "docker": "docker image ls --all --quiet --no-trunc; docker ps --all --quiet; docker volume ls --quiet",
 }
 
+_NEVER_EMPTY = {"files", "contents", "packages", "units", "links", "mounts", "disks"}
 _MARK = "=== "
 
 
@@ -55,9 +56,12 @@ class Inventory:
 def take(vm: VirtualMachine) -> Inventory:
     """Look at the machine, in one visit."""
     script = "\n".join(f"echo {_MARK}{kind}; {command}" for kind, command in _COMMANDS.items())
+    # A busy machine keeps systemctl waiting for longer than the 25 s that it gives itself, and it then lists nothing.
+    script = f"export SYSTEMD_BUS_TIMEOUT=300\n{script}"
     # Packed: it is more than the megabyte that is kept of a command's output.
     packed = vm.told(f"{{\n{script}\n}} | gzip | base64 --wrap=0", 1800)
     told = gzip.decompress(base64.b64decode(packed)).decode()
     parts = [part.partition("\n") for part in told.split(_MARK)[1:]]
     assert [kind for kind, _, _ in parts] == list(_COMMANDS)
+    assert all(text.strip() for kind, _, text in parts if kind in _NEVER_EMPTY), parts
     return Inventory({kind: frozenset(text.splitlines()) for kind, _, text in parts})

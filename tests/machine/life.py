@@ -84,15 +84,7 @@ def agent(*arguments: str, timeout_s: float = 900) -> Completed:
     return run([sys.executable, "-m", "agent", *arguments], timeout_s, env={**clean, "PYTHONPATH": str(ROOT)})
 
 
-def begin(
-    site: Site,
-    disk: Disk,
-    directory: Path,
-    *,
-    processors: int = 2,
-    with_secrets: bool = False,
-    **changes: str,
-) -> Life:
+def begin(site: Site, disk: Disk, directory: Path, *, with_secrets: bool = False, **changes: str) -> Life:
     """Render user-data, hand it to a new machine and switch that on.
 
     `changes` are settings, empty ones to be left out. `with_secrets`: they stand in the text, as one may insist, and

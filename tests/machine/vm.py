@@ -83,16 +83,8 @@ class VirtualMachine:
     def _argv(self, overlay: Path) -> list[str]:
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-machine", "q35"]
         argv += accelerator(self.disk.kernel)
-        argv += [
-            "-smp",
-            str(processors(self.disk.kernel)),
-            "-m",
-            str(MEMORY_MIB),
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-        ]
+        argv += ["-smp", str(processors(self.disk.kernel)), "-m", str(MEMORY_MIB)]
+        argv += ["-display", "none", "-serial", "stdio"]
         # noinit_itable: the empty part of the disk is not written to, an hour's work for nothing.
         append = "root=LABEL=root rw rootflags=noinit_itable console=ttyS0 systemd.show_status=1 panic=-1"
         append += f" {kernel_options(self.disk.kernel)}"
