@@ -26,7 +26,7 @@ test: .venv/dev ## Unit, contract and integration tests that any host can run
 	@$(PYTEST) -n $(WORKERS) --dist worksteal -m "not ($(subst $() , or ,$(GROUPS)))"
 
 # In CI a skip in a group that is required there fails, and each group's log ends with the slowest tests so far.
-PYTEST := $(PY) -m pytest -q $(if $(CI),--slowest .build/slowest.tsv)
+PYTEST := $(PY) -m pytest -q $(if $(CI),--slowest=.build/slowest.tsv)
 REQUIRED := $(PYTEST) $(if $(CI),--forbid-skips)
 
 test-all: test-simulation faults test-kubernetes test-schema test-terraform test-container test-tailnet test-machine ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
