@@ -18,7 +18,7 @@ MASKED=(
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
     apparmor.service # the kernel's part of it stays, with Docker's own profile
 )
-# Of cloud-init: a locale takes a package that is not there; the others find nothing to do, each after a second.
+# Of cloud-init: a locale takes a package that is not there; the others find nothing to do here.
 UNUSED=(
     locale migrator growpart disk_setup rsyslog snap keyboard grub-dpkg apt-pipelining ntp timezone disable-ec2-metadata
     byobu fan landscape lxd puppet chef mcollective salt-minion reset_rmc refresh_rmc_and_interface rightscale_userdata
