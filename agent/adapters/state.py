@@ -128,9 +128,8 @@ class StateDir:
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
         """Replace a file at once and for good. Raises: TransientError; the old file is then still there."""
-        with contextlib.suppress(
-            OSError
-        ):  # removed from under a running agent; if it cannot be made, writing says so
+        # It may have been removed from under a running agent; where it cannot be made, writing says so.
+        with contextlib.suppress(OSError):
             self.path.mkdir(mode=0o700, exist_ok=True)
         write_json(self.path / name, value)
 
