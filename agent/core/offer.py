@@ -18,10 +18,10 @@ Reason = Callable[[Worker, Moment], "str | None"]
 
 def decide(worker: Worker, at: Moment) -> Offer:
     """Everything, unless one of the reasons holds."""
-    for reason in _REASONS:
+    for label, reason in REASONS.items():
         text = reason(worker, at)
         if text is not None:
-            return Offer(offered=False, reason=text, by=_word(reason))
+            return Offer(offered=False, reason=text, by=label)
     return Offer(offered=True, reason=None)
 
 
@@ -106,15 +106,17 @@ def _path(worker: Worker, at: Moment) -> str | None:
     return link.trouble.text if link.trouble else "the reverse path is not verified yet"
 
 
-_REASONS: tuple[Reason, ...] = (_leaving, _rebalanced, _once, _unknown, _kubernetes, _node, _path)
-
-
-def _word(reason: Reason) -> str:
-    return reason.__name__.removeprefix("_")
-
-
-BLOCKERS = tuple(map(_word, _REASONS))
-"""What may stand in the way of work, each in one word: the labels of a metric."""
+REASONS: dict[str, Reason] = {
+    "leaving": _leaving,
+    "rebalanced": _rebalanced,
+    "once": _once,
+    "unknown": _unknown,
+    "kubernetes": _kubernetes,
+    "node": _node,
+    "path": _path,
+}
+"""What may stand in the way of work, in the order in which it is told. The keys are a label of a metric and stand in
+`/status`: public, so never renamed (tests/unit/test_public_names.py)."""
 
 
 def capacity(worker: Worker) -> Capacity:

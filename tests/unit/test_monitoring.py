@@ -28,7 +28,7 @@ VALUES = {
     "path": {"forward", "reverse", "kubernetes"},
     "result": {"ok", "failed"},
     "reason": {kind.value for kind in TroubleKind},
-    "by": set(offer.BLOCKERS),
+    "by": set(offer.REASONS),
     "job": {"beta9-worker"},
 }
 _SELECTOR = re.compile(r"([a-z_:][a-z0-9_:]*)\{([^}]*)\}")
