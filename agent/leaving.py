@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.adapters import metadata
 from agent.adapters.clock import Clock
 from agent.adapters.control import Control
 from agent.adapters.kubernetes import LocalKubernetes
@@ -18,11 +17,11 @@ from agent.adapters.state import StateDir
 from agent.core.commands import CordonNode, EndWorkers, LookAtWorkers, WriteStop
 from agent.core.events import Event, NodeCordoned, StopWritten, WorkersSeen
 from agent.errors import TransientError
-from agent.settings import Interruption, Settings
+from agent.identity import instance_id
+from agent.settings import Settings
 from agent.supervisor import Doing
 from agent.wishes import event_for
 
-METADATA_TIMEOUT_S = 2.0
 NO_LOGIN = "BETA9_K3S=none: node and workers are not seen to from here"
 
 
@@ -96,10 +95,3 @@ class Leaving:
         except TransientError as error:
             return StopWritten(str(error))
         return StopWritten()
-
-
-def instance_id(settings: Settings) -> str:
-    """This cloud machine's own id; "" where there is none, or where notices are not heeded."""
-    if settings.interruption is Interruption.NONE:
-        return ""
-    return metadata.instance_id(settings.metadata_endpoint, METADATA_TIMEOUT_S) or ""

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from agent import __version__
-from agent.adapters import metadata, probes
+from agent import __version__, identity
+from agent.adapters import probes
 from agent.adapters.bootfile import boot_of
 from agent.adapters.clock import SystemClock
 from agent.adapters.credentials import Credentials
@@ -55,11 +55,11 @@ from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import CallKind, Connection, GoingKind, Registration, Setup, Worker
 from agent.errors import AgentError, Exit, SettingsError
 from agent.joining import Joining
-from agent.leaving import Leaving, instance_id
+from agent.leaving import Leaving
 from agent.member import member_of
 from agent.observability.logs import EventLog
 from agent.observability.narrator import Narrator
-from agent.settings import Interruption, Settings
+from agent.settings import Settings
 from agent.supervisor import Doing, Supervisor
 
 _SIGNALS = {
@@ -104,7 +104,7 @@ class Agent:
         )
         self.gpus = GpuReader()
         self.narrator = Narrator(self.log)
-        self.member = member_of(settings, self.log, lambda: instance_id(settings))
+        self.member = member_of(settings, self.log, lambda: identity.instance_id(settings))
         self.supervisor = Supervisor(
             worker=self._newborn(),
             policy=settings.policy,
@@ -184,23 +184,11 @@ class Agent:
         return handle
 
     def _machine_id(self) -> str:
-        if self.settings.machine_id:
-            return self.settings.machine_id
-        # An image of a cloud machine may be booted many times: its instance id is its own, the disk's copy not.
-        instance = instance_id(self.settings)
-        if instance:
-            return metadata.machine_id_of(instance)
-        identity = self.state.machine_id()
-        note = identity.note
-        if self.settings.interruption is not Interruption.NONE and metadata.is_amazon():
-            note = (
-                "the instance metadata service did not answer at the start: this machine goes by the id on its disk, "
-                f"{identity.machine_id}, until the agent is restarted"
-            )
-        if note:
-            self.log.warning("machine_id", text=note)
-            self.degraded["identity"] = note
-        return identity.machine_id
+        found = identity.machine_id(self.settings, self.state)
+        if found.note:
+            self.log.warning("machine_id", text=found.note)
+            self.degraded["identity"] = found.note
+        return found.machine_id
 
     # --- Carrying commands out ---------------------------------------------------------------------------
 

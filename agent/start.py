@@ -14,7 +14,7 @@ from agent.adapters.state import StateDir
 from agent.core.boot import timeline, trouble
 from agent.core.redaction import Redactor
 from agent.errors import AgentError, Exit, TransientError
-from agent.leaving import instance_id
+from agent.identity import instance_id
 from agent.observability import logs, server
 from agent.observability.logs import EventLog
 from agent.run import Agent, wait_for_lock

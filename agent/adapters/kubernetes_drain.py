@@ -5,12 +5,12 @@ A cordon made here carries an annotation, so that the next start takes back only
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from agent.adapters.kubernetes import Cluster
 from agent.adapters.kubernetes_api import ApiError, Session
-from agent.adapters.kubernetes_work import WorkerPod, delete
 from agent.core.events import NodeCordoned, WorkersSeen
 from agent.core.kube_objects import WORKER_SELECTOR, is_worker
 from agent.errors import AgentError, TransientError
@@ -19,6 +19,19 @@ ANNOTATION = "beta9-worker/cordoned"
 _MERGE = "application/merge-patch+json"
 _OVER = frozenset({"Succeeded", "Failed"})
 _GONE = 404
+
+
+@dataclass(frozen=True)
+class WorkerPod:
+    """One of the gateway's workers on this machine."""
+
+    namespace: str
+    name: str
+
+    @property
+    def path(self) -> str:
+        """Where the API has it."""
+        return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
 
 
 class Drain:
@@ -65,7 +78,7 @@ class Drain:
             with self._cluster.api.session(timeout_s) as session:
                 if grace_s is not None:
                     for pod in self._pods(session):
-                        delete(session, pod, grace_s)
+                        _delete(session, pod.path, {"gracePeriodSeconds": int(grace_s)})
                     if grace_s == 0:
                         self._delete_jobs(session)
                 return WorkersSeen(number, len(self._pods(session)))
@@ -79,7 +92,7 @@ class Drain:
         name = self._node_name()
         found = session.get(f"/api/v1/pods?labelSelector={_selector()}")["items"]
         return [
-            WorkerPod(pod["metadata"]["namespace"], pod["metadata"]["name"], pod["status"].get("phase", ""))
+            WorkerPod(pod["metadata"]["namespace"], pod["metadata"]["name"])
             for pod in found
             if is_worker(pod)
             and pod["spec"].get("nodeName") == name
@@ -99,20 +112,23 @@ class Drain:
             if not (job.get("status") or {}).get("active") or job["metadata"]["name"] in elsewhere:
                 continue
             meta: dict[str, Any] = job["metadata"]
-            body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-            try:
-                session.call(
-                    "DELETE", f"/apis/batch/v1/namespaces/{meta['namespace']}/jobs/{meta['name']}", body
-                )
-            except ApiError as error:
-                if error.status != _GONE:
-                    raise
+            path = f"/apis/batch/v1/namespaces/{meta['namespace']}/jobs/{meta['name']}"
+            _delete(session, path, {"propagationPolicy": "Background"})
 
     def _node_name(self) -> str:
         name = self._cluster.node_name
         if name is None:
             raise TransientError("the Kubernetes node of this machine is not known yet")
         return name
+
+
+def _delete(session: Session, path: str, options: dict[str, Any]) -> None:
+    """Delete an object, whatever a disruption budget says. One that is gone is fine."""
+    try:
+        session.call("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", **options})
+    except ApiError as error:
+        if error.status != _GONE:
+            raise
 
 
 def _selector() -> str:

@@ -6,24 +6,28 @@ without any proxy: the address is this machine's own. Where nothing answers as A
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import re
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from agent.core.interruption import LIMIT_CHARS
 
 DEFAULT_ENDPOINT = "http://169.254.169.254"
 """Where every cloud that has an instance metadata service answers (link-local, RFC 3927)."""
 VENDOR_FILE = Path("/sys/class/dmi/id/sys_vendor")
 TRIES = 2
-_TOKEN = ("PUT", "/latest/api/token")
-_REGION = "/latest/meta-data/placement/region"
-_INSTANCE_ID = "/latest/meta-data/instance-id"
+TOKEN_TTL_S = 21_600
+"""The longest that IMDSv2 grants; a 401 ends it earlier."""
+_DATA = "/latest/meta-data/"
 
 
 def region(endpoint: str, timeout_s: float) -> str | None:
     """Return a region such as eu-central-1, or None. Never raises."""
-    return _get(endpoint, timeout_s, _REGION, r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
+    return _get(endpoint, timeout_s, "placement/region", r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
 
 
 def instance_id(endpoint: str, timeout_s: float) -> str | None:
@@ -34,7 +38,7 @@ def instance_id(endpoint: str, timeout_s: float) -> str | None:
     """
     if endpoint == DEFAULT_ENDPOINT and not is_amazon():
         return None
-    return _get(endpoint, timeout_s, _INSTANCE_ID, r"i-[0-9a-f]{8,17}")
+    return _get(endpoint, timeout_s, "instance-id", r"i-[0-9a-f]{8,17}")
 
 
 def machine_id_of(instance: str) -> str:
@@ -52,30 +56,87 @@ def is_amazon() -> bool:
         return False
 
 
-def _get(endpoint: str, timeout_s: float, path: str, pattern: str) -> str | None:
-    for _ in range(TRIES):
-        try:
-            token = _ask(endpoint, timeout_s, _TOKEN, {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
-            text = _ask(endpoint, timeout_s, ("GET", path), {"X-aws-ec2-metadata-token": token})
-        except (OSError, http.client.HTTPException, ValueError):
-            continue
-        if re.fullmatch(pattern, text):
-            return text
+def _get(endpoint: str, timeout_s: float, name: str, pattern: str) -> str | None:
+    session = MetadataSession(endpoint, timeout_s)
+    try:
+        for _ in range(TRIES):
+            with contextlib.suppress(UnansweredError):
+                text = session.document(name)
+                if text is not None and re.fullmatch(pattern, text):
+                    return text
+    finally:
+        session.close()
     return None
 
 
-def _ask(endpoint: str, timeout_s: float, what: tuple[str, str], headers: dict[str, str]) -> str:
-    """Raises OSError, HTTPException, or ValueError for an answer other than 200."""
-    url = urlsplit(endpoint)
-    method, path = what
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=timeout_s)
-    try:
-        connection.request(method, url.path + path, headers=headers)
-        answer = connection.getresponse()
-        body = answer.read(1024).decode("ascii")
-        if answer.status != 200:
-            raise ValueError(f"{method} {path} was answered with {answer.status}")
-        return body.strip()
-    finally:
-        connection.close()
+class UnansweredError(Exception):
+    """The service gave no usable answer; nothing is known anew."""
+
+
+class MetadataSession:
+    """Asks for documents with a cached IMDSv2 token, over one connection that is kept."""
+
+    def __init__(self, endpoint: str, timeout_s: float) -> None:
+        self._url = urlsplit(endpoint)
+        self._timeout_s = timeout_s
+        self._token: str | None = None
+        self._connection: http.client.HTTPConnection | None = None
+
+    def document(self, name: str) -> str | None:
+        """A document's text, None where it is absent (404). Raises: UnansweredError."""
+        for _ in range(2):
+            if self._token is None:
+                self._token = self._new_token()
+            status, text = self._ask("GET", _DATA + name, {"X-aws-ec2-metadata-token": self._token})
+            if status == 200:
+                return text
+            if status == 404:
+                return None
+            if status != 401:
+                raise UnansweredError(f"{name} was answered with {status}")
+            self._token = None  # expired, or another machine's (a restored image)
+        raise UnansweredError(f"{name} was answered with 401 to a fresh token")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _new_token(self) -> str:
+        headers = {"X-aws-ec2-metadata-token-ttl-seconds": str(TOKEN_TTL_S)}
+        status, text = self._ask("PUT", "/latest/api/token", headers)
+        if status != 200 or not text.isascii() or not text.isprintable() or not 0 < len(text) <= 1024:
+            raise UnansweredError(f"the token was answered with {status}")
+        return text
+
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        is_kept = self._connection is not None
+        try:
+            return self._once(method, path, headers)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            if not is_kept or isinstance(error, TimeoutError):
+                raise UnansweredError(str(error) or type(error).__name__) from error
+        # A connection that was kept may have been closed meanwhile: that says nothing about the service.
+        try:
+            return self._once(method, path, headers)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            raise UnansweredError(str(error) or type(error).__name__) from error
+
+    def _once(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str]:
+        end_s = time.monotonic() + self._timeout_s
+        if self._connection is None:
+            kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+            self._connection = kind(self._url.hostname or "", self._url.port, timeout=self._timeout_s)
+        self._connection.request(method, self._url.path + path, headers=headers)
+        answer = self._connection.getresponse()
+        body = bytearray()
+        while chunk := answer.read1(4096):
+            body += chunk
+            if len(body) > LIMIT_CHARS or time.monotonic() > end_s:
+                raise http.client.HTTPException("too long an answer, or too slow a one")
+        if answer.will_close:
+            self.close()
+        return answer.status, body.decode("utf-8").strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.core import offer
+from agent.core import fatal, offer
 from agent.core.backoff import between_s, full_jitter_s
 from agent.core.commands import CallGateway, Command
 from agent.core.events import CallEnded
@@ -13,7 +13,6 @@ from agent.core.wire import Outcome, OutcomeKind
 from agent.core.worker import (
     Call,
     CallKind,
-    Ending,
     Going,
     GoingKind,
     K3sMode,
@@ -22,21 +21,9 @@ from agent.core.worker import (
     Step,
     Worker,
 )
-from agent.errors import Exit
 
 _CALL_SLACK_S = 2.0
 """The adapter ends a call by itself; this much later the core stops believing that it will."""
-
-# Before the machine was ever registered these end the process, so that a person sees them at once.
-_FATAL: dict[OutcomeKind, Exit] = {
-    OutcomeKind.UNAUTHORIZED: Exit.REFUSED,
-    OutcomeKind.FORBIDDEN: Exit.REFUSED,
-    OutcomeKind.SECRET: Exit.REFUSED,
-    OutcomeKind.NO_ROUTE: Exit.UNUSABLE,
-    OutcomeKind.BAD_POOL: Exit.UNUSABLE,
-    OutcomeKind.BAD_REQUEST: Exit.UNUSABLE,
-    OutcomeKind.UNUSABLE: Exit.UNUSABLE,
-}
 
 
 def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
@@ -175,8 +162,7 @@ def _succeeded(worker: Worker, call: Call, outcome: Outcome, at: Moment) -> Work
         return replace(worker, registration=replace(worker.registration, checked=True))
     if call.kind is CallKind.KEEPALIVE:
         lease = _renewed(worker.lease, ttl_s, at)
-        ending = Ending(Exit.OK, "registered and kept alive once") if worker.setup.once else worker.ending
-        return replace(worker, lease=lease, ending=ending)
+        return fatal.after_keepalive(replace(worker, lease=lease))
     registration = replace(
         worker.registration,
         known=True,
@@ -215,7 +201,7 @@ def _failed(worker: Worker, call: Call, outcome: Outcome, at: Moment) -> Worker:
         last_error=outcome.text,
         last_error_at_s=at.now_s,
         call_retry_at_s=at.now_s + pause_s(worker, outcome, at),
-        refused=outcome.kind in _FATAL,
+        refused=outcome.kind in fatal.REFUSALS,
     )
     if call.kind is CallKind.KEEPALIVE:
         lease = worker.lease
@@ -225,10 +211,7 @@ def _failed(worker: Worker, call: Call, outcome: Outcome, at: Moment) -> Worker:
         worker = replace(worker, registration=replace(registration, failures=registration.failures + 1))
     if outcome.kind is OutcomeKind.MACHINE_NOT_FOUND:
         return _unknown_to_gateway(worker)
-    fatal = _FATAL.get(outcome.kind)
-    if fatal is not None and worker.registration.times == 0 and worker.going is None:
-        return replace(worker, ending=Ending(fatal, outcome.text))
-    return worker
+    return fatal.after_refusal(worker, outcome)
 
 
 def pause_s(worker: Worker, outcome: Outcome, at: Moment) -> float:
@@ -238,7 +221,7 @@ def pause_s(worker: Worker, outcome: Outcome, at: Moment) -> float:
         return 0.0
     if worker.going is not None:
         return policy.keepalive_retry_s / 4
-    if outcome.kind in _FATAL:
+    if outcome.kind in fatal.REFUSALS:
         return between_s(policy.refused_retry_s / 4, policy.refused_retry_s, at.jitter)
     soon_s = full_jitter_s(worker.misses, policy.keepalive_retry_s, policy.call_retry_cap_s, at.jitter)
     if outcome.retry_after_s is None:

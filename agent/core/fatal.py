@@ -1,4 +1,8 @@
-"""What ends the process: only what cannot work, and only before the machine was ever registered."""
+"""What ends the process, and with which exit code: every code of a running agent is chosen here.
+
+Something that cannot work ends it only before the machine was ever registered, so that a person sees it at once.
+Afterwards nothing but leaving (or --once) does, whatever breaks.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,8 @@ from dataclasses import replace
 
 from agent.core.moment import Moment
 from agent.core.trouble import TroubleKind
-from agent.core.worker import Ending, Link, Phase, Worker
+from agent.core.wire import Outcome, OutcomeKind
+from agent.core.worker import Ending, Going, Link, Phase, Worker
 from agent.errors import Exit
 
 _LINK_ENDS = {
@@ -16,6 +21,43 @@ _LINK_ENDS = {
     TroubleKind.KEY_FILE: Exit.UNUSABLE,
     TroubleKind.NO_SSH: Exit.UNUSABLE,
 }
+
+
+REFUSALS: dict[OutcomeKind, Exit] = {
+    OutcomeKind.UNAUTHORIZED: Exit.REFUSED,
+    OutcomeKind.FORBIDDEN: Exit.REFUSED,
+    OutcomeKind.SECRET: Exit.REFUSED,
+    OutcomeKind.NO_ROUTE: Exit.UNUSABLE,
+    OutcomeKind.BAD_POOL: Exit.UNUSABLE,
+    OutcomeKind.BAD_REQUEST: Exit.UNUSABLE,
+    OutcomeKind.UNUSABLE: Exit.UNUSABLE,
+}
+"""Answers of the gateway that asking again does not change, and what each ends a first start with."""
+
+
+def after_refusal(worker: Worker, outcome: Outcome) -> Worker:
+    """A call failed: that ends a start where asking again does not help."""
+    code = REFUSALS.get(outcome.kind)
+    if code is None or worker.registration.times or worker.going is not None:
+        return worker
+    return replace(worker, ending=Ending(code, outcome.text))
+
+
+def after_keepalive(worker: Worker) -> Worker:
+    """A keepalive was accepted: all that --once was to show."""
+    if not worker.setup.once:
+        return worker
+    return replace(worker, ending=Ending(Exit.OK, "registered and kept alive once"))
+
+
+def asked_twice(worker: Worker, reason: str) -> Worker:
+    """A second signal: at once, whatever runs."""
+    return replace(worker, ending=Ending(Exit.OK, f"{reason}, asked twice"))
+
+
+def left(worker: Worker, going: Going) -> Worker:
+    """Everything is said and done, or its time is over."""
+    return replace(worker, ending=Ending(Exit.OK, going.reason))
 
 
 def judge(worker: Worker, at: Moment) -> Worker:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from agent.core import calls, offer
+from agent.core import calls, fatal, offer
 from agent.core.events import GoAsked, Noticed, NoticeKind
 from agent.core.moment import Moment
-from agent.core.worker import Call, CallKind, Ending, Going, GoingKind, Phase, Step, Worker
-from agent.errors import Exit
+from agent.core.worker import Call, CallKind, Going, GoingKind, Phase, Step, Worker
 
 _LEAVES = frozenset({GoingKind.LEAVE, GoingKind.LEAVE_IDLE})
 
@@ -60,7 +59,7 @@ def _go(worker: Worker, wish: Going, at: Moment) -> Worker:
             begun, room=replace(worker.room, workers=None, asking=False, ask_at_s=at.now_s, trouble=None)
         )
     if going.stops and wish.stops:
-        return replace(worker, ending=Ending(Exit.OK, f"{wish.reason}, asked twice"))
+        return fatal.asked_twice(worker, wish.reason)
     return replace(worker, going=_joined(going, wish, at))
 
 
@@ -107,7 +106,7 @@ def manage(worker: Worker, at: Moment) -> Worker:
     if going is None or worker.ending is not None:
         return worker
     if _all_said(worker, going) or at.now_s >= going.deadline_at_s:
-        return replace(worker, ending=Ending(Exit.OK, going.reason))
+        return fatal.left(worker, going)
     return worker
 
 

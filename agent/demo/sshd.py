@@ -148,16 +148,6 @@ class ThrowAwaySshd:
             if not self._listens(seen):
                 raise TransientError(f"sshd did not come back from a reload: {self.log()[seen:][-500:]}")
 
-    def rotate_host_key(self, kind: str = "ed25519") -> None:
-        """Identify by a new host key, and no longer by the old ones, from the next connection on."""
-        self._host_keys = [self.make_key(f"host_key_{kind}_{time.monotonic_ns()}", kind)]
-        self.reconfigure({})
-
-    def add_host_key(self, kind: str = "ecdsa") -> None:
-        """Identify by a further host key, too."""
-        self._host_keys.append(self.make_key(f"host_key_{kind}_{time.monotonic_ns()}", kind))
-        self.reconfigure({})
-
     def __enter__(self) -> Self:
         try:
             return self.start()
@@ -183,15 +173,6 @@ class ThrowAwaySshd:
         """The connections of now, those still logging in included, in the order in which they came."""
         running = self._child is not None and self._child.code is None
         return self._sessions.of(self.listener_pid if running else None, self.port)
-
-    def session_pids(self) -> tuple[int, ...]:
-        """All processes that serve connections."""
-        return tuple(pid for session in self.sessions() for pid in session.pids)
-
-    def signal_sessions(self, number: int = signal.SIGKILL) -> None:
-        """Signal every process of every connection."""
-        for session in self.sessions():
-            session.signal(number)
 
     def log(self) -> str:
         """What sshd has logged since the directory was made."""

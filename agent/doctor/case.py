@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import threading
@@ -10,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.adapters import metadata
 from agent.adapters.credentials import Credentials
-from agent.adapters.state import IDENTITY_NAME
 from agent.adapters.status_client import ask
 from agent.core.redaction import Redactor
 from agent.doctor.own_tunnel import OwnTunnel
-from agent.leaving import instance_id
+from agent.identity import known_machine_id
 from agent.settings import Connection, Settings
 
 STATUS_TIMEOUT_S = 4.0
@@ -68,24 +65,10 @@ class Case:
     def machine_id(self) -> str | None:
         """As the agent would take it, but nothing is made: None where it would make one."""
         running = self.running()
-        if running is not None or self.settings.machine_id:
-            return str(running["machine_id"]) if running else self.settings.machine_id
-        instance = instance_id(self.settings)
-        if instance:
-            return metadata.machine_id_of(instance)
-        return _kept_machine_id(self.settings.state_dir / IDENTITY_NAME)
+        return str(running["machine_id"]) if running is not None else known_machine_id(self.settings)
 
     def close(self) -> None:
         """End our own ssh children, and remove every private copy."""
         self.tunnel.close()
         self.credentials.close()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def _kept_machine_id(file: Path) -> str | None:
-    """Only looked at: a file that cannot be used is the agent's to set aside."""
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(kept["machine_id"]) if isinstance(kept, dict) and "machine_id" in kept else None

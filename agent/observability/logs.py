@@ -75,10 +75,6 @@ class Logs:
         self._handler = handler
         self._writer = writer
 
-    def redact_with(self, redactor: Redactor) -> None:
-        """From now on, clean with this one."""
-        self._handler.line_formatter.redactor = redactor
-
     @property
     def dropped(self) -> int:
         """Lines lost so far and not yet owned up to."""

@@ -22,9 +22,10 @@ from agent.adapters.process import Child, spawn
 from agent.core.authorized import Grant, key_line
 from agent.demo.admin import GatewayAdmin
 from agent.demo.kubernetes import KubernetesAdmin
-from agent.demo.sshd import HOST, ThrowAwaySshd
+from agent.demo.sshd import HOST
 from agent.demo.sshd_program import free_port
 from tests.integration.netns import HERE, Place
+from tests.sshd import Sshd
 
 DEADLINE_S = 60.0
 """Generous: how long a condition may take on a slow, shared machine before the test gives up on it."""
@@ -217,7 +218,7 @@ class Lab:
         self.kubeconfig = self.directory / "kubeconfig"
         self._serve_kubernetes(0)
         self.sshd = self.stack.enter_context(
-            ThrowAwaySshd(
+            Sshd(
                 self.directory / "sshd",
                 options=self.sshd_options,
                 host=self.far.address,

@@ -17,7 +17,6 @@ import pytest
 
 from agent.core.addresses import candidates
 from agent.core.authorized import Grant, key_line
-from agent.demo.sshd import ThrowAwaySshd
 from agent.demo.sshd_program import find_sshd, free_port
 from agent.errors import SettingsError, TransientError
 from tests.integration.ssh_client import (
@@ -29,6 +28,7 @@ from tests.integration.ssh_client import (
     refusal,
     wait_until,
 )
+from tests.sshd import Sshd
 
 as_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root: makes an account, or reads others' sockets"
@@ -42,8 +42,8 @@ def machine_id() -> str:
 
 
 @pytest.fixture
-def server(machine_id: str) -> Iterator[ThrowAwaySshd]:
-    with ThrowAwaySshd(grant=Grant((machine_id,))) as running:
+def server(machine_id: str) -> Iterator[Sshd]:
+    with Sshd(grant=Grant((machine_id,))) as running:
         yield running
 
 
@@ -63,7 +63,7 @@ def alive(pid: int) -> bool:
 
 def test_two_machines_have_their_k3s_on_addresses_of_their_own() -> None:
     ids = [secrets.token_hex(4), secrets.token_hex(4)]
-    with ThrowAwaySshd() as server, listener(b"one") as one, listener(b"two") as two:
+    with Sshd() as server, listener(b"one") as one, listener(b"two") as two:
         keys = [server.make_key(f"key-{machine_id}") for machine_id in ids]
         server.authorize(
             *(key_line(server.public_key(key), Grant((i,))) for key, i in zip(keys, ids, strict=True))
@@ -74,7 +74,7 @@ def test_two_machines_have_their_k3s_on_addresses_of_their_own() -> None:
             wait_until(lambda: dialled(second, 6443) == b"two", "the second machine")
 
 
-def test_the_address_of_another_machine_is_refused(server: ThrowAwaySshd) -> None:
+def test_the_address_of_another_machine_is_refused(server: Sshd) -> None:
     said = refusal(server, *reverse(candidates(secrets.token_hex(4))[0], 9))
     assert said == recorded("remote bind not in permitlisten")
 
@@ -84,33 +84,31 @@ def test_the_address_of_another_machine_is_refused(server: ThrowAwaySshd) -> Non
 )
 @pytest.mark.parametrize("whose", ["a machine's", "a pool's"])
 def test_no_key_listens_outside_the_reserved_block(
-    server: ThrowAwaySshd, machine_id: str, whose: str, address: str
+    server: Sshd, machine_id: str, whose: str, address: str
 ) -> None:
     server.authorize(key_line(server.public_key(), Grant(() if whose == "a pool's" else (machine_id,))))
     assert "remote port forwarding failed" in refusal(server, *reverse(address, 9))
 
 
 @pytest.mark.parametrize("port", [0, 22, 6444])
-def test_no_key_listens_on_another_port(server: ThrowAwaySshd, machine_id: str, port: int) -> None:
+def test_no_key_listens_on_another_port(server: Sshd, machine_id: str, port: int) -> None:
     said = refusal(server, "-R", f"{candidates(machine_id)[0]}:{port}:127.0.0.1:9")
     assert "remote port forwarding failed" in said
 
 
-def test_a_pools_key_takes_any_free_address(server: ThrowAwaySshd) -> None:
+def test_a_pools_key_takes_any_free_address(server: Sshd) -> None:
     server.authorize(key_line(server.public_key(), Grant()))
     address = candidates(secrets.token_hex(4))[2]
     with listener(b"k3s") as port, Ssh(server, *reverse(address, port)):
         wait_until(lambda: dialled(address, 6443) == b"k3s", "the address to answer")
 
 
-def test_the_server_itself_holds_keys_without_options_to_the_reserved_block(server: ThrowAwaySshd) -> None:
+def test_the_server_itself_holds_keys_without_options_to_the_reserved_block(server: Sshd) -> None:
     server.authorize(server.public_key())
     assert "remote port forwarding failed" in refusal(server, *reverse("127.0.0.1", 9))
 
 
-def test_an_address_that_is_taken_is_refused_and_the_next_one_is_had(
-    server: ThrowAwaySshd, machine_id: str
-) -> None:
+def test_an_address_that_is_taken_is_refused_and_the_next_one_is_had(server: Sshd, machine_id: str) -> None:
     first, second, *_ = candidates(machine_id)
     with listener(b"k3s") as port, Ssh(server, *reverse(first, port)):
         wait_until(lambda: dialled(first, 6443), "the first address")
@@ -122,7 +120,7 @@ def test_an_address_that_is_taken_is_refused_and_the_next_one_is_had(
 def test_with_gateway_ports_no_the_address_is_silently_replaced_by_localhost(machine_id: str) -> None:
     """The trap that the reverse probe is there for: ssh prints nothing, and believes that all is well."""
     address, free = candidates(machine_id)[0], free_port("127.0.0.1")
-    with ThrowAwaySshd(options={"GatewayPorts": "no", "PermitListen": None}) as server:
+    with Sshd(options={"GatewayPorts": "no", "PermitListen": None}) as server:
         server.authorize(f'restrict,port-forwarding,permitlisten="{address}:{free}" {server.public_key()}')
         with listener(b"k3s") as port, Ssh(server, "-R", f"{address}:{free}:127.0.0.1:{port}") as client:
             wait_until(lambda: dialled("127.0.0.1", free) == b"k3s", "the listener on localhost")
@@ -134,7 +132,7 @@ def test_with_gateway_ports_no_the_address_is_silently_replaced_by_localhost(mac
 # --- Targets -----------------------------------------------------------------------------------------------
 
 
-def test_only_the_target_can_be_reached(server: ThrowAwaySshd, machine_id: str) -> None:
+def test_only_the_target_can_be_reached(server: Sshd, machine_id: str) -> None:
     with listener(b"gateway") as gateway, listener(b"other") as other:
         server.authorize(key_line(server.public_key(), Grant((machine_id,), (f"localhost:{gateway}",))))
         ports = [free_port("127.0.0.1") for _ in range(3)]
@@ -156,16 +154,14 @@ def test_only_the_target_can_be_reached(server: ThrowAwaySshd, machine_id: str) 
 
 
 @pytest.mark.parametrize("whose", ["a machine's", "a pool's"])
-def test_the_reverse_path_can_be_probed_from_the_machine(
-    server: ThrowAwaySshd, machine_id: str, whose: str
-) -> None:
+def test_the_reverse_path_can_be_probed_from_the_machine(server: Sshd, machine_id: str, whose: str) -> None:
     server.authorize(key_line(server.public_key(), Grant(() if whose == "a pool's" else (machine_id,))))
     address, probe = candidates(machine_id)[3], free_port("127.0.0.1")
     with listener(b"k3s") as port, Ssh(server, *reverse(address, port), "-L", f"{probe}:{address}:6443"):
         wait_until(lambda: dialled("127.0.0.1", probe) == b"k3s", "the way there and back")
 
 
-def test_permitopen_takes_no_patterns(server: ThrowAwaySshd, machine_id: str) -> None:
+def test_permitopen_takes_no_patterns(server: Sshd, machine_id: str) -> None:
     """Why a pool's key has `permitopen="*:6443"`: 127.64.* in permitopen is a host of that very name."""
     address, probe = candidates(machine_id)[0], free_port("127.0.0.1")
     pattern = f"{address.rsplit('.', 2)[0]}.*"
@@ -181,7 +177,7 @@ def test_permitopen_takes_no_patterns(server: ThrowAwaySshd, machine_id: str) ->
         assert "administratively prohibited" in client.stderr()
 
 
-def test_unix_sockets_are_forwarded_neither_way(server: ThrowAwaySshd) -> None:
+def test_unix_sockets_are_forwarded_neither_way(server: Sshd) -> None:
     here, there = server.directory / "here", server.directory / "there"
     assert "remote port forwarding failed" in refusal(server, "-R", f"{there}:127.0.0.1:9")
     with Ssh(server, "-L", f"{here}:{there}") as client:
@@ -196,7 +192,7 @@ _DIAL_UNIX = "import socket,sys; s = socket.socket(socket.AF_UNIX); s.connect(sy
 # --- The session channel -----------------------------------------------------------------------------------
 
 
-def test_a_session_channel_stays_open_while_its_input_is(server: ThrowAwaySshd) -> None:
+def test_a_session_channel_stays_open_while_its_input_is(server: Sshd) -> None:
     with Ssh(server) as client:
         wait_until(lambda: "Starting session: forced-command (config)" in server.log(), "the session")
         assert client.running()
@@ -206,7 +202,7 @@ def test_a_session_channel_stays_open_while_its_input_is(server: ThrowAwaySshd) 
         assert client.stderr() == ""
 
 
-def test_no_command_and_no_file_can_be_had_through_the_session(server: ThrowAwaySshd) -> None:
+def test_no_command_and_no_file_can_be_had_through_the_session(server: Sshd) -> None:
     secret = server.directory / "secret"
     secret.write_text("secret")
     batch = server.directory / "batch"
@@ -227,13 +223,13 @@ def test_no_command_and_no_file_can_be_had_through_the_session(server: ThrowAway
     assert not touched.exists()
 
 
-def test_no_terminal_is_given(server: ThrowAwaySshd) -> None:
+def test_no_terminal_is_given(server: Sshd) -> None:
     with Ssh(server, "-tt", command=["true"]) as client:
         wait_until(lambda: "PTY allocation request failed" in client.stderr(), "the refusal")
 
 
 def test_where_sessions_are_refused_forwards_alone_still_work(machine_id: str) -> None:
-    with ThrowAwaySshd(grant=Grant((machine_id,)), options={"MaxSessions": "0"}) as server:
+    with Sshd(grant=Grant((machine_id,)), options={"MaxSessions": "0"}) as server:
         assert refusal(server) == recorded("sessions not allowed (MaxSessions 0)")
         address = candidates(machine_id)[0]
         with listener(b"k3s") as port, Ssh(server, *reverse(address, port), session=False):
@@ -241,9 +237,7 @@ def test_where_sessions_are_refused_forwards_alone_still_work(machine_id: str) -
 
 
 def test_without_the_subsystem_ssh_says_so(machine_id: str) -> None:
-    with ThrowAwaySshd(
-        grant=Grant((machine_id,)), options={"Subsystem": None, "ForceCommand": None}
-    ) as server:
+    with Sshd(grant=Grant((machine_id,)), options={"Subsystem": None, "ForceCommand": None}) as server:
         assert refusal(server) == recorded("subsystem not configured")
 
 
@@ -251,7 +245,7 @@ def test_without_the_subsystem_ssh_says_so(machine_id: str) -> None:
 
 
 def test_a_revoked_key_is_refused_at_the_next_login_and_its_session_goes_on(
-    server: ThrowAwaySshd, machine_id: str
+    server: Sshd, machine_id: str
 ) -> None:
     with Ssh(server) as client:
         wait_until(lambda: "Starting session" in server.log(), "the session")
@@ -264,7 +258,7 @@ def test_a_revoked_key_is_refused_at_the_next_login_and_its_session_goes_on(
         wait_until(lambda: server.log().count("Starting session") == 2, "the key that is back")
 
 
-def test_a_rotated_host_key_is_refused_until_it_is_pinned(server: ThrowAwaySshd) -> None:
+def test_a_rotated_host_key_is_refused_until_it_is_pinned(server: Sshd) -> None:
     pinned = server.directory / "pinned"
     pinned.write_text(server.known_hosts)
     server.rotate_host_key()
@@ -273,7 +267,7 @@ def test_a_rotated_host_key_is_refused_until_it_is_pinned(server: ThrowAwaySshd)
         wait_until(lambda: "Starting session" in server.log(), "a session under the new key")
 
 
-def test_a_second_host_key_disturbs_nobody_who_has_pinned_the_first(server: ThrowAwaySshd) -> None:
+def test_a_second_host_key_disturbs_nobody_who_has_pinned_the_first(server: Sshd) -> None:
     pinned = server.directory / "pinned"
     pinned.write_text(server.known_hosts)
     server.add_host_key("ecdsa")
@@ -282,9 +276,7 @@ def test_a_second_host_key_disturbs_nobody_who_has_pinned_the_first(server: Thro
         wait_until(lambda: "Starting session" in server.log(), "a session")
 
 
-def test_a_user_certificate_is_held_to_the_line_of_its_authority(
-    server: ThrowAwaySshd, machine_id: str
-) -> None:
+def test_a_user_certificate_is_held_to_the_line_of_its_authority(server: Sshd, machine_id: str) -> None:
     authority, key = server.make_key("user_ca"), server.make_key("machine_key")
     sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "m", "-n", server.user, f"{key}.pub"]
     subprocess.run(sign, check=True, timeout=DEADLINE_S)
@@ -295,7 +287,7 @@ def test_a_user_certificate_is_held_to_the_line_of_its_authority(
         wait_until(lambda: dialled(address, 6443) == b"k3s", "the address to answer")
 
 
-def test_a_host_certificate_is_accepted_by_who_pins_its_authority(server: ThrowAwaySshd) -> None:
+def test_a_host_certificate_is_accepted_by_who_pins_its_authority(server: Sshd) -> None:
     authority = server.make_key("host_ca")
     sign = ["ssh-keygen", "-q", "-h", "-s", str(authority), "-I", "h", "-n", server.host]
     subprocess.run([*sign, f"{server.directory}/host_key.pub"], check=True, timeout=DEADLINE_S)
@@ -315,7 +307,7 @@ def _answers(address: str, what: bytes) -> bool:
 
 def test_many_machines_at_once() -> None:
     ids = [secrets.token_hex(4) for _ in range(50)]
-    with ThrowAwaySshd(grant=Grant(tuple(ids))) as server, listener(b"k3s") as port:
+    with Sshd(grant=Grant(tuple(ids))) as server, listener(b"k3s") as port:
         addresses = [candidates(machine_id)[0] for machine_id in ids]
         clients = [Ssh(server, *reverse(address, port)) for address in addresses]
         try:
@@ -330,7 +322,7 @@ def test_many_machines_at_once() -> None:
 
 @as_root
 def test_a_session_is_told_by_its_clients_port_and_by_what_it_listens_on(
-    server: ThrowAwaySshd, machine_id: str
+    server: Sshd, machine_id: str
 ) -> None:
     address = candidates(machine_id)[0]
     with Ssh(server) as plain, Ssh(server, *reverse(address, 9)) as with_listener:
@@ -346,7 +338,7 @@ def client_port(client: Ssh) -> int:
     return next(entry.laddr.port for entry in connections if entry.status == psutil.CONN_ESTABLISHED)
 
 
-def test_a_restart_can_keep_the_sessions_or_end_them(server: ThrowAwaySshd) -> None:
+def test_a_restart_can_keep_the_sessions_or_end_them(server: Sshd) -> None:
     with Ssh(server) as client:
         wait_until(lambda: "Starting session" in server.log(), "the session")
         before = server.session_pids()
@@ -363,7 +355,7 @@ def test_a_restart_can_keep_the_sessions_or_end_them(server: ThrowAwaySshd) -> N
 
 
 def test_nothing_is_left_after_the_end_not_even_a_frozen_or_kept_session(machine_id: str) -> None:
-    with ThrowAwaySshd(grant=Grant((machine_id,))) as server:
+    with Sshd(grant=Grant((machine_id,))) as server:
         with Ssh(server) as kept:
             wait_until(lambda: "Starting session" in server.log(), "the first session")
             server.restart(keep_sessions=True)
@@ -381,7 +373,7 @@ def test_nothing_is_left_after_the_end_not_even_a_frozen_or_kept_session(machine
             _ = server.listener_pid
 
 
-def test_options_can_be_changed_while_it_runs(server: ThrowAwaySshd) -> None:
+def test_options_can_be_changed_while_it_runs(server: Sshd) -> None:
     with Ssh(server) as before:
         wait_until(lambda: "Starting session" in server.log(), "the session")
         server.reconfigure({"maxsessions": "0"})
@@ -390,7 +382,7 @@ def test_options_can_be_changed_while_it_runs(server: ThrowAwaySshd) -> None:
 
 
 def test_an_option_that_sshd_does_not_know_is_named_and_nothing_is_left() -> None:
-    server = ThrowAwaySshd(options={"NoSuchOption": "1"})
+    server = Sshd(options={"NoSuchOption": "1"})
     with pytest.raises(SettingsError, match="NoSuchOption"), server:
         pass
     assert not server.directory.exists()
@@ -400,7 +392,7 @@ def test_a_port_that_is_taken_is_named() -> None:
     with (
         listener(b"") as port,
         pytest.raises(TransientError, match=rf"127\.0\.0\.1:{port}.*Address already in use"),
-        ThrowAwaySshd(port=port),
+        Sshd(port=port),
     ):
         pass
 
@@ -454,7 +446,7 @@ def test_it_works_as_an_ordinary_user(machine_id: str) -> None:
     """A copy of this process becomes `daemon`, starts the server, and logs in to it."""
 
     def log_in() -> None:
-        with ThrowAwaySshd(grant=Grant((machine_id,))) as server, listener(b"k3s") as port:
+        with Sshd(grant=Grant((machine_id,))) as server, listener(b"k3s") as port:
             assert server.user == "daemon"
             with Ssh(server, *reverse(candidates(machine_id)[0], port)):
                 wait_until(lambda: dialled(candidates(machine_id)[0], 6443) == b"k3s", "the address")
@@ -509,7 +501,7 @@ def account() -> Iterator[str]:
 def test_a_locked_account_is_refused_until_it_is_given_an_impossible_password(
     account: str, machine_id: str
 ) -> None:
-    with ThrowAwaySshd(grant=Grant((machine_id,)), user=account) as server:
+    with Sshd(grant=Grant((machine_id,)), user=account) as server:
         assert refusal(server) == recorded("key not accepted").replace("root@", f"{account}@")
         assert "because account is locked" in server.log()
         subprocess.run(["usermod", "-p", "*", account], check=True)

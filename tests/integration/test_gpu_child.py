@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.clock import FakeClock
 from agent.adapters.gpu import GpuReader
 from agent.adapters.nvml_library import MISSING_DRIVER
 from agent.core.facts import GpuReading
+from tests.fake_clock import FakeClock
 
 STANDIN = Path(__file__).parent / "standins" / "nvml"
 Misfortune = Callable[[str], None]

@@ -15,22 +15,22 @@ from agent.adapters.hostkeys import known_hosts_file
 from agent.adapters.secrets import Secrets
 from agent.core.authorized import Grant
 from agent.core.keytext import fingerprint
-from agent.demo.sshd import ThrowAwaySshd
 from agent.errors import SettingsError, TransientError
 from agent.settings import Settings, load
 from tests.integration.logins import login
 from tests.integration.proxy import proxied
+from tests.sshd import Sshd
 
 OTHER = "SHA256:" + "A" * 43
 
 
 @pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[ThrowAwaySshd]:
-    with ThrowAwaySshd(tmp_path / "sshd", grant=Grant(("1165a9b6",))) as server:
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    with Sshd(tmp_path / "sshd", grant=Grant(("1165a9b6",))) as server:
         yield server
 
 
-def settings_for(server: ThrowAwaySshd, tmp_path: Path, **pins: str) -> Settings:
+def settings_for(server: Sshd, tmp_path: Path, **pins: str) -> Settings:
     environ = {
         "BETA9_TOKEN": "a-token",
         "BETA9_POOL_NAME": "gpu",
@@ -46,14 +46,14 @@ def write(settings: Settings, directory: Path) -> Path:
     return known_hosts_file(settings, Secrets().resolve, directory)
 
 
-def test_pinned_lines_let_ssh_in(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_pinned_lines_let_ssh_in(sshd: Sshd, tmp_path: Path) -> None:
     settings = settings_for(sshd, tmp_path, BETA9_SSH_KNOWN_HOSTS=sshd.known_hosts)
     path = write(settings, tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert login(sshd, sshd.key_path, path) == ""
 
 
-def test_hashed_host_names_and_windows_line_ends_work(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_hashed_host_names_and_windows_line_ends_work(sshd: Sshd, tmp_path: Path) -> None:
     pinned = tmp_path / "pinned"
     pinned.write_text(sshd.known_hosts)
     subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(pinned)], check=True, capture_output=True)
@@ -63,7 +63,7 @@ def test_hashed_host_names_and_windows_line_ends_work(sshd: ThrowAwaySshd, tmp_p
     assert login(sshd, sshd.key_path, write(settings, tmp_path)) == ""
 
 
-def test_a_certificate_authority_for_hosts_lets_ssh_in(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_a_certificate_authority_for_hosts_lets_ssh_in(sshd: Sshd, tmp_path: Path) -> None:
     authority = sshd.make_key("authority")
     host_key = sshd.directory / "host_key"
     sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "host", "-h", "-n", sshd.host, f"{host_key}.pub"]
@@ -74,7 +74,7 @@ def test_a_certificate_authority_for_hosts_lets_ssh_in(sshd: ThrowAwaySshd, tmp_
     assert login(sshd, sshd.key_path, path) == ""
 
 
-def test_pinned_lines_are_read_anew_each_time(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_pinned_lines_are_read_anew_each_time(sshd: Sshd, tmp_path: Path) -> None:
     pinned = tmp_path / "pinned"
     pinned.write_text(sshd.known_hosts)
     settings = settings_for(sshd, tmp_path, BETA9_SSH_KNOWN_HOSTS_FILE=str(pinned))
@@ -85,7 +85,7 @@ def test_pinned_lines_are_read_anew_each_time(sshd: ThrowAwaySshd, tmp_path: Pat
     assert login(sshd, sshd.key_path, write(settings, tmp_path)) == ""
 
 
-def test_a_scanned_key_with_the_fingerprint_is_pinned_alone(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_a_scanned_key_with_the_fingerprint_is_pinned_alone(sshd: Sshd, tmp_path: Path) -> None:
     sshd.add_host_key("ecdsa")
     settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint)
     path = write(settings, tmp_path)
@@ -94,19 +94,19 @@ def test_a_scanned_key_with_the_fingerprint_is_pinned_alone(sshd: ThrowAwaySshd,
     assert login(sshd, sshd.key_path, path) == ""
 
 
-def test_one_of_several_fingerprints_is_enough(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_one_of_several_fingerprints_is_enough(sshd: Sshd, tmp_path: Path) -> None:
     settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=f"{OTHER}, {sshd.fingerprint}")
     assert login(sshd, sshd.key_path, write(settings, tmp_path)) == ""
 
 
-def test_a_proven_key_is_not_scanned_again(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_a_proven_key_is_not_scanned_again(sshd: Sshd, tmp_path: Path) -> None:
     settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint)
     first = write(settings, tmp_path).read_text()
     sshd.stop()
     assert write(settings, tmp_path).read_text() == first
 
 
-def test_a_file_that_was_tampered_with_is_not_used(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_a_file_that_was_tampered_with_is_not_used(sshd: Sshd, tmp_path: Path) -> None:
     settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint)
     path = write(settings, tmp_path)
     proven = path.read_text()
@@ -115,16 +115,14 @@ def test_a_file_that_was_tampered_with_is_not_used(sshd: ThrowAwaySshd, tmp_path
     assert write(settings, tmp_path).read_text() == proven
 
 
-def test_a_new_fingerprint_is_scanned_for(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_a_new_fingerprint_is_scanned_for(sshd: Sshd, tmp_path: Path) -> None:
     write(settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint), tmp_path)
     sshd.rotate_host_key()
     settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint)
     assert login(sshd, sshd.key_path, write(settings, tmp_path)) == ""
 
 
-def test_a_server_with_another_key_is_refused_with_both_fingerprints(
-    sshd: ThrowAwaySshd, tmp_path: Path
-) -> None:
+def test_a_server_with_another_key_is_refused_with_both_fingerprints(sshd: Sshd, tmp_path: Path) -> None:
     settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=OTHER)
     with pytest.raises(SettingsError) as caught:
         write(settings, tmp_path)
@@ -140,7 +138,7 @@ def test_a_server_with_another_key_is_refused_with_both_fingerprints(
     ("kind", "said"), [("ssh-ed25519", "not fetched"), ("ecdsa-sha2", "too slow with its other host keys")]
 )
 def test_a_server_that_is_slow_with_the_expected_key_is_not_accused(
-    sshd: ThrowAwaySshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
 ) -> None:
     """As a machine that boots: the time-out passes with no key, or with another type's alone."""
     monkeypatch.setattr(hostkeys, "CONNECT_TIMEOUT_S", 2)
@@ -159,7 +157,7 @@ def test_a_server_that_is_slow_with_the_expected_key_is_not_accused(
     assert told.split() == [f"[{sshd.host}]:{proxy.port}", *line.split()[1:3]]
 
 
-def test_a_server_that_is_not_there_may_come(sshd: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_may_come(sshd: Sshd, tmp_path: Path) -> None:
     settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint)
     sshd.stop()
     with pytest.raises(TransientError, match="Connection refused"):
@@ -167,7 +165,7 @@ def test_a_server_that_is_not_there_may_come(sshd: ThrowAwaySshd, tmp_path: Path
 
 
 def test_something_that_is_no_ssh_server_is_said(
-    sshd: ThrowAwaySshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hostkeys, "CONNECT_TIMEOUT_S", 1)
     with socket.create_server(("127.0.0.1", 0)) as listener:

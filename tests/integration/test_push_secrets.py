@@ -18,9 +18,9 @@ import psutil
 import pytest
 
 from agent.core import push
-from agent.demo.sshd import ThrowAwaySshd
 from agent.demo.sshd_program import free_port
 from tests.integration.ssh_client import wait_until
+from tests.sshd import Sshd
 
 TOKEN = "t0KeN-" + "a" * 82
 ROOT = Path(__file__).parents[2]
@@ -29,22 +29,22 @@ ORDINARY = {"ForceCommand": None, "Subsystem": None}
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[ThrowAwaySshd]:
+def machine(tmp_path: Path) -> Iterator[Sshd]:
     """The machine, and its user's key let in."""
-    with ThrowAwaySshd(tmp_path / "sshd", options=ORDINARY) as running:
+    with Sshd(tmp_path / "sshd", options=ORDINARY) as running:
         running.authorize(running.public_key())
         yield running
 
 
 @pytest.fixture
-def files(tmp_path: Path, machine: ThrowAwaySshd) -> dict[str, Path]:
+def files(tmp_path: Path, machine: Sshd) -> dict[str, Path]:
     """Token and key as a person has them."""
     token = tmp_path / "my token"
     token.write_text(f"{TOKEN}\n")
     return {"token": token, "ssh_key": machine.make_key("tunnel_key")}
 
 
-def command(machine: ThrowAwaySshd, directory: Path, *words: str, pinned: bool = True) -> list[str]:
+def command(machine: Sshd, directory: Path, *words: str, pinned: bool = True) -> list[str]:
     known = ["--known-hosts", str(machine.known_hosts_path)] if pinned else []
     where = [f"{machine.user}@{machine.host}", "--port", str(machine.port), "--directory", str(directory)]
     login = ["--identity", str(machine.key_path)]
@@ -67,7 +67,7 @@ def mode(path: Path) -> int:
 
 
 def test_both_arrive_whole_and_for_their_owner_alone(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     there = tmp_path / "etc dir" / "secrets"
     done = pushed(command(machine, there, *both(files)))
@@ -83,7 +83,7 @@ def test_both_arrive_whole_and_for_their_owner_alone(
 
 
 def test_a_second_time_nothing_changes_and_that_is_said(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     there = tmp_path / "secrets"
     pushed(command(machine, there, *both(files)))
@@ -95,7 +95,7 @@ def test_a_second_time_nothing_changes_and_that_is_said(
 
 
 def test_a_new_token_takes_the_old_one_s_place_and_the_key_stays(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     there = tmp_path / "secrets"
     pushed(command(machine, there, *both(files)))
@@ -105,7 +105,7 @@ def test_a_new_token_takes_the_old_one_s_place_and_the_key_stays(
     assert (there / "ssh_key").read_text() == files["ssh_key"].read_text()
 
 
-def test_a_tailnet_s_key_goes_the_same_way(machine: ThrowAwaySshd, tmp_path: Path) -> None:
+def test_a_tailnet_s_key_goes_the_same_way(machine: Sshd, tmp_path: Path) -> None:
     (tmp_path / "auth").write_text("tskey-auth-x\n")
     done = pushed(command(machine, tmp_path / "s", "--tailscale-auth-file", str(tmp_path / "auth")))
     assert done.returncode == 0, done.stderr
@@ -113,7 +113,7 @@ def test_a_tailnet_s_key_goes_the_same_way(machine: ThrowAwaySshd, tmp_path: Pat
 
 
 def test_a_key_without_its_last_line_break_is_given_one(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     there, bare = tmp_path / "secrets", tmp_path / "bare"
     bare.write_text(files["ssh_key"].read_text().strip())
@@ -122,7 +122,7 @@ def test_a_key_without_its_last_line_break_is_given_one(
 
 
 def test_no_command_line_here_or_there_holds_a_secret(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     """Every command line of every process is looked at, again and again, while it works."""
     seen: set[str] = set()
@@ -152,7 +152,7 @@ def test_no_command_line_here_or_there_holds_a_secret(
 
 
 def test_an_unknown_host_key_is_refused_and_nothing_is_sent(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     there, empty = tmp_path / "secrets", tmp_path / "known_hosts"
     empty.write_text("")
@@ -164,7 +164,7 @@ def test_an_unknown_host_key_is_refused_and_nothing_is_sent(
 
 
 def test_another_host_key_than_the_known_one_is_refused(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     pinned = tmp_path / "known_hosts"
     pinned.write_text(machine.known_hosts)
@@ -175,9 +175,7 @@ def test_another_host_key_than_the_known_one_is_refused(
     assert not (tmp_path / "s").exists()
 
 
-def test_the_right_fingerprint_is_enough(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
-) -> None:
+def test_the_right_fingerprint_is_enough(machine: Sshd, files: dict[str, Path], tmp_path: Path) -> None:
     words = [*both(files), "--fingerprint", machine.fingerprint]
     done = pushed(command(machine, tmp_path / "s", *words, pinned=False))
     assert (done.returncode, done.stderr) == (0, "")
@@ -185,7 +183,7 @@ def test_the_right_fingerprint_is_enough(
 
 
 def test_a_wrong_fingerprint_is_refused_with_the_one_that_was_shown(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     wrong = f"SHA256:{'A' * 43}"
     done = pushed(command(machine, tmp_path / "s", *both(files), "--fingerprint", wrong, pinned=False))
@@ -201,7 +199,7 @@ def test_a_wrong_fingerprint_is_refused_with_the_one_that_was_shown(
 def test_a_machine_that_still_boots_is_waited_for(
     files: dict[str, Path], tmp_path: Path, by_fingerprint: bool
 ) -> None:
-    late = ThrowAwaySshd(tmp_path / "late", options=ORDINARY, port=free_port("127.0.0.1"))
+    late = Sshd(tmp_path / "late", options=ORDINARY, port=free_port("127.0.0.1"))
     late.authorize(late.public_key())
     pin = tmp_path / "pin"
     pin.write_text(late.known_hosts)
@@ -226,7 +224,7 @@ def test_a_machine_that_still_boots_is_waited_for(
 
 
 def test_a_machine_that_never_comes_is_given_up(files: dict[str, Path], tmp_path: Path) -> None:
-    late = ThrowAwaySshd(tmp_path / "late", port=free_port("127.0.0.1"))
+    late = Sshd(tmp_path / "late", port=free_port("127.0.0.1"))
     pin = tmp_path / "pin"
     pin.write_text(late.known_hosts)
     began_s = time.monotonic()
@@ -240,7 +238,7 @@ def test_a_machine_that_never_comes_is_given_up(files: dict[str, Path], tmp_path
 
 
 def test_a_key_that_the_machine_does_not_know_is_said(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     machine.authorize()
     done = pushed(command(machine, tmp_path / "s", *both(files), "--wait", "0"))
@@ -249,7 +247,7 @@ def test_a_key_that_the_machine_does_not_know_is_said(
 
 
 def test_a_directory_that_cannot_be_written_is_said(
-    machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     done = pushed(command(machine, tmp_path / "file" / "secrets", *both(files)))
@@ -259,7 +257,7 @@ def test_a_directory_that_cannot_be_written_is_said(
 
 
 def test_a_shell_that_greets_does_not_confuse_it(
-    files: dict[str, Path], tmp_path: Path, machine: ThrowAwaySshd
+    files: dict[str, Path], tmp_path: Path, machine: Sshd
 ) -> None:
     machine.reconfigure({"ForceCommand": 'echo beta9 welcomes you; echo; eval "$SSH_ORIGINAL_COMMAND"; true'})
     done = pushed(command(machine, tmp_path / "s", *both(files)))
@@ -267,9 +265,7 @@ def test_a_shell_that_greets_does_not_confuse_it(
     assert (tmp_path / "s" / "token").read_text() == TOKEN
 
 
-def test_an_answer_that_is_none_is_no_success(
-    files: dict[str, Path], tmp_path: Path, machine: ThrowAwaySshd
-) -> None:
+def test_an_answer_that_is_none_is_no_success(files: dict[str, Path], tmp_path: Path, machine: Sshd) -> None:
     machine.reconfigure({"ForceCommand": "cat >/dev/null; true"})
     done = pushed(command(machine, tmp_path / "s", *both(files)))
     assert done.returncode == 75
@@ -345,7 +341,7 @@ def test_what_is_misspelt_is_said_before_anything_is_dialled(
     assert TOKEN not in done.stderr
 
 
-def test_it_leaves_no_file_behind(machine: ThrowAwaySshd, files: dict[str, Path], tmp_path: Path) -> None:
+def test_it_leaves_no_file_behind(machine: Sshd, files: dict[str, Path], tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     argv = command(machine, tmp_path / "s", *both(files), "--fingerprint", machine.fingerprint, pinned=False)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from agent.adapters import kubernetes_work
 from agent.adapters.kubernetes import Cluster, LocalKubernetes
 from agent.adapters.kubernetes_api import Api
+from agent.adapters.kubernetes_drain import Drain
 from agent.adapters.kubernetes_token import GatewayToken
 from agent.core import kube_grants
-from agent.core.events import Answer
+from agent.core.events import Answer, NodeCordoned
 from agent.core.facts import NodeFacts
 from agent.errors import SettingsError
 from tests.integration.lab import wait_for
@@ -171,33 +170,74 @@ def test_workers_and_the_gpus_they_hold_are_counted(api: Kube, subject: Subject)
 
 def test_a_cordoned_node_takes_no_pod_until_it_is_uncordoned(api: Kube, subject: Subject) -> None:
     subject.ready()
-    name = subject.cluster.node_name
-    assert name is not None
-    with subject.api.session(TIMEOUT_S) as session:
-        kubernetes_work.cordon(session, name)
+    drain = Drain(subject.cluster)
+    assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S) == NodeCordoned(is_cordoned=True)
     assert not subject.node().schedulable
     assert api.ask("POST", JOBS, worker_job("later"))[0] == 201
     wait_for("its pod is there", lambda: api.ask("GET", PODS)[1]["items"])
     assert subject.node().worker_count == 0
-    with subject.api.session(TIMEOUT_S) as session:
-        kubernetes_work.cordon(session, name, is_cordoned=False)
+    assert drain.cordon(is_cordoned=False, timeout_s=TIMEOUT_S) == NodeCordoned(is_cordoned=False)
     wait_for("it got the node", lambda: subject.node().worker_count == 1)
 
 
-@pytest.mark.parametrize("end", [kubernetes_work.evict, kubernetes_work.delete])
-def test_a_worker_pod_is_ended_with_a_grace(api: Kube, subject: Subject, end: Callable[..., Any]) -> None:
+def test_a_cordon_that_a_person_made_is_not_taken_back(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    node = f"/api/v1/nodes/{subject.cluster.node_name}"
+    merge = "application/merge-patch+json"
+    assert api.ask("PATCH", node, {"spec": {"unschedulable": True}}, content=merge)[0] == 200
+    drain = Drain(subject.cluster)
+    assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).problem is None
+    assert drain.cordon(is_cordoned=False, timeout_s=TIMEOUT_S).problem is None
+    assert not subject.node().schedulable
+
+
+def test_workers_are_counted_and_told_to_end_within_their_grace(api: Kube, subject: Subject) -> None:
     subject.ready()
     assert api.ask("POST", JOBS, worker_job("ending"))[0] == 201
     wait_for("it runs here", lambda: subject.node().worker_count == 1)
-    with subject.api.session(TIMEOUT_S) as session:
-        (pod,) = kubernetes_work.worker_pods(session)
-        end(session, pod, grace_s=7)
-    code, found = api.ask("GET", pod.path)
+    drain, pod = Drain(subject.cluster), api.ask("GET", PODS)[1]["items"][0]["metadata"]
+    assert drain.look(1, TIMEOUT_S).count == 1
+    assert drain.end(2, 7, TIMEOUT_S).problem is None
+    code, found = api.ask("GET", f"{PODS}/{pod['name']}")
     # A real server waits for the kubelet to end the containers; the stand-in has none to wait for.
     assert code == 404 or found["metadata"]["deletionGracePeriodSeconds"] == 7
-    with subject.api.session(TIMEOUT_S) as session:
-        gone = kubernetes_work.WorkerPod("default", "never-there", "")
-        end(session, gone, grace_s=7)
+
+
+def test_workers_that_are_removed_by_force_take_their_jobs_along(api: Kube, subject: Subject) -> None:
+    subject.ready()
+    assert api.ask("POST", JOBS, worker_job("forced"))[0] == 201
+    wait_for("it runs here", lambda: subject.node().worker_count == 1)
+    assert Drain(subject.cluster).end(1, 0, TIMEOUT_S).problem is None
+    wait_for("neither Job nor pod is left", lambda: not _left(api))
+
+
+@pytest.mark.kubernetes
+@pytest.mark.xfail(
+    reason="a Job that is about to make its next pod has none active: it is passed over", strict=True
+)
+def test_a_job_whose_worker_has_ended_does_not_bring_it_back(real: RealKubernetes) -> None:
+    """Told to end, the pod goes; for ten seconds its Job has none, and then it makes another."""
+    api, subject = real, Subject(real)
+    subject.ready()
+    assert api.ask("POST", JOBS, worker_job("returning"))[0] == 201
+    wait_for("it runs here", lambda: subject.node().worker_count == 1)
+    drain, pod = Drain(subject.cluster), api.ask("GET", PODS)[1]["items"][0]["metadata"]
+    assert drain.end(1, 7, TIMEOUT_S).problem is None
+    # As the kubelet does, once the containers have ended.
+    api.ask("DELETE", f"{PODS}/{pod['name']}", {"gracePeriodSeconds": 0})
+    wait_for("the Job has no pod", lambda: not _job(api, "returning").get("status", {}).get("active"))
+    assert drain.end(2, 0, TIMEOUT_S).problem is None
+    assert _job(api, "returning") == {}
+
+
+def _job(api: Kube, name: str) -> dict[str, Any]:
+    """The Job, {} where it is gone."""
+    code, found = api.ask("GET", f"{JOBS}/{name}")
+    return found if code == 200 else {}
+
+
+def _left(api: Kube) -> list[Any]:
+    return [*api.ask("GET", JOBS)[1]["items"], *api.ask("GET", PODS)[1]["items"]]
 
 
 def test_a_frozen_api_is_silent_within_the_time_limit(api: Kube, subject: Subject) -> None:

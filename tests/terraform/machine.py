@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.demo.sshd import ThrowAwaySshd
+from tests.sshd import Sshd
 
 PATH = os.environ["PATH"]
 
 
 @dataclass(frozen=True)
 class Machine:
-    sshd: ThrowAwaySshd
+    sshd: Sshd
     root: Path
 
     @property
@@ -59,7 +59,7 @@ def machine(place: Path, **more: str) -> Iterator[Machine]:
         (root / each).mkdir(parents=True, exist_ok=True)
     told = {"BETA9_ROOT": str(root), **more}
     options = {"ForceCommand": None, "SetEnv": " ".join(f"{name}={value}" for name, value in told.items())}
-    with ThrowAwaySshd(place / "sshd", options=options) as sshd:
+    with Sshd(place / "sshd", options=options) as sshd:
         sshd.authorize(sshd.public_key())
         made = Machine(sshd, root)
         made.publish_host_keys()

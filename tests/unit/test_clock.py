@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from agent.adapters.clock import FakeClock, SystemClock
+from agent.adapters.clock import SystemClock
+from tests.fake_clock import FakeClock
 
 
 def test_the_system_clock_counts_seconds_and_never_goes_back() -> None:

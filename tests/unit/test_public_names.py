@@ -86,8 +86,8 @@ OWN_EVENTS = (
     "bootstrap bug cordon drain drain_trouble ended gateway_setting gpu_failed gpu_recovered gpus_unread group_told "
     "group_trouble interrupted k3s_token kubernetes_absent kubernetes_down kubernetes_up library_message "
     "log_line_failed log_lines_dropped machine_id not_started notice offering registered rejoins setting starting "
-    "state state_dir status_page_failed status_server stays_away stop_marker stopped tailnet_login tailnet_peer tailnet_up "
-    "thread_crashed uncaught_exception unforeseen unraisable_exception"
+    "state state_dir status_page_failed status_server stays_away stop_marker stopped tailnet_login tailnet_peer "
+    "tailnet_up thread_crashed uncaught_exception unforeseen unraisable_exception"
 )
 CALL_EVENTS = (
     "check_failed check_ok check_recovered farewell_failed farewell_ok farewell_recovered keepalive_failed "
