@@ -32,7 +32,7 @@ REQUIRED := $(PYTEST) $(if $(CI),--forbid-skips)
 test-all: test-simulation faults test-kubernetes test-schema test-terraform test-container test-tailnet test-machine ## The groups that need more: root, network namespaces, minutes. In CI a skip fails
 
 test-simulation: .venv/dev ## Simulate hours of faults, with ten times as many examples as in `make test`
-	@HYPOTHESIS_PROFILE=thorough $(PYTEST) -n $(WORKERS) tests/unit/test_simulation.py
+	@HYPOTHESIS_PROFILE=thorough $(PYTEST) -n $(WORKERS) tests/unit/core/test_simulation.py
 
 faults: .venv/all ## Run the fault table side by side and print it (SERIAL=1: one test at a time, for figures)
 	@$(PY) -m scripts.faults $(if $(SERIAL),--serial) $(if $(CI),--slowest=.build/slowest.tsv)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from agent import __version__
-from agent.core.text import nearest, shape, shown
+from agent.core.text.describe import nearest, shape, shown
 from agent.errors import AgentError, Exit, SettingsError
 from agent.settings import add_arguments, describe, load, without_ignored
 from agent.settings.fields import FIELDS
@@ -118,6 +118,6 @@ def _run(args: argparse.Namespace) -> int:
 
         print(json.dumps(describe(settings), indent=2, default=str))
         return Exit.OK
-    from agent.start import start
+    from agent.runtime.main import start
 
     return start(settings, rejoin=args.rejoin)

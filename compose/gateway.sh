@@ -11,7 +11,7 @@ main() {
     python -m agent.demo.gateway --port 31994 --admin-port 1995 --pool "$POOL:" --demand 1 --health-interval 2 &
     python - "$ADMIN" "$POOL" "$MACHINE_ID" >"$TOKEN.new" <<'END'
 import sys, time
-from agent.demo.admin import GatewayAdmin
+from agent.demo.gateway.admin import GatewayAdmin
 
 admin, deadline_s = GatewayAdmin(sys.argv[1]), time.monotonic() + 60
 while True:

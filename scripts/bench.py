@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.modules:
         show([imports_row(given.python, [name], given.runs) for name in given.modules], load)
         return 0
-    rows = [imports_row(sys.executable, ["agent.cli", "agent.start", "requests"], given.runs)]
+    rows = [imports_row(sys.executable, ["agent.cli", "agent.runtime.main", "requests"], given.runs)]
     with tempfile.TemporaryDirectory(prefix="beta9-bench-") as place, laboratory(Path(place)) as lab:
         rows.insert(0, start_row(lab, given.runs))
         # Each loss counts as the first: the pause grows only with losses less than a minute apart.

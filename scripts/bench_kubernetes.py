@@ -24,7 +24,7 @@ from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-from agent.core import addresses
+from agent.core.tunnel import addresses
 from scripts.bench import Row, idle_rows, show
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
 from tests.integration.ssh_client import Ssh

@@ -1,4 +1,4 @@
-"""Draws the life cycle anew in ARCHITECTURE.md, from the table in agent/core/life.py: `python -m scripts.diagram`."""
+"""Draws the tables of agent/core/ into ARCHITECTURE.md: `python -m scripts.diagram`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from agent.core.life import diagram
+from agent.core.lifecycle.displayed_state import diagram
 
 PAGE = Path(__file__).parents[1] / "ARCHITECTURE.md"
 _BLOCK = re.compile(r"(?<=```mermaid\n).*?(?=\n```)", re.DOTALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from agent.demo.sshd import ThrowAwaySshd
+from agent.demo.sshd.throwaway import ThrowAwaySshd
 
 
 class Sshd(ThrowAwaySshd):

@@ -9,8 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from agent.core.authorized import DEFAULT_TARGET, Grant, key_line
-from agent.core.text import shown
+from agent.core.provisioning.authorized_keys import DEFAULT_TARGET, Grant, key_line
+from agent.core.text.describe import shown
 from agent.errors import Exit, SettingsError
 from agent.settings import parsers
 from agent.settings.values import bracketed

@@ -8,8 +8,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.adapters.bootfile import NAME, read_file
-from agent.core.boot import chart
+from agent.adapters.host.boot_record import NAME, read_file
+from agent.core.host.boot_record import chart
 from agent.errors import Exit
 
 _DEFAULT = "/var/lib/beta9-worker"

@@ -27,7 +27,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask, and say why not."""
-    from agent.adapters.status_client import ask
+    from agent.adapters.local_api.status_client import ask
 
     path = "/readyz" if args.ready else "/healthz"
     reply = ask(args.address, path, timeout_s=5)

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_where_it_cannot_work(args.host, args.env_file)
     if args.dry_run:
         return _dry_run(args.host, args.env_file)
-    from agent.adapters.release_tree import put_release
+    from agent.provisioning.release_tree import put_release
 
     environment = environment_file({k: v for k, v in os.environ.items() if k.startswith("BETA9_") and v})
     image = _own_image(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
@@ -94,8 +94,8 @@ def _is_host_s_init(host: Path) -> bool:
 
 
 def _dry_run(host: Path, env_file: str) -> int:
-    from agent.adapters.process import CommandFailed
-    from agent.adapters.process import run as run_command
+    from agent.adapters.process.run import CommandFailed
+    from agent.adapters.process.run import run as run_command
 
     argv = ["bash", str(BUNDLE / "bootstrap/install.sh"), "--dry-run", "--env-file"]
     argv.append(str(host / env_file.lstrip("/")))
@@ -110,8 +110,8 @@ def _dry_run(host: Path, env_file: str) -> int:
 
 def _own_image(mounts: str) -> str:
     """The id of this container's image, as the host's Docker has it; "" where that cannot be found out."""
-    from agent.adapters.process import CommandFailed
-    from agent.adapters.process import run as run_command
+    from agent.adapters.process.run import CommandFailed
+    from agent.adapters.process.run import run as run_command
 
     # Docker mounts the container's host name and resolver from a directory that is named after it.
     found = re.search(r"/containers/([0-9a-f]{64})/", mounts)
@@ -127,7 +127,7 @@ def _own_image(mounts: str) -> str:
 
 def _run_there(host: Path, env_file: str, environment: str) -> int:
     """Start the unit and follow its log until it has ended."""
-    from agent.adapters.process import spawn
+    from agent.adapters.process.run import spawn
 
     log = host / LOG.lstrip("/")
     handed_on = host / HANDED_ON.lstrip("/")

@@ -42,7 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Tell it to go; where none runs, see to it that none comes."""
-    from agent.adapters.state import StateDir
+    from agent.adapters.storage.state_dir import StateDir
 
     path = _state_dir(args)
     told = _tell(path, {"command": "leave", "when_idle": bool(args.when_idle)})
@@ -78,8 +78,8 @@ def simulate(args: argparse.Namespace) -> int:
 
 def _tell(state_dir: Path, wish: dict[str, Any]) -> str | None:
     """The running agent's answer, None where none listens. Raises: TransientError where it refuses."""
-    from agent.adapters.control import NAME, ask
-    from agent.adapters.state import StateDir
+    from agent.adapters.local_api.control_socket import NAME, ask
+    from agent.adapters.storage.state_dir import StateDir
 
     if not state_dir.is_dir():
         return None

@@ -10,16 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.core.push import WHERE, Target
-from agent.core.text import shown
+from agent.core.provisioning.push_protocol import WHERE, Target
+from agent.core.text.describe import shown
 from agent.errors import Exit, SettingsError
-from agent.settings import machine, parsers, sources
+from agent.provisioning import machine_settings
+from agent.settings import parsers, sources
 from agent.settings.fields import BY_NAME
-from agent.settings.secretrefs import secret_ref
+from agent.settings.secret_refs import secret_ref
 from agent.settings.sources import Layer
 
 if TYPE_CHECKING:
-    from agent.adapters.secrets import Secrets
+    from agent.adapters.secrets.resolver import Secrets
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Bring them. Raises: SettingsError, HostKeyError, TransientError."""
-    from agent.adapters.push import proven, push_secrets
+    from agent.provisioning.push import proven, push_secrets
 
     target, wait_s = _target(args), _parsed("--wait", args.wait, parsers.seconds_or_none)
     if not args.directory.startswith("/"):
@@ -105,7 +106,7 @@ def _target(args: argparse.Namespace) -> Target:
 
 def _secrets(args: argparse.Namespace) -> dict[str, str]:
     """The secrets' texts by the names of their files, as far as they are given."""
-    from agent.adapters.secrets import Secrets
+    from agent.adapters.secrets.resolver import Secrets
 
     env_file = Path(args.env_file) if args.env_file else None
     files = {
@@ -113,7 +114,7 @@ def _secrets(args: argparse.Namespace) -> dict[str, str]:
         for variable, name in sources.DEFAULT_SECRETS.items()
     }
     named = Layer(" (on the command line)", {name: path for name, path in files.items() if path})
-    layers = [named, *machine.layers({}, {}, os.environ, env_file)]
+    layers = [named, *machine_settings.layers({}, {}, os.environ, env_file)]
     texts = {name: _resolved(name, layers, Secrets()) for name in sources.DEFAULT_SECRETS.values()}
     found = {name: text for name, text in texts.items() if text is not None}
     if not found:

@@ -13,7 +13,7 @@ from agent.commands.health import add_address
 from agent.errors import Exit
 
 if TYPE_CHECKING:
-    from agent.adapters.status_client import Reply
+    from agent.adapters.local_api.status_client import Reply
 
 TERMINAL_S = 1.0
 PIPE_S = 5.0
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ask(args: argparse.Namespace) -> Reply:
-    from agent.adapters.status_client import Reply, ask
+    from agent.adapters.local_api.status_client import Reply, ask
 
     reply = ask(args.address, "/status", timeout_s=TIMEOUT_S)
     if reply.problem or (reply.status == 200 and isinstance(reply.body, dict)):
@@ -86,7 +86,7 @@ def _watch_live(args: argparse.Namespace) -> int:
     from rich.live import Live
     from rich.text import Text
 
-    from agent.observability.view import live
+    from agent.observability.status_view import live
 
     pause = threading.Event()
     with Live(auto_refresh=False) as screen:
@@ -98,7 +98,7 @@ def _watch_live(args: argparse.Namespace) -> int:
 
 def _block(reply: Reply, *, as_json: bool) -> list[str]:
     """One answer. JSON that follows JSON is one line each, for whoever reads a stream."""
-    from agent.observability.view import plain
+    from agent.observability.status_view import plain
 
     if as_json:
         return [json.dumps({"problem": reply.problem} if reply.problem else reply.body)]

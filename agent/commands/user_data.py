@@ -9,13 +9,13 @@ import os
 import sys
 from pathlib import Path
 
-from agent.adapters.templates import Templates, read_templates, read_text
-from agent.core import cloud_config, user_data
-from agent.core.user_data import BASE64, CLOUD_CONFIG, CLOUDS, FORMATS, GZIP, SCRIPT, Cloud
+from agent.core.provisioning import cloud_config, user_data
+from agent.core.provisioning.user_data import BASE64, CLOUD_CONFIG, CLOUDS, FORMATS, GZIP, SCRIPT, Cloud
 from agent.errors import Exit, SettingsError
-from agent.settings import machine
+from agent.provisioning import machine_settings
+from agent.provisioning.machine_settings import MachineSettings
+from agent.provisioning.templates import Templates, read_templates, read_text
 from agent.settings.flags import add_field_flags
-from agent.settings.machine import MachineSettings
 from agent.settings.sources import Layer
 
 _EPILOG = """\
@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> int:
     user_data.require(user_data.format_problem(cloud, form))
     env_file = Path(args.env_file) if args.env_file else None
     templates = read_templates()
-    given = machine.layers(_sets(args.sets), vars(args), os.environ, env_file)
-    given = machine.with_release(given, _variables(templates.release))
-    settings = machine.gather(given, off_by_default=cloud.off_ends_cost)
+    given = machine_settings.layers(_sets(args.sets), vars(args), os.environ, env_file)
+    given = machine_settings.with_release(given, _variables(templates.release))
+    settings = machine_settings.gather(given, off_by_default=cloud.off_ends_cost)
     _refuse_secrets(settings, allowed=args.allow_plain_secrets)
     data = _rendered(templates, settings, cloud, form)
     if form == GZIP and sys.stdout.isatty():
@@ -150,7 +150,7 @@ def _check(args: argparse.Namespace, cloud: Cloud) -> int:
         raise SettingsError(*filter(None, problems), nothing)
     problems.append(user_data.indentation_problem(lines))
     try:
-        settings = machine.gather([Layer("", _variables(lines))])
+        settings = machine_settings.gather([Layer("", _variables(lines))])
         _refuse_secrets(settings, allowed=args.allow_plain_secrets)
     except SettingsError as error:
         raise SettingsError(*filter(None, problems), *error.problems) from error

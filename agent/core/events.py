@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.core.facts import GpuReading, HostFacts, KubeLogins, NodeFacts, TailnetFacts
-from agent.core.trouble import Trouble
-from agent.core.wire import Outcome
-from agent.core.worker import GoingKind, Purpose
+from agent.core.host.facts import GpuReading, HostFacts, KubeLogins, NodeFacts, TailnetFacts
+from agent.core.machine_api.wire import Outcome
+from agent.core.state import GoingKind, Purpose
+from agent.core.tunnel.faults import Trouble
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from agent.core import offer, tailnet
+from agent.core.machine_api import offer
 from agent.core.policy import Policy
-from agent.core.worker import Connection, GoingKind, Link, Phase, Worker
+from agent.core.state import Connection, GoingKind, Link, Phase, Worker
+from agent.core.tailnet import login as tailnet
 
 FULL_DISK_BYTES = 64 * 1024
 """Less than this free, and the state directory's few small files may not be written any more."""

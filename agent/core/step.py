@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agent.core import calls, drain, fatal, going, kube, life, link_events, link_upkeep, offer, tailnet
-from agent.core.commands import Command, Finish, ReadFacts
+from agent.core.context import Moment
+from agent.core.effects import Command, Finish, ReadFacts
 from agent.core.events import (
     ApiProbed,
     CallEnded,
@@ -33,9 +33,16 @@ from agent.core.events import (
     Tick,
     WorkersSeen,
 )
-from agent.core.moment import Moment
+from agent.core.kubernetes import health as kube
+from agent.core.lifecycle import displayed_state, drain
+from agent.core.lifecycle import exits as fatal
+from agent.core.lifecycle import shutdown as going
+from agent.core.machine_api import calls, offer
 from agent.core.policy import Policy
-from agent.core.worker import FINAL, Link, Phase, Worker
+from agent.core.state import FINAL, Link, Phase, Worker
+from agent.core.tailnet import login as tailnet
+from agent.core.tunnel import schedule as link_upkeep
+from agent.core.tunnel import ssh_events
 
 
 def _on_tick(worker: Worker, _event: Tick, _at: Moment) -> Worker:
@@ -55,11 +62,11 @@ def _on_facts(worker: Worker, event: FactsRead, at: Moment) -> Worker:
 HANDLERS: dict[type, Callable[[Worker, Any, Moment], Worker]] = {
     Tick: _on_tick,
     FactsRead: _on_facts,
-    LinkLoggedIn: link_events.on_logged_in,
-    LinkSaid: link_events.on_said,
-    LinkEnded: link_events.on_ended,
-    ApiProbed: link_events.on_api_probed,
-    ReverseProbed: link_events.on_reverse_probed,
+    LinkLoggedIn: ssh_events.on_logged_in,
+    LinkSaid: ssh_events.on_said,
+    LinkEnded: ssh_events.on_ended,
+    ApiProbed: ssh_events.on_api_probed,
+    ReverseProbed: ssh_events.on_reverse_probed,
     KubeProbed: kube.on_probed,
     KubeLoginsRead: kube.on_logins_read,
     TailnetSeen: tailnet.on_seen,
@@ -100,7 +107,7 @@ def _advance(worker: Worker, at: Moment) -> tuple[Worker, tuple[Command, ...]]:
     worker, room_commands = drain.manage(worker, at)
     worker = replace(worker, offer=offer.decide(worker, at))
     worker, calls_due = calls.manage(worker, at)
-    worker = life.follow(going.manage(worker, at), at)
+    worker = displayed_state.follow(going.manage(worker, at), at)
     commands += [*probes, *tailnet_commands, *link_commands, *room_commands, *calls_due]
     if worker.state in FINAL:
         worker, stops = link_upkeep.manage(worker, at)

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from agent.demo.admin import GatewayAdmin
-from agent.demo.machines import READY, Machine
+from agent.demo.gateway.admin import GatewayAdmin
+from agent.demo.gateway.machines import READY, Machine
 
 COLUMNS = (
     "ID",

@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.process import Child, spawn
-from agent.core.authorized import Grant
-from agent.demo.gateway import EmbeddedGateway
-from agent.demo.gateway_settings import GatewaySettings
-from agent.demo.kubernetes import StandInKubernetes
+from agent.adapters.process.run import Child, spawn
+from agent.core.provisioning.authorized_keys import Grant
+from agent.demo.gateway.embedded import EmbeddedGateway
+from agent.demo.gateway.machines import Machine, Pool
+from agent.demo.gateway.options import GatewaySettings
+from agent.demo.kubernetes.standin import StandInKubernetes
 from agent.demo.listing import created_text, list_text
-from agent.demo.machines import Machine, Pool
-from agent.demo.sshd import HOST, ThrowAwaySshd
-from agent.demo.sshd_program import free_port
+from agent.demo.sshd.program import free_port
+from agent.demo.sshd.throwaway import HOST, ThrowAwaySshd
 from agent.errors import Exit
 
 POOL = "gpu"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.credentials import Credentials
-from agent.adapters.status_client import ask
-from agent.core.redaction import Redactor
+from agent.adapters.local_api.status_client import ask
+from agent.adapters.secrets.credentials import Credentials
+from agent.core.text.redaction import Redactor
 from agent.doctor.own_tunnel import OwnTunnel
-from agent.identity import known_machine_id
+from agent.runtime.identity import known_machine_id
 from agent.settings import Connection, Settings
 
 STATUS_TIMEOUT_S = 4.0

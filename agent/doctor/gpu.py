@@ -6,7 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
-from agent.adapters.process import CommandFailed, CommandNotFound, run
+from agent.adapters.process.run import CommandFailed, CommandNotFound, run
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 

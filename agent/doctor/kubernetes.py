@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.adapters import kubeconfig, probes
-from agent.adapters.kubernetes_api import Api
-from agent.adapters.probes import Seen
+from agent.adapters.gateway import probe as probes
+from agent.adapters.gateway.probe import Seen
+from agent.adapters.kubernetes import kubeconfig
+from agent.adapters.kubernetes.api import Api
 from agent.core.events import REACHED, Answer, Probe
-from agent.core.kube_objects import node_facts, pick_node
-from agent.core.trouble import Trouble, TroubleKind
-from agent.core.worker import Purpose
+from agent.core.kubernetes.objects import node_facts, pick_node
+from agent.core.state import Purpose
+from agent.core.tunnel.faults import Trouble, TroubleKind
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.doctor.network import reverse_address

@@ -8,9 +8,9 @@ import re
 import sys
 from pathlib import Path
 
-from agent.adapters.host import read_host
-from agent.adapters.process import CommandFailed, CommandNotFound, run
-from agent.adapters.secrets import Secrets
+from agent.adapters.host.facts import read_host
+from agent.adapters.process.run import CommandFailed, CommandNotFound, run
+from agent.adapters.secrets.resolver import Secrets
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.errors import AgentError, TransientError

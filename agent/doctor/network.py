@@ -7,8 +7,8 @@ import os
 import socket
 from typing import Any
 
-from agent.core import addresses
-from agent.core.trouble import Trouble, TroubleKind
+from agent.core.tunnel import addresses
+from agent.core.tunnel.faults import Trouble, TroubleKind
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.errors import HostKeyError, TransientError
@@ -119,7 +119,7 @@ def _session(case: Case) -> Finding:
 
 
 def _told(trouble: Trouble) -> tuple[str, str]:
-    """What ssh said, and what to do: the last bracket of the text (see core/ssh_stderr.py)."""
+    """What ssh said, and what to do: the last bracket of the text (see core/tunnel/ssh_stderr.py)."""
     text = trouble.text
     depth = 0
     for place in range(len(text) - 1, -1, -1):

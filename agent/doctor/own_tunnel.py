@@ -11,12 +11,12 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.adapters.tunnel import Tunnel
-from agent.core import ssh
-from agent.core.commands import StartLink
+from agent.adapters.ssh.tunnel import Tunnel
+from agent.core.effects import StartLink
 from agent.core.events import Event, LinkEnded, LinkLoggedIn, LinkSaid
-from agent.core.trouble import Trouble, TroubleKind
-from agent.core.worker import Purpose
+from agent.core.state import Purpose
+from agent.core.tunnel import ssh_argv
+from agent.core.tunnel.faults import Trouble, TroubleKind
 from agent.settings import Settings
 
 HOST = "127.0.0.1"
@@ -54,10 +54,10 @@ class OwnTunnel:
         """Leads to the reverse address, over the gateway's side."""
         return self.directory / "probe.sock"
 
-    def connect(self, endpoint: ssh.Endpoint, address: str | None) -> Connected:
+    def connect(self, endpoint: ssh_argv.Endpoint, address: str | None) -> Connected:
         """Log in, with the forward to the gateway; how far it came within LOGIN_S."""
         self.port = _free_port()
-        forwards = ssh.Forwards(
+        forwards = ssh_argv.Forwards(
             gateway=f"{HOST}:{self.port}:{self.settings.ssh_target}",
             probe_sockets=(str(self.probe_socket),) if address else (),
             addresses=(address,) if address else (),

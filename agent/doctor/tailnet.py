@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from agent.adapters import probes
-from agent.adapters.tailnet import TailscaleDaemon
+from agent.adapters.gateway import probe as probes
+from agent.adapters.tailscale.local_client import TailscaleDaemon
 from agent.core.events import REACHED
-from agent.core.facts import DaemonState, TailnetFacts
-from agent.core.tailnet import EXPIRES_SOON_S
+from agent.core.host.facts import DaemonState, TailnetFacts
+from agent.core.tailnet.login import EXPIRES_SOON_S
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.errors import TransientError

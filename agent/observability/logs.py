@@ -18,8 +18,8 @@ import threading
 from types import TracebackType
 from typing import IO, Any
 
-from agent.observability.lines import Formatter, JsonFormatter, Redactor, TerminalFormatter
-from agent.observability.writer import LineWriter
+from agent.observability.log_format import Formatter, JsonFormatter, Redactor, TerminalFormatter
+from agent.observability.log_writer import LineWriter
 
 LOGGER_NAME = "beta9"
 FLUSH_S = 1.0

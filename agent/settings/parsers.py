@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeVar
 
-from agent.core.text import shown
+from agent.core.text.describe import shown
 from agent.settings.values import Forward, HostPort, LifecycleHook
 
 E = TypeVar("E", bound=Enum)

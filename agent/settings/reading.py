@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.policy import Policy
-from agent.core.text import shown
+from agent.core.text.describe import shown
 from agent.errors import SettingsError
 from agent.settings import rules, sources
 from agent.settings.fields import FIELDS, Field, known_variables
 from agent.settings.model import Settings
-from agent.settings.secretfile import open_to_others
-from agent.settings.secretrefs import secret_ref
+from agent.settings.secret_files import open_to_others
+from agent.settings.secret_refs import secret_ref
 from agent.settings.sources import Layer
 from agent.settings.tuning import tuned
 from agent.settings.values import Connection, SecretRef

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.core.policy import timing_problem
-from agent.core.text import shown
+from agent.core.text.describe import shown
 from agent.settings.model import Settings
 from agent.settings.values import Connection, K3sMode
 

@@ -6,7 +6,7 @@ from dataclasses import fields as dataclass_fields
 from enum import Enum
 
 from agent.core.policy import Policy
-from agent.core.text import shape
+from agent.core.text.describe import shape
 from agent.settings.fields import FIELDS
 from agent.settings.model import Settings
 from agent.settings.values import SecretRef

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.text import shown
+from agent.core.text.describe import shown
 from agent.settings.fields import FIELDS, Field
 
 DEFAULT_SECRETS = {
@@ -114,7 +114,7 @@ def _taken(field: Field, layer: Layer, variable: str) -> str | None:
 
 def unknown(layers: list[Layer], known: tuple[str, ...]) -> list[str]:
     """Warn of variables that nothing reads: BETA9_* ones, with the nearest name, and AWS's in .env files."""
-    from agent.core.text import nearest  # noqa: PLC0415 - see there
+    from agent.core.text.describe import nearest  # noqa: PLC0415 - see there
 
     warnings = []
     for layer in layers:

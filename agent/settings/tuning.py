@@ -6,7 +6,7 @@ import math
 from dataclasses import fields, replace
 
 from agent.core.policy import Policy
-from agent.core.text import nearest, shown
+from agent.core.text.describe import nearest, shown
 
 HAVE_SETTINGS = {
     "keepalive_interval_s": "BETA9_KEEPALIVE_INTERVAL",

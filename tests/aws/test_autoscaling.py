@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.adapters import aws_access
-from agent.adapters.autoscaling import Autoscaling
+from agent.adapters.aws import access
+from agent.adapters.aws.autoscaling import Autoscaling
 from agent.errors import SettingsError, TransientError
 from agent.settings.values import LifecycleHook
 from tests.aws.standin import Aws
@@ -63,13 +63,13 @@ def test_a_useless_machine_is_replaced(aws: Aws, instance: str) -> None:
 def test_without_a_region_it_says_which_setting_is_in_vain(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
-    monkeypatch.setattr(aws_access, "METADATA_TIMEOUT_S", 1)
+    monkeypatch.setattr(access, "METADATA_TIMEOUT_S", 1)
     with pytest.raises(SettingsError, match="BETA9_AWS_LAUNCH_HOOK: the Auto Scaling group: no AWS region"):
         speaker("i-0").complete(HOOK, "CONTINUE")
 
 
 def test_an_aws_that_cannot_be_reached_is_asked_again(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setattr(aws_access, "CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr(access, "CONNECT_TIMEOUT_S", 1)
     with pytest.raises(TransientError, match="cannot be asked"):
         speaker("i-0").complete(HOOK, "CONTINUE")

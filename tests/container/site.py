@@ -17,7 +17,7 @@ DEADLINE_S = 120.0
 POOL = "gpu"
 _CALL = """
 import json, sys
-from agent.demo.admin import GatewayAdmin
+from agent.demo.gateway.admin import GatewayAdmin
 call, arguments = sys.argv[1], json.loads(sys.argv[2])
 print(json.dumps(GatewayAdmin("http://127.0.0.1:1995").call(call, **arguments)))
 """

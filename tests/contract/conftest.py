@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.demo.gateway import EmbeddedGateway
-from agent.demo.gateway_settings import GatewaySettings
+from agent.demo.gateway.embedded import EmbeddedGateway
+from agent.demo.gateway.options import GatewaySettings
 from tests.contract.caller import Caller
 
 

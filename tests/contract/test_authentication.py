@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from agent.demo.faults import Fault
-from agent.demo.gateway import EmbeddedGateway
-from agent.demo.gateway_settings import GatewaySettings
-from agent.demo.tokens import TokenKind
+from agent.demo.gateway.embedded import EmbeddedGateway
+from agent.demo.gateway.faults import Fault
+from agent.demo.gateway.options import GatewaySettings
+from agent.demo.gateway.tokens import TokenKind
 from tests.contract.caller import CONFIG, HEALTH, KEEPALIVE, LIST, REGISTER, Caller
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.demo.gateway import EmbeddedGateway
+from agent.demo.gateway.embedded import EmbeddedGateway
 from tests.contract.caller import KEEPALIVE, METRICS, Caller
 
 NOT_FOUND = "Failed to update keepalive: failed to get machine state <{}>: machine not found"

@@ -1,4 +1,4 @@
-"""agent/demo/openapi.yaml says what the embedded gateway does: whatever is sent, the answer is as written there.
+"""openapi.yaml says what the embedded gateway does: whatever is sent, the answer is as written there.
 
 schemathesis makes the requests from the document: what it allows, what it does not, wrong methods and headers.
 Its checks of good manners (no 500, 405 for a wrong method, 401 without a token) are left out, since the real
@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from agent.demo.api import ROUTES
-from agent.demo.gateway import EmbeddedGateway
+from agent.demo.gateway.embedded import EmbeddedGateway
+from agent.demo.gateway.routes import ROUTES
 from tests.contract.caller import METRICS, Caller
 
 DOCUMENT = Path(__file__).parents[2] / "agent" / "demo" / "openapi.yaml"

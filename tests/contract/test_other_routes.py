@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.demo.gateway import EmbeddedGateway
+from agent.demo.gateway.embedded import EmbeddedGateway
 from agent.demo.listing import COLUMNS, created_text, list_text
 from tests.contract.caller import CONFIG, LIST, METRICS, Caller
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from agent.demo.cluster import Cluster
-from agent.demo.gateway import EmbeddedGateway
-from agent.demo.gateway_settings import GatewaySettings
-from agent.demo.kubernetes import StandInKubernetes
-from agent.demo.machines import Pool
+from agent.demo.gateway.embedded import EmbeddedGateway
+from agent.demo.gateway.machines import Pool
+from agent.demo.gateway.options import GatewaySettings
+from agent.demo.kubernetes.cluster import Cluster
+from agent.demo.kubernetes.standin import StandInKubernetes
 from tests.contract.caller import Caller
 from tests.contract.waiting import wait_until
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.demo.gateway import EmbeddedGateway
-from agent.demo.machines import Machine
+from agent.demo.gateway.embedded import EmbeddedGateway
+from agent.demo.gateway.machines import Machine
 from tests.contract.caller import REGISTER, Caller
 from tests.contract.waiting import wait_until
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agent.adapters.process import Child, spawn
-from agent.core.authorized import Grant, key_line
-from agent.demo.admin import GatewayAdmin
-from agent.demo.kubernetes import KubernetesAdmin
-from agent.demo.sshd import HOST
-from agent.demo.sshd_program import free_port
+from agent.adapters.process.run import Child, spawn
+from agent.core.provisioning.authorized_keys import Grant, key_line
+from agent.demo.gateway.admin import GatewayAdmin
+from agent.demo.kubernetes.standin import KubernetesAdmin
+from agent.demo.sshd.program import free_port
+from agent.demo.sshd.throwaway import HOST
 from tests.integration.netns import HERE, Place
 from tests.sshd import Sshd
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from agent.demo.sshd import ThrowAwaySshd
+from agent.demo.sshd.throwaway import ThrowAwaySshd
 
 
 def login(server: ThrowAwaySshd, key: Path, known_hosts: Path) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.process import run
+from agent.adapters.process.run import run
 
 CLONE_NEWNET = 0x40000000
 """linux/sched.h"""

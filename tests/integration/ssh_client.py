@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from agent.demo.sshd import ThrowAwaySshd
+from agent.demo.sshd.throwaway import ThrowAwaySshd
 
 DEADLINE_S = 60.0
 """Generous: only ever reached by a test that fails."""

@@ -19,9 +19,9 @@ from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.process import Child, spawn
-from agent.core import kube_grants
-from agent.demo.sshd_program import free_port
+from agent.adapters.process.run import Child, spawn
+from agent.core.kubernetes import rbac
+from agent.demo.sshd.program import free_port
 from tests.integration.lab import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +103,7 @@ class RealKubernetes:
     def put_back(self) -> None:
         """One test's Jobs, grants and node are not the next one's."""
         self.put_back_jobs()
-        for path, wanted in kube_grants.OBJECTS:
+        for path, wanted in rbac.OBJECTS:
             self.ask("DELETE", f"{path}/{wanted['metadata']['name']}")
         self.ask("PATCH", NODE, {"spec": {"unschedulable": None, "taints": None}}, content=MERGE)
         self.set_node()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent.demo.kubernetes import StandInKubernetes
+from agent.demo.kubernetes.standin import StandInKubernetes
 from tests.kubernetes.server import ask
 
 NODE = "/api/v1/nodes/demo-node"

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.adapters.kubernetes import Cluster, LocalKubernetes
-from agent.adapters.kubernetes_api import Api
-from agent.adapters.kubernetes_drain import Drain
-from agent.adapters.kubernetes_token import GatewayToken
-from agent.core import kube_grants
+from agent.adapters.kubernetes.api import Api
+from agent.adapters.kubernetes.drain import Drain
+from agent.adapters.kubernetes.local import Cluster, LocalKubernetes
+from agent.adapters.kubernetes.token import GatewayToken
 from agent.core.events import Answer, NodeCordoned
-from agent.core.facts import NodeFacts
+from agent.core.host.facts import NodeFacts
+from agent.core.kubernetes import rbac
 from agent.errors import SettingsError
 from tests.integration.lab import wait_for
 from tests.kubernetes.server import RealKubernetes
@@ -86,10 +86,10 @@ def test_a_token_is_made_with_a_service_account_and_its_role(api: Kube, subject:
     assert token in subject.learned, "no log may show it"
     assert api.ask("GET", JOBS, token=token)[0] == 200
     assert api.ask("GET", "/api/v1/nodes", token=token)[0] == 403
-    for path, wanted in kube_grants.OBJECTS:
+    for path, wanted in rbac.OBJECTS:
         code, found = api.ask("GET", f"{path}/{wanted['metadata']['name']}")
         assert code == 200
-        assert kube_grants.is_as_wanted(found, wanted)
+        assert rbac.is_as_wanted(found, wanted)
 
 
 def test_a_token_is_renewed_at_half_its_life_and_the_old_one_still_serves(
@@ -109,7 +109,7 @@ def test_a_token_is_renewed_at_half_its_life_and_the_old_one_still_serves(
 def test_a_deleted_service_account_is_made_again_with_a_new_token(api: Kube, subject: Subject) -> None:
     subject.ready()
     before = subject.kubernetes.token()
-    path, account = kube_grants.OBJECTS[0]
+    path, account = rbac.OBJECTS[0]
     assert api.ask("DELETE", f"{path}/{account['metadata']['name']}")[0] == 200
     if isinstance(api, StandIn):
         api.served.revoke_granted()  # which a real server does by itself, after its cache's ten seconds
@@ -124,12 +124,12 @@ def test_a_deleted_service_account_is_made_again_with_a_new_token(api: Kube, sub
 
 def test_a_role_that_somebody_changed_is_set_right_with_the_next_token(api: Kube, subject: Subject) -> None:
     subject.ready()
-    path, role = kube_grants.OBJECTS[1]
+    path, role = rbac.OBJECTS[1]
     more = {**role, "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]}
     assert api.ask("PUT", f"{path}/{role['metadata']['name']}", more)[0] == 200
     subject.clock.now += 43_201
     subject.ready()
-    assert kube_grants.is_as_wanted(api.ask("GET", f"{path}/{role['metadata']['name']}")[1], role)
+    assert rbac.is_as_wanted(api.ask("GET", f"{path}/{role['metadata']['name']}")[1], role)
 
 
 def test_a_token_that_was_given_is_used_as_it_is(api: Kube, subject: Subject) -> None:
@@ -279,4 +279,4 @@ def test_a_kubeconfig_that_is_missing_is_named(api: Kube, tmp_path: Path) -> Non
 
 def test_the_manifest_says_what_the_agent_creates() -> None:
     manifest = Path(__file__).parents[2] / "bootstrap" / "manifests" / "beta9-gateway.yaml"
-    assert list(yaml.safe_load_all(manifest.read_text())) == [wanted for _, wanted in kube_grants.OBJECTS]
+    assert list(yaml.safe_load_all(manifest.read_text())) == [wanted for _, wanted in rbac.OBJECTS]

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.kubernetes import Cluster
-from agent.adapters.kubernetes_api import Api, SilentError
-from agent.adapters.kubernetes_token import GatewayToken
+from agent.adapters.kubernetes.api import Api, SilentError
+from agent.adapters.kubernetes.local import Cluster
+from agent.adapters.kubernetes.token import GatewayToken
 from agent.demo.certificate import throwaway_context
-from agent.demo.kubernetes import StandInKubernetes
+from agent.demo.kubernetes.standin import StandInKubernetes
 from tests.kubernetes.server import ask
 
 LIMIT_S = 1.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.core import kube_grants
+from agent.core.kubernetes import rbac
 from tests.integration.lab import AgentProcess, Lab, wait_for
 from tests.kubernetes.server import RealKubernetes, ask
 
@@ -109,7 +109,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("GET", "/api/v1/nodes/this-node"),
     ("GET", "/api/v1/nodes/this-node/proxy/metrics"),
     ("PATCH", "/api/v1/nodes/this-node"),
-    ("POST", kube_grants.TOKEN_PATH),
+    ("POST", rbac.TOKEN_PATH),
     ("POST", "/api/v1/namespaces/default/serviceaccounts/default/token"),
     ("GET", "/api/v1/namespaces/default/serviceaccounts"),
     ("POST", "/apis/apps/v1/namespaces/default/deployments"),

@@ -6,7 +6,7 @@ import functools
 import os
 from pathlib import Path
 
-from agent.adapters.process import CommandFailed, run
+from agent.adapters.process.run import CommandFailed, run
 
 EMULATED = ("-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,la57=off,erms=off,fsrm=off,svm=off")
 """Without what is fast on a real processor alone: copying by one repeated instruction is emulated byte by byte, and

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.process import Completed, run
-from agent.demo.machines import Machine
+from agent.adapters.process.run import Completed, run
+from agent.demo.gateway.machines import Machine
 from tests.machine.seed import make_seed
 from tests.machine.site import ROOT, Site, user_data
 from tests.machine.vm import HOST, USER, Disk, VirtualMachine

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from agent.adapters.process import run
+from agent.adapters.process.run import run
 
 PRESETS = {"manage_etc_hosts": True}
 """As Debian's own cloud images have it: else each sudo looks the machine's name up in the network."""

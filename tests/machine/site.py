@@ -1,8 +1,8 @@
 """All that the virtual machine finds outside: a gateway, a real sshd and the mirrors, on loopback of this host.
 
-The gateway is the embedded one (agent/demo/gateway.py says what it stands for). The mirrors have what the machine would
-download: the source tarball as `make source` makes it, the agent's image as an archive, k3s and its script (stand-ins,
-or $K3S_BINARY and $K3S_INSTALL_SCRIPT).
+The gateway is the embedded one (agent/demo/gateway/). The mirrors have what the machine would download: the source
+tarball as `make source` makes it, the agent's image as an archive, k3s and its script (stand-ins, or $K3S_BINARY and
+$K3S_INSTALL_SCRIPT).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.adapters.process import run
-from agent.core.authorized import Grant, key_line
-from agent.demo.gateway import EmbeddedGateway
-from agent.demo.gateway_settings import GatewaySettings
-from agent.demo.machines import READY, Machine, Pool
-from agent.demo.sshd import ThrowAwaySshd
+from agent.adapters.process.run import run
+from agent.core.provisioning.authorized_keys import Grant, key_line
+from agent.demo.gateway.embedded import EmbeddedGateway
+from agent.demo.gateway.machines import READY, Machine, Pool
+from agent.demo.gateway.options import GatewaySettings
+from agent.demo.sshd.throwaway import ThrowAwaySshd
 from tests.machine.checksum import sha256_of
 from tests.machine.mirrors import Mirrors, Pace
 from tests.machine.standin import INSTALL_SCRIPT, VERSION, build_k3s

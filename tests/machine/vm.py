@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.adapters.process import Child, CommandFailed, Completed, run, spawn
-from agent.demo.sshd_program import free_port
+from agent.adapters.process.run import Child, CommandFailed, Completed, run, spawn
+from agent.demo.sshd.program import free_port
 from tests.integration.lab import wait_for
 from tests.machine.accelerator import accelerator, kernel_options, processors
 

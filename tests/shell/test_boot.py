@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.boot import read_boot
-from agent.core.envfile import env_lines
+from agent.core.host.boot_record import read_boot
+from agent.core.provisioning.env_file import env_lines
 
 ROOT = Path(__file__).parents[2]
 BOOT = ROOT / "cloud-init" / "boot.sh"
@@ -444,7 +444,7 @@ def test_an_image_that_docker_cannot_have_is_said(with_docker: Machine) -> None:
 
 @pytest.fixture
 def scripted(machine: Machine, tmp_path: Path) -> Machine:
-    from agent.core.user_data import start_script
+    from agent.core.provisioning.user_data import start_script
 
     settings = {"BETA9_SOURCE": tarball(tmp_path / "b.tar.gz"), "BETA9_SSH_KNOWN_HOSTS": "h $(id) `id`\n\nb"}
     machine.script = tmp_path / "script"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.process import Child, CommandFailed, run, spawn
+from agent.adapters.process.run import Child, CommandFailed, run, spawn
 from agent.demo.certificate import make_certificate
 from tests.integration.lab import wait_for
 from tests.integration.netns import WIRE, Place, Wire, why_not

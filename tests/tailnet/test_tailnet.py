@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.process import run
+from agent.adapters.process.run import run
+from tests.integration.faults.test_input_faults import found_in, of_files, of_processes
 from tests.integration.lab import AgentProcess, Lab, wait_for
-from tests.integration.test_faults_input import found_in, of_files, of_processes
 from tests.tailnet.conftest import KUBERNETES_PORT
 from tests.tailnet.mesh import TAILNET, Mesh
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from agent.core.facts import Gpu, GpuReading, HostFacts, KubeLogins
-from agent.core.moment import Moment
+from agent.core.context import Moment
+from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
 from agent.core.policy import Policy
-from agent.core.worker import (
+from agent.core.state import (
     Capacity,
     Connection,
     K3sMode,

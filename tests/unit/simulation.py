@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.core.commands import (
+from agent.core.effects import (
     CallGateway,
     Command,
     CordonNode,
@@ -46,12 +46,12 @@ from agent.core.events import (
     Tick,
     WorkersSeen,
 )
-from agent.core.facts import Gpu, GpuReading, HostFacts, KubeLogins
+from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
+from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
+from agent.core.state import CallKind, Connection, Purpose, Setup, State, Worker
 from agent.core.step import step, wake_in_s
-from agent.core.trouble import Trouble, TroubleKind
-from agent.core.wire import Outcome, OutcomeKind
-from agent.core.worker import CallKind, Connection, Purpose, Setup, State, Worker
+from agent.core.tunnel.faults import Trouble, TroubleKind
 
 TTL_S = 300.0
 SSHD_NOTICES_S = 12.0

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.core import life
+from agent.core.lifecycle import displayed_state
 from agent.core.policy import Policy
+from agent.core.state import FINAL, State
 from agent.core.step import HANDLERS
-from agent.core.worker import FINAL, State
 
 ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "agent"
@@ -176,7 +176,7 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import agent.cli; agent.cli._parser()", "import agent.start"],
+    ["import agent.cli; agent.cli._parser()", "import agent.runtime.main"],
     ids=["the command line", "the agent"],
 )
 def test_starting_loads_no_heavy_library(statement: str) -> None:
@@ -218,16 +218,16 @@ def test_the_diagram_in_architecture_md_is_the_table() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     drawn = re.search(r"```mermaid\n(.*?)\n```", text, re.DOTALL)
     assert drawn, "ARCHITECTURE.md holds no mermaid block"
-    assert drawn[1] == life.diagram(), "out of date; run: .venv/bin/python -m scripts.diagram"
+    assert drawn[1] == displayed_state.diagram(), "out of date; run: .venv/bin/python -m scripts.diagram"
 
 
 def test_every_state_is_reached_and_every_state_but_the_final_ones_is_left() -> None:
-    assert {row.target for row in life.TABLE} == set(State) - {State.STARTING}
-    assert {row.source for row in life.TABLE} == set(State) - FINAL
+    assert {row.target for row in displayed_state.TABLE} == set(State) - {State.STARTING}
+    assert {row.source for row in displayed_state.TABLE} == set(State) - FINAL
 
 
 def test_every_condition_of_the_table_is_used_and_known() -> None:
-    assert {row.when for row in life.TABLE} == set(life.CONDITIONS)
+    assert {row.when for row in displayed_state.TABLE} == set(displayed_state.CONDITIONS)
 
 
 def test_every_event_has_one_handler() -> None:
@@ -237,13 +237,11 @@ def test_every_event_has_one_handler() -> None:
 
 
 def test_every_command_is_carried_out() -> None:
-    from agent.core import commands
+    from agent.core import effects
 
-    wired = "".join(
-        (AGENT / name).read_text(encoding="utf-8") for name in ("run.py", "leaving.py", "joining.py")
-    )
+    wired = "".join(path.read_text(encoding="utf-8") for path in (AGENT / "runtime").glob("*.py"))
     # Finish is the supervisor's own: it ends the loop.
-    names = {each.__name__ for each in commands.Command.__args__} - {"Finish"}
+    names = {each.__name__ for each in effects.Command.__args__} - {"Finish"}
     assert {name for name in names if f"{name}: Doing(" not in wired} == set()
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from agent.cli import _COMMANDS
-from agent.core import ssh_stderr
-from agent.core.trouble import TroubleKind
-from agent.core.wire import OutcomeKind
+from agent.core.machine_api.wire import OutcomeKind
+from agent.core.tunnel import ssh_stderr
+from agent.core.tunnel.faults import TroubleKind
 from agent.settings.fields import known_variables
 
 ROOT = Path(__file__).parents[2]
@@ -23,14 +23,22 @@ NOT_READ = {
     "settings/fields.py",  # the help of the settings, which docs/settings.md shows
     "settings/flags.py",
     "settings/page.py",
-    "core/addresses.py",  # a programmer's mistake
-    "core/life.py",  # the diagram
-    "core/redaction.py",  # patterns
-    "core/ssh_stderr.py",  # a table, read by a test of its own
+    "core/tunnel/addresses.py",  # a programmer's mistake
+    "core/lifecycle/displayed_state.py",  # the diagram
+    "core/text/redaction.py",  # patterns
+    "core/tunnel/ssh_stderr.py",  # a table, read by a test of its own
 }
 SOURCES = [
     str(path.relative_to(ROOT / "agent"))
-    for place in ("core", "adapters", "settings", "run.py", "start.py", "observability/server.py")
+    for place in (
+        "core",
+        "adapters",
+        "settings",
+        "provisioning",
+        "runtime/agent.py",
+        "runtime/main.py",
+        "observability/status_server.py",
+    )
     for path in sorted((ROOT / "agent" / place).rglob("*.py")) or [ROOT / "agent" / place]
     if str(path.relative_to(ROOT / "agent")) not in NOT_READ
 ]
@@ -124,7 +132,7 @@ def test_every_check_of_the_doctor_is_in_the_guide() -> None:
 def test_the_collection_is_not_empty() -> None:
     found = texts()
     assert len(found) > 150
-    assert found["k3s refuses the token that the gateway would use"] == "core/kube.py"
+    assert found["k3s refuses the token that the gateway would use"] == "core/kubernetes/health.py"
 
 
 # --- What holds for all guides ----------------------------------------------------------------------------

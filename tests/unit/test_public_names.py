@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from agent.core import offer
+from agent.core.cloud.lifecycle_hooks import Word
 from agent.core.events import NoticeKind
-from agent.core.group import Word
-from agent.core.trouble import TroubleKind
-from agent.core.wire import OutcomeKind
-from agent.core.worker import CallKind, Connection, GoingKind, Purpose, State, Step
+from agent.core.machine_api import offer
+from agent.core.machine_api.wire import OutcomeKind
+from agent.core.state import CallKind, Connection, GoingKind, Purpose, State, Step
+from agent.core.tunnel.faults import TroubleKind
 from agent.errors import Exit
 from agent.observability.metrics import FAMILIES
 

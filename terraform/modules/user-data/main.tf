@@ -25,7 +25,7 @@ locals {
   secret    = "^BETA9_K3S_TOKEN=.|PRIVATE KEY-----|://[^/@[:space:]]*:[^/@[:space:]]+@"
   reference = "^BETA9_K3S_TOKEN=(ssm|secretsmanager)://"
 
-  # What agent/core/envfile.py refuses: quotes, backslashes, and all that is not printable but line breaks.
+  # What agent/core/provisioning/env_file.py refuses: quotes, backslashes, and all that is not printable but line breaks.
   unfit = "['\\\\\\x00-\\x09\\x0b-\\x1f\\x7f-\\x{a0}\\p{Cf}\\p{Co}\\p{Zl}\\p{Zp}\\x{1680}\\x{2000}-\\x{200a}\\x{202f}\\x{205f}\\x{3000}]"
 
   # What a release says of itself, for whoever chooses no origin: never one of each.

@@ -1,0 +1,1 @@
+"""AWS: secret stores, Auto Scaling, instance metadata and interruption notices."""

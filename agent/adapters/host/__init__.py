@@ -1,0 +1,1 @@
+"""This machine: processors, memory, disk, Docker, and the bootstrap's record."""

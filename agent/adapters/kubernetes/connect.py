@@ -1,0 +1,26 @@
+"""From the settings to the machine's own Kubernetes: which logins there are for it."""
+
+from __future__ import annotations
+
+from agent.adapters.kubernetes import kubeconfig
+from agent.adapters.kubernetes.api import Api
+from agent.adapters.kubernetes.local import Cluster, LocalKubernetes
+from agent.adapters.kubernetes.token import GatewayToken
+from agent.adapters.secrets.credentials import Credentials
+from agent.settings import Settings
+from agent.settings.values import K3sMode
+
+
+def open_kubernetes(settings: Settings, credentials: Credentials) -> LocalKubernetes:
+    """The machine's own Kubernetes; with BETA9_K3S=none it is left alone, whatever kubeconfig there is.
+
+    Reads nothing yet, and does not ask whether there is a kubeconfig: each probe does.
+    """
+    policy, api, learned = settings.policy, settings.k3s_api, credentials.redactor.add
+    cluster = None
+    if settings.k3s is not K3sMode.NONE:
+        path = settings.kubeconfig or kubeconfig.K3S_PATH
+        administrator = Api(path, learned, is_named=settings.kubeconfig is not None)
+        token = GatewayToken(administrator, policy.kube_token_s, policy.kube_renew_s, learned)
+        cluster = Cluster(administrator, token, policy.node_interval_s)
+    return LocalKubernetes(api.host, api.port, credentials.k3s_token, cluster)

@@ -1,0 +1,256 @@
+"""The machine's own Kubernetes as the agent sees it: does it answer, how is its node, and what is on it.
+
+The probe asks what the gateway would ask, with the gateway's token, directly and through the gateway's side.
+Node and pods are read as the administrator, every `node_interval_s`, while there is a kubeconfig. The files with the
+logins are looked at with each probe: they may come, change and go. What was taken from them stays in use for as long
+as k3s takes it; its own answer counts, not the file.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import quote
+
+from agent.adapters.gateway import probe as probes
+from agent.adapters.kubernetes import kubeconfig
+from agent.adapters.kubernetes.api import Api, SilentError
+from agent.adapters.kubernetes.token import GatewayToken
+from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
+from agent.core.host.facts import KubeLogins, NodeFacts
+from agent.core.kubernetes.objects import node_facts, pick_node
+from agent.errors import AgentError, SettingsError, TransientError
+
+NO_TOKEN = "there is no token for the gateway; set BETA9_KUBECONFIG or BETA9_K3S_TOKEN"  # noqa: S105 - a text
+
+
+class LocalKubernetes:
+    """The API server on this machine and the token that the gateway gets for it.
+
+    `probe` and `read_logins` are for one thread at a time; the rest may be called from any.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        given_token: Callable[[bool], str | None],
+        cluster: Cluster | None = None,
+    ) -> None:
+        """`given_token(fresh)` gives the configured token, None where none is configured; it may raise
+        AgentError. `cluster` is None where this machine's k3s is left alone.
+        """
+        self.host = host
+        self.port = port
+        self._given = given_token
+        self.cluster = cluster
+        self._certificate: str | None = None
+        self._denied = False
+        self._given_before: str | None = None
+        self._serial = 0
+        self._counted: str | None = None
+
+    def token(self) -> str | None:
+        """The token that the gateway gets: as configured, else as made here. Raises: AgentError."""
+        return self._token(self._read_given()[0])
+
+    def read_logins(self) -> KubeLoginsRead:
+        """The token for a k3s that is left alone, as it is now."""
+        try:
+            token, problem = self._read_given()
+        except AgentError as error:
+            return KubeLoginsRead(KubeLogins(), self._serial, str(error))
+        return KubeLoginsRead(KubeLogins(has_token=bool(token)), self._count(token), problem)
+
+    def probe(self, timeout_s: float) -> KubeProbed:
+        """Ask the API directly, with the gateway's token; renew that token and read the node when it is time."""
+        if self.cluster is not None:
+            self.cluster.refresh()
+        try:
+            given, problem = self._read_given(fresh=self._denied)
+        except AgentError as error:
+            return KubeProbed(Probe(Answer.DENIED, text=str(error)), logins=self._logins(is_given=True))
+        probed = self._probe(given, timeout_s)
+        if problem and probed.probe.answer is Answer.DENIED:
+            probed = replace(probed, probe=replace(probed.probe, text=f"{probed.probe.text}; {problem}"))
+        return replace(
+            probed,
+            token_serial=self._count(self._token(given)),
+            problem=problem or probed.problem,
+            logins=self._logins(is_given=given is not None),
+        )
+
+    def _probe(self, given: str | None, timeout_s: float) -> KubeProbed:
+        token = self._token(given)
+        seen = probes.kubernetes((self.host, self.port), token or "", timeout_s)
+        self._certificate = seen.certificate or self._certificate
+        self._denied = seen.probe.answer is Answer.DENIED
+        cluster = self.cluster
+        if (
+            cluster is not None
+            and cluster.is_expected
+            and seen.probe.answer in {Answer.ANSWERED, Answer.DENIED}
+        ):
+            return self._with_cluster(cluster, seen.probe, given is not None, timeout_s)
+        if self._denied and token is None:
+            return KubeProbed(Probe(Answer.DENIED, seen.probe.took_s, NO_TOKEN))
+        return KubeProbed(seen.probe)
+
+    def _with_cluster(self, cluster: Cluster, probe: Probe, is_given: bool, timeout_s: float) -> KubeProbed:
+        problem = None
+        if not is_given and (self._denied or cluster.token.is_due):
+            try:
+                granted = cluster.token.renew(timeout_s)
+            except SilentError as error:
+                return KubeProbed(Probe(Answer.SILENT, timeout_s, str(error)))
+            except AgentError as error:
+                if self._denied:
+                    return KubeProbed(Probe(Answer.DENIED, probe.took_s, str(error)))
+                problem = f"the gateway's token could not be renewed, it goes on with the old one: {error}"
+            else:
+                probe = probes.kubernetes((self.host, self.port), granted.text, timeout_s).probe
+                self._denied = probe.answer is Answer.DENIED
+        if probe.answer is not Answer.ANSWERED:
+            return KubeProbed(probe)
+        try:
+            node = cluster.look(timeout_s)
+        except SilentError as error:
+            # It accepted and did not answer: what the gateway's dial would meet in the next moment.
+            return KubeProbed(Probe(Answer.SILENT, timeout_s, str(error)))
+        return KubeProbed(probe, node, problem=problem or cluster.problem)
+
+    def probe_at(self, address: probes.Address, timeout_s: float) -> Probe:
+        """Ask it where the gateway reaches it: through a forward that leads over its side and back, or at an address.
+
+        The token goes only to the server that shows the certificate seen locally.
+        """
+        try:
+            token = self.token() or ""
+        except AgentError as error:
+            return Probe(Answer.DENIED, text=str(error))
+        seen = probes.kubernetes(address, token, timeout_s, expect=self._certificate)
+        if seen.certificate in {None, self._certificate}:
+            return seen.probe
+        # k3s renews its certificate while it runs: what it shows here now is what may be shown there.
+        here = probes.kubernetes((self.host, self.port), token, timeout_s)
+        if here.certificate != seen.certificate:
+            return seen.probe
+        self._certificate = here.certificate
+        return probes.kubernetes(address, token, timeout_s, expect=here.certificate).probe
+
+    def _token(self, given: str | None) -> str | None:
+        if given is not None or self.cluster is None:
+            return given
+        granted = self.cluster.token.granted
+        return granted.text if granted else None
+
+    def _read_given(self, *, fresh: bool = False) -> tuple[str | None, str | None]:
+        """The configured token, and why it is not as it is now but as it was before. Raises: AgentError."""
+        try:
+            given = self._given(fresh)
+        except AgentError as error:
+            if self._given_before is None:
+                raise
+            return self._given_before, f"{error}; the token from before is used as long as k3s takes it"
+        self._given_before = given
+        return given, None
+
+    def _count(self, token: str | None) -> int:
+        """The token's number: another text, wherever it is from, has to be told to the gateway."""
+        if token and token != self._counted:
+            self._counted = token
+            self._serial += 1
+        return self._serial
+
+    def _logins(self, *, is_given: bool) -> KubeLogins:
+        cluster = self.cluster
+        if cluster is None:
+            return KubeLogins(has_token=is_given)
+        return KubeLogins(
+            is_given or cluster.is_expected, administers=cluster.is_usable, cluster=cluster.number
+        )
+
+
+class Cluster:
+    """What the administrator's login is for: the node, its pods, and the gateway's token."""
+
+    def __init__(
+        self,
+        api: Api,
+        token: GatewayToken,
+        interval_s: float,
+        hostname: Callable[[], str] = socket.gethostname,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.api = api
+        self.token = token
+        self.problem: str | None = None
+        """Why the node could not be read when it was time; what is known of it is older then."""
+        self.node_name: str | None = None
+        self.is_usable = False
+        """Whether there was a kubeconfig that could be used when it was last looked at."""
+        self.number = 0
+        """Counts the clusters that the kubeconfig has named."""
+        self._interval_s = interval_s
+        self._hostname = hostname
+        self._now_s = now_s
+        self._node: NodeFacts | None = None
+        self._look_at_s = float("-inf")
+        self._stamp: kubeconfig.Stamp | None = None
+        self._cluster: tuple[str, int, str | None] | None = None
+
+    @property
+    def is_expected(self) -> bool:
+        """Whether there is, was or should be a kubeconfig: then it is said what is wrong with it."""
+        return self.api.is_named or self.number > 0 or kubeconfig.is_there(self.api.path)
+
+    def refresh(self) -> None:
+        """Take up a kubeconfig that came, changed or went: the node is read anew with the same probe."""
+        try:
+            stamp = self.api.refresh()
+        except SettingsError:
+            stamp = None  # whoever needs it next says what is wrong with it
+        self.is_usable = stamp is not None
+        if stamp != self._stamp:
+            self._stamp, self._look_at_s = stamp, float("-inf")
+        if self.api.cluster != self._cluster:
+            self._cluster = self.api.cluster
+            self.number += 1
+            self.node_name = self._node = None
+
+    def look_soon(self) -> None:
+        """What is known of the node was changed from here: read it anew with the next probe."""
+        self._look_at_s = float("-inf")
+
+    def look(self, timeout_s: float) -> NodeFacts | None:
+        """The node as it was read last, read anew when it is time. Raises: SilentError."""
+        if self._now_s() < self._look_at_s:
+            return self._node
+        self._look_at_s = self._now_s() + self._interval_s
+        try:
+            self._node, self.problem = self._read(timeout_s), None
+        except SilentError:
+            raise
+        except AgentError as error:
+            self.problem = str(error)
+        return self._node
+
+    def _read(self, timeout_s: float) -> NodeFacts:
+        try:
+            with self.api.session(timeout_s) as session:
+                nodes = session.get("/api/v1/nodes")["items"]
+                node = pick_node(nodes, self._hostname())
+                if node is None:
+                    raise TransientError(
+                        f"none of the {len(nodes)} Kubernetes nodes is called {self._hostname()!r} as this machine is"
+                    )
+                self.node_name = str(node["metadata"]["name"])
+                selector = quote(f"spec.nodeName={self.node_name}")
+                pods = session.get(f"/api/v1/pods?fieldSelector={selector}")["items"]
+            return node_facts(node, pods)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise TransientError(
+                f"the Kubernetes API's node or pods have another shape: {error!r}"
+            ) from error

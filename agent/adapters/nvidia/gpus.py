@@ -1,0 +1,184 @@
+"""The GPUs as NVML sees them, read through a child process: NVML can neither hang nor crash the agent.
+
+A child that does not answer in time, or dies, is killed and started again after a growing pause. Meanwhile
+the boards known last are given, with the problem.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import agent
+from agent.adapters.nvidia.nvml_library import MISSING_DRIVER, device_found, library_found
+from agent.adapters.process.run import Child, clean_environment, describe_exit, spawn
+from agent.core.host.facts import GpuReading
+from agent.core.host.gpu_health import Inventory, observe
+from agent.errors import AgentError, TransientError
+
+READ_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 60.0
+"""Initialising NVML takes seconds a board where no persistence daemon keeps the driver awake."""
+PAUSES_S = (5.0, 10.0, 30.0, 60.0, 300.0)
+"""Before the next child, after one, two, … that failed in a row."""
+GRACE_S = 1.0
+
+
+class GpuReader:
+    """Reads the boards. For one thread at a time; `read` may take as long as `timeout_s`."""
+
+    def __init__(
+        self,
+        timeout_s: float = READ_TIMEOUT_S,
+        start_timeout_s: float = START_TIMEOUT_S,
+        now_s: Callable[[], float] = time.monotonic,
+        library: Callable[[], bool] = library_found,
+        device: Callable[[], bool] = device_found,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._now_s = now_s
+        self._library = library
+        self._device = device
+        self._inventory = Inventory()
+        self._talk: _Conversation | None = None
+        self._stopped: Child | None = None
+        self._failures = 0
+        self._not_before_s = 0.0
+        self._problem: str | None = None
+
+    def read(self) -> GpuReading:
+        """The boards now, or as last known with the problem. A machine without NVIDIA's library has none.
+
+        Never raises, and never takes much longer than `timeout_s`.
+        """
+        if self._talk is None:
+            self._problem = self._start()
+        if self._talk is not None:
+            try:
+                self._inventory = observe(self._inventory, self._talk.boards(self._timeout_s))
+                self._failures, self._problem = 0, None
+            except _StartingError as starting:
+                self._problem = str(starting)
+            except TransientError as error:
+                self._give_up(str(error))
+        return GpuReading(self._inventory.gpus, self._problem)
+
+    @property
+    def pid(self) -> int | None:
+        """The child's, None while there is none."""
+        return None if self._talk is None else self._talk.child.pid
+
+    def close(self) -> None:
+        """End the child."""
+        if self._talk is not None:
+            self._talk.child.stop(GRACE_S)
+            self._talk = None
+
+    def _start(self) -> str | None:
+        """Start a child if it is time; else why there is none (None: there is nothing to read)."""
+        if self._now_s() < self._not_before_s:
+            return self._problem
+        if self._stopped is not None and self._stopped.code is None:  # they must not pile up
+            return "NVML's process is stuck in the kernel and cannot be killed: reboot"
+        if not self._library():
+            return MISSING_DRIVER if self._device() else self._lost_library()
+        try:
+            self._talk = _Conversation(self._start_timeout_s)
+        except AgentError as error:
+            self._give_up(str(error))
+        return self._problem
+
+    def _lost_library(self) -> str | None:
+        return "NVIDIA's library has gone from this machine" if self._inventory.gpus else None
+
+    def _give_up(self, problem: str) -> None:
+        pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
+        self._failures += 1
+        self._problem = problem
+        self._not_before_s = self._now_s() + pause_s
+        if self._talk is not None:
+            self._talk.child.stop(0)  # it hangs: asking nicely would take as long again
+            self._stopped, self._talk = self._talk.child, None
+
+
+class _StartingError(TransientError):
+    """NVML is not initialised yet, and may still take a while."""
+
+
+class _Conversation:
+    """One child and what was said to it and by it."""
+
+    def __init__(self, start_timeout_s: float) -> None:
+        self._heard: queue.SimpleQueue[dict[str, Any] | int] = queue.SimpleQueue()
+        self._start_by_s = time.monotonic() + start_timeout_s
+        self._ready = False
+        self._asked = 0
+        self.child: Child = spawn(
+            [sys.executable, "-m", "agent.adapters.nvidia.nvml_child"],
+            name="nvml",
+            on_stdout=self._line,
+            on_exit=self._heard.put,
+            env=clean_environment({"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}),
+        )
+
+    def boards(self, timeout_s: float) -> list[dict[str, Any]]:
+        """Ask and wait. Raises: _StartingError; TransientError when there is no use in asking this child
+        again.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        self._await_ready(deadline_s)
+        self._asked += 1
+        if self.child.send_line(json.dumps({"id": self._asked})):
+            while True:
+                message = self._next(deadline_s)
+                if message is None:
+                    raise TransientError(f"NVML gave no answer for {timeout_s:g} s")
+                if message.get("id") == self._asked and "boards" in message:
+                    return list(message["boards"])
+        self._next(deadline_s)  # it does not listen any more: what it says last is why
+        raise TransientError("NVML's process does not take requests any more")
+
+    def _await_ready(self, deadline_s: float) -> None:
+        while not self._ready:
+            message = self._next(deadline_s)
+            if message is None and time.monotonic() >= self._start_by_s:
+                raise TransientError("NVML did not start in time")
+            if message is None:
+                raise _StartingError("NVML is starting; the boards are not known yet")
+            self._ready = bool(message.get("ready"))
+
+    def _next(self, deadline_s: float) -> dict[str, Any] | None:
+        """The next message, None when none came in time. Raises: TransientError for an error, and for the
+        end.
+        """
+        try:
+            message = self._heard.get(timeout=max(0.0, deadline_s - time.monotonic()))
+        except queue.Empty:
+            return None
+        if isinstance(message, int):
+            said = f": {self.child.tail[-1]}" if self.child.tail else ""
+            raise TransientError(f"NVML's process ended, {describe_exit(message)}{said}")
+        if "error" in message:
+            raise TransientError(f"NVML: {message['error']}")
+        return message
+
+    def _line(self, line: str) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:  # cut off by a crash; its end is reported next
+            return
+        if isinstance(message, dict):
+            self._heard.put(message)
+
+
+def _python_path() -> str:
+    """Where the child finds this very package, whatever directory the agent was started in."""
+    ours = str(Path(agent.__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))

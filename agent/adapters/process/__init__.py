@@ -1,0 +1,1 @@
+"""Child processes: run a command, or keep a child."""

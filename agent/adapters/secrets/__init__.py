@@ -1,0 +1,1 @@
+"""Secrets: resolving references and keeping what was resolved."""

@@ -1,0 +1,229 @@
+"""What survives a restart: the state directory, with its lock, the machine's id and the stop marker.
+
+Nothing found in it can crash the agent: a file that is cut off, empty, or could have been written by somebody
+else is set aside as NAME.bad, said, and treated as absent. A crash at any moment leaves the old file or
+the new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent.adapters.storage.atomic_json import Stored, read_json, sync_directory, write_json
+from agent.errors import SettingsError, TransientError
+
+SUN_PATH_BYTES = 108
+"""linux/un.h: sockaddr_un.sun_path, its closing NUL included."""
+SOCKET_NAME_BYTES = 40
+"""Room kept for a socket's name below `run_dir`."""
+STALE_TEMPORARY_S = 3600
+LOCK_NAME = "lock"
+IDENTITY_NAME = "machine.json"
+STOP_NAME = "stop.json"
+GATEWAY_NAME = "gateway.json"
+_MACHINE_ID = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The machine's own id; `note` says why it may not survive a restart, or why it is a new one."""
+
+    machine_id: str
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class StopMarker:
+    """Why the agent must not come back by itself. `instance_id` is "" where there is no cloud."""
+
+    reason: str
+    instance_id: str
+    written_at_s: float
+    """Wall clock, seconds since 1970."""
+
+
+class StateDir:
+    """The directory named by BETA9_STATE_DIR. One agent holds its lock; others may read, and leave a stop
+    marker.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_fd: int | None = None
+        self._identity: Identity | None = None
+
+    @classmethod
+    def open(cls, path: Path | str) -> StateDir:
+        """Make the directory (0700) where it is missing.
+
+        Raises: SettingsError where it can never work; TransientError where the disk is full or failing.
+        """
+        path = Path(path)
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = path.stat()
+            if found.st_uid != os.geteuid():
+                raise SettingsError(
+                    f"BETA9_STATE_DIR {path} belongs to uid {found.st_uid}, and the agent runs as uid "
+                    f"{os.geteuid()}: chown it, or name another directory"
+                )
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                path.chmod(0o700)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise SettingsError(f"BETA9_STATE_DIR {path} is not a directory: name another one") from error
+        except PermissionError as error:
+            raise SettingsError(
+                f"BETA9_STATE_DIR {path} cannot be used ({error.strerror}): run as root, or name another one"
+            ) from error
+        except OSError as error:
+            raise TransientError(
+                f"state directory {path}: {error.strerror}; free space there, or name another"
+            ) from error
+        return cls(path)
+
+    def try_lock(self) -> int | None:
+        """Become the only agent here, for as long as this process lives. None: we are.
+
+        Otherwise the pid of the one that is (0 where it cannot be told).
+        Raises: TransientError where the lock file cannot be made.
+        """
+        if self._lock_fd is not None:
+            return None
+        try:
+            fd = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise TransientError(f"lock {self.path / LOCK_NAME}: {error.strerror}") from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = _pid_in(fd)
+            os.close(fd)
+            return holder
+        with contextlib.suppress(OSError):  # a full disk keeps the pid out, not the lock
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fd = fd
+        self._sweep()
+        return None
+
+    def unlock(self) -> None:
+        """Let another agent in."""
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def read_json(self, name: str) -> Stored:
+        """What `write_json` last wrote under this name. Never raises."""
+        return read_json(self.path / name)
+
+    def write_json(self, name: str, value: dict[str, Any]) -> None:
+        """Replace a file at once and for good. Raises: TransientError; the old file is then still there."""
+        # It may have been removed from under a running agent; where it cannot be made, writing says so.
+        with contextlib.suppress(OSError):
+            self.path.mkdir(mode=0o700, exist_ok=True)
+        write_json(self.path / name, value)
+
+    def machine_id(self, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:
+        """The 8 hexadecimal characters made once on this machine and kept. Never raises."""
+        if self._identity is None:  # once: where it cannot be kept, it must at least not change while we live
+            self._identity = self._find_identity(random_bytes)
+        return self._identity
+
+    def _find_identity(self, random_bytes: Callable[[int], bytes]) -> Identity:
+        stored = self.read_json(IDENTITY_NAME)
+        note = stored.note
+        if stored.value is not None:
+            kept = stored.value.get("machine_id")
+            if isinstance(kept, str) and _MACHINE_ID.fullmatch(kept):
+                return Identity(kept)
+            note = f"{self.path / IDENTITY_NAME} holds no machine id"
+        made = random_bytes(4).hex()
+        try:
+            self.write_json(IDENTITY_NAME, {"machine_id": made})
+        except TransientError as error:
+            return Identity(made, f"machine id {made} will not survive a restart: {error}")
+        return Identity(made, f"{note}; new machine id {made}" if note else None)
+
+    def write_stop(self, reason: str, instance_id: str, wall_s: float) -> None:
+        """Tell every later start not to come back. Raises: TransientError."""
+        self.write_json(STOP_NAME, {"reason": reason, "instance_id": instance_id, "written_at_s": wall_s})
+
+    def read_stop(self) -> StopMarker | None:
+        """The stop marker, or None; one that cannot be understood is set aside and does not count."""
+        value = self.read_json(STOP_NAME).value
+        if value is None:
+            return None
+        return StopMarker(
+            str(value.get("reason", "")),
+            str(value.get("instance_id", "")),
+            _moment_s(value.get("written_at_s")),
+        )
+
+    def clear_stop(self) -> None:
+        """Forget the stop marker. Raises: TransientError."""
+        try:
+            (self.path / STOP_NAME).unlink(missing_ok=True)
+            sync_directory(self.path)
+        except OSError as error:
+            raise TransientError(f"stop marker in {self.path} not removed: {error.strerror}") from error
+
+    def run_dir(self) -> Path:
+        """A directory (0700) for unix sockets, its path short enough for them.
+
+        Raises: TransientError where it cannot be made.
+        """
+        wanted = (self.path / "run").absolute()
+        try:
+            if len(os.fsencode(wanted)) + 1 + SOCKET_NAME_BYTES < SUN_PATH_BYTES:
+                wanted.mkdir(mode=0o700, exist_ok=True)
+                return wanted
+            return _short_directory(hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8])
+        except OSError as error:
+            raise TransientError(f"no directory for sockets, {wanted}: {error.strerror}") from error
+
+    def _sweep(self) -> None:
+        """Remove what writers that were killed half-way left behind."""
+        for temporary in self.path.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                if time.time() - temporary.stat().st_mtime > STALE_TEMPORARY_S:
+                    temporary.unlink()
+
+
+def _moment_s(written: object) -> float:
+    """Seconds as kept, 0 where they make no sense."""
+    try:
+        return float(written) if isinstance(written, (int, float)) else 0.0
+    except OverflowError:  # JSON's integers have no bound
+        return 0.0
+
+
+def _pid_in(fd: int) -> int:
+    try:
+        return int(os.pread(fd, 32, 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def _short_directory(tag: str) -> Path:
+    """The same one at each start; one that another user put there first is not used."""
+    import tempfile
+
+    for parent in (Path("/run"), Path(tempfile.gettempdir())):
+        path = parent / f"beta9-worker-{tag}"
+        with contextlib.suppress(OSError):
+            path.mkdir(mode=0o700, exist_ok=True)
+            found = path.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+                path.chmod(0o700)
+                return path
+    return Path(tempfile.mkdtemp(prefix="beta9-"))

@@ -1,0 +1,1 @@
+"""tailscaled on this machine."""

@@ -1,0 +1,1 @@
+"""The cloud that the machine belongs to: interruption notices and lifecycle hooks."""

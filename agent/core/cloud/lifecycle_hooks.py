@@ -1,0 +1,39 @@
+"""What an EC2 Auto Scaling group ought to hear from its machine, decided on what the machine knows of itself.
+
+Contract (EC2 Auto Scaling user guide, "Lifecycle hooks"): a machine in Pending:Wait counts once its launch hook is
+completed with CONTINUE, and is ended at ABANDON; one in Terminating:Wait is let go at CONTINUE.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from agent.core.machine_api import offer
+from agent.core.state import GoingKind, State, Worker
+from agent.errors import Exit
+
+
+class Word(str, Enum):
+    """What is said, once each."""
+
+    JOINED = "joined"
+    """Work can be placed here: the launch has succeeded."""
+    USELESS = "useless"
+    """This can never work as it is configured: another machine might, this one only costs."""
+    DRAINED = "drained"
+    """The group takes the machine out, and nothing runs here any more."""
+
+
+def word(worker: Worker) -> Word | None:
+    """Return what is to be said now.
+
+    Leased is not enough to have joined: the gateway must be able to place work here. A machine whose k3s or GPUs are
+    missing offers nothing, and the hook's time-out ends it. A refused token or key says nothing either: a gateway
+    without its database refuses good ones.
+    """
+    if worker.ending is not None:
+        if worker.ending.exit_code is Exit.UNUSABLE:
+            return Word.USELESS
+        taken = worker.going is not None and worker.going.kind is GoingKind.TERMINATE
+        return Word.DRAINED if taken else None
+    return Word.JOINED if worker.state is State.READY and offer.is_placeable(worker) else None

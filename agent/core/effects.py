@@ -1,0 +1,149 @@
+"""What the core wants done. The supervisor carries each out and brings what came of it back as an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.state import CallKind, Promise, Purpose
+from agent.errors import Exit
+
+
+@dataclass(frozen=True)
+class StartLink:
+    """Start the ssh child for a purpose. Ends in LinkLoggedIn and, sooner or later, LinkEnded."""
+
+    purpose: Purpose
+    generation: int
+    address: str | None
+    session: bool
+
+
+@dataclass(frozen=True)
+class StopLink:
+    """End the ssh child of a purpose; no event is expected (a late LinkEnded is stale)."""
+
+    purpose: Purpose
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class ProbeApi:
+    """Ask for the gateway's health through the api link. Ends in ApiProbed."""
+
+    generation: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class ProbeReverse:
+    """Ask the machine's own Kubernetes through the gateway's side. Ends in ReverseProbed."""
+
+    generation: int
+    candidate: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class ProbeKube:
+    """Ask the machine's own Kubernetes directly. Ends in KubeProbed."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class ReadKubeLogins:
+    """Read the gateway's token for a Kubernetes that is left alone (BETA9_K3S=none). Ends in KubeLoginsRead."""
+
+
+@dataclass(frozen=True)
+class LookAtTailnet:
+    """Ask tailscaled how it is, `with_peers` also about the gateway's side. Ends in TailnetSeen."""
+
+    with_peers: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class JoinTailnet:
+    """Have tailscaled log in with the configured key. Ends in TailnetJoinTried."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class ReadFacts:
+    """Look at the machine. Ends in FactsRead."""
+
+
+@dataclass(frozen=True)
+class CallGateway:
+    """Make one call. Ends in CallEnded. `fresh_secret`: resolve the token anew before."""
+
+    call_id: int
+    kind: CallKind
+    timeout_s: float
+    promise: Promise | None = None
+    fresh_secret: bool = False
+
+
+@dataclass(frozen=True)
+class CordonNode:
+    """Keep new pods off the node; or let them come again, if it was us who kept them off. Ends in NodeCordoned."""
+
+    is_cordoned: bool
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class LookAtWorkers:
+    """Count the gateway's workers on the node. Ends in WorkersSeen."""
+
+    number: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class EndWorkers:
+    """Tell the gateway's workers on the node to end within `grace_s`; 0: remove them, and their Jobs.
+
+    Ends in WorkersSeen, with those that are still there.
+    """
+
+    number: int
+    grace_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class WriteStop:
+    """Write down that this machine was told to go. Ends in StopWritten."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """End the process with this code."""
+
+    exit_code: Exit
+    reason: str
+
+
+Command = (
+    StartLink
+    | StopLink
+    | ProbeApi
+    | ProbeReverse
+    | ProbeKube
+    | ReadKubeLogins
+    | LookAtTailnet
+    | JoinTailnet
+    | ReadFacts
+    | CallGateway
+    | CordonNode
+    | LookAtWorkers
+    | EndWorkers
+    | WriteStop
+    | Finish
+)

@@ -1,0 +1,1 @@
+"""The machine itself: facts, GPUs, and how its first boot went."""

@@ -1,0 +1,129 @@
+"""Whether the machine's own Kubernetes answers, which logins there are for it, and whether its node can take work.
+
+Probed locally, with the very token that the gateway gets, because the gateway's dial to a k3s that hangs stops
+the whole pool: two probes without an answer and the reverse path is closed (see links.wanted). A node that is
+not well while the API answers is given `node_grace_s` before the offer is withdrawn (see offer.decide).
+
+Which logins there are is looked at with each probe, never once for all: k3s writes its kubeconfig when it comes up,
+which may be long after the agent, and writes another one when it is installed anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.core.context import Moment
+from agent.core.effects import Command, ProbeKube, ReadKubeLogins
+from agent.core.events import Answer, KubeLoginsRead, KubeProbed
+from agent.core.host.facts import KubeLogins, NodeFacts
+from agent.core.state import K3sMode, Kube, Worker
+
+_REASONS = {
+    Answer.NOT_LISTENING: "k3s does not listen",
+    Answer.CLOSED: "k3s ends the connection without an answer",
+    Answer.SILENT: "k3s accepts and does not answer",
+    Answer.BEYOND_SILENT: "k3s accepts and does not answer",
+    Answer.DENIED: "k3s refuses the token that the gateway would use",
+    Answer.UNWELL: "k3s answers that it is not well",
+}
+
+
+def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
+    """Probe when due. One that is left alone is not asked; its token is read all the same, since files change."""
+    kube = worker.kube
+    if worker.ending is not None or kube.probing or at.now_s < kube.probe_at_s:
+        return worker, []
+    is_left_alone = worker.setup.k3s is K3sMode.NONE
+    command: Command = ReadKubeLogins() if is_left_alone else ProbeKube(at.policy.kube_timeout_s)
+    return replace(worker, kube=replace(kube, probing=True)), [command]
+
+
+def on_logins_read(worker: Worker, event: KubeLoginsRead, at: Moment) -> Worker:
+    """The token for a Kubernetes that is left alone, as it is now."""
+    kube = replace(
+        worker.kube,
+        probing=False,
+        looked=True,
+        probe_at_s=at.now_s + at.policy.kube_look_s,
+        token_serial=event.token_serial,
+        logins=event.logins,
+        problem=event.problem,
+    )
+    return replace(worker, kube=kube)
+
+
+def on_probed(worker: Worker, event: KubeProbed, at: Moment) -> Worker:
+    """One local probe ended."""
+    if event.logins is not None:
+        worker = _with_logins(worker, event.logins, at)
+    kube = replace(worker.kube, probing=False, looked=True)
+    if event.probe.answer is Answer.ANSWERED:
+        return replace(worker, kube=_well(worker, kube, event, at))
+    failures = kube.failures + 1
+    answering = kube.answering and failures < at.policy.kube_failures
+    expected = kube.expected or _is_there(worker, event.probe.answer)
+    pause_s = at.policy.kube_retry_s if answering else at.policy.kube_interval_s
+    reason = _REASONS[event.probe.answer]
+    kube = replace(
+        kube,
+        expected=expected,
+        answering=answering,
+        failures=failures,
+        probe_s=None,
+        since_s=at.now_s if kube.answering and not answering else kube.since_s,
+        trouble=f"{reason}: {event.probe.text}" if event.probe.text else reason,
+        probe_at_s=at.now_s + (pause_s if expected else at.policy.kube_look_s),
+    )
+    return replace(worker, kube=kube)
+
+
+def _with_logins(worker: Worker, logins: KubeLogins, at: Moment) -> Worker:
+    """What was done to the node of another cluster does not hold for this one's."""
+    if logins.cluster != worker.kube.logins.cluster:
+        room = replace(worker.room, cordoned=None, cordon_at_s=at.now_s, told=False)
+        worker = replace(worker, room=room)
+    return replace(worker, kube=replace(worker.kube, logins=logins))
+
+
+def _is_there(worker: Worker, answer: Answer) -> bool:
+    """With `auto`, something that listens is a k3s we are meant to use, if there is a token for it."""
+    if worker.setup.k3s is K3sMode.REQUIRED:
+        return True
+    return worker.kube.logins.has_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
+
+
+def _well(worker: Worker, kube: Kube, event: KubeProbed, at: Moment) -> Kube:
+    trouble = node_trouble(event.node, worker) if event.node is not None else None
+    return replace(
+        kube,
+        expected=True,
+        answering=True,
+        failures=0,
+        probe_s=event.probe.took_s,
+        since_s=kube.since_s if kube.answering else at.now_s,
+        trouble=None,
+        probe_at_s=at.now_s + at.policy.kube_interval_s,
+        token_serial=event.token_serial,
+        node=event.node,
+        node_trouble=trouble,
+        node_bad_since_s=(kube.node_bad_since_s or at.now_s) if trouble else None,
+        problem=event.problem,
+    )
+
+
+def node_trouble(node: NodeFacts, worker: Worker) -> str | None:
+    """Why the node cannot take a worker although the API answers, or None."""
+    if not node.ready:
+        return "the Kubernetes node is not Ready"
+    if not node.schedulable:
+        return "the Kubernetes node is cordoned"
+    if node.pressures:
+        return f"the Kubernetes node reports {', '.join(node.pressures)}"
+    if node.gpus_allocatable < worker.gpu_floor:
+        return (
+            f"the device plugin advertises {node.gpus_allocatable} nvidia.com/gpu, {worker.gpu_floor} were offered to "
+            "the gateway: repair the GPU; if the machine is to go on with fewer, end its workers and restart the agent"
+        )
+    if not node.gpus_allocatable and any(gpu.healthy for gpu in worker.gpus.gpus):
+        return "the device plugin advertises no nvidia.com/gpu although the driver sees GPUs: look at its pod"
+    return None

@@ -1,0 +1,1 @@
+"""The agent's life: the displayed state, shutdown, the drain, and how the process ends."""

@@ -1,0 +1,126 @@
+"""Who may ask the agent to leave, what a second wish changes, and when the end is reached.
+
+What happens in between (cordon, workers, the stop marker) is drain's; what the gateway hears is calls'.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from agent.core.context import Moment
+from agent.core.events import GoAsked, Noticed, NoticeKind
+from agent.core.lifecycle import exits as fatal
+from agent.core.machine_api import calls, offer
+from agent.core.state import Call, CallKind, Going, GoingKind, Phase, Step, Worker
+
+_LEAVES = frozenset({GoingKind.LEAVE, GoingKind.LEAVE_IDLE})
+
+
+def on_asked(worker: Worker, event: GoAsked, at: Moment) -> Worker:
+    """A signal, or a person. Asked a second time to stop, end at once."""
+    bound_s = {GoingKind.HAND_OVER: at.policy.hand_over_s, GoingKind.LEAVE_IDLE: math.inf}
+    # Without time for workers there is still a word to say to the gateway.
+    drain_s = max(at.policy.drain_timeout_s, at.policy.farewell_s)
+    deadline_at_s = at.now_s + bound_s.get(event.kind, drain_s)
+    wish = Going(
+        event.kind,
+        at.now_s,
+        deadline_at_s,
+        event.reason,
+        step_at_s=at.now_s,
+        stops=int(event.kind is GoingKind.STOP),
+        mark=event.kind in _LEAVES,
+    )
+    return _go(worker, wish, at)
+
+
+def on_noticed(worker: Worker, event: Noticed, at: Moment) -> Worker:
+    """The cloud. Its notice is a wish like any other; a recommendation only withdraws the offer (see offer)."""
+    if event.kind is not NoticeKind.TERMINATE:
+        return replace(worker, rebalance=event.reason if event.kind is NoticeKind.REBALANCE else None)
+    named_s = at.now_s + at.policy.notice_s if event.deadline_at_s is None else event.deadline_at_s
+    wish = Going(
+        GoingKind.TERMINATE,
+        at.now_s,
+        max(at.now_s, named_s),
+        event.reason,
+        step_at_s=at.now_s,
+        mark=not event.comes_back,
+    )
+    return _go(worker, wish, at)
+
+
+def _go(worker: Worker, wish: Going, at: Moment) -> Worker:
+    going = worker.going
+    if going is None:
+        begun = replace(worker, going=wish, call=_last_call(worker.call, at), call_retry_at_s=at.now_s)
+        # Whatever was counted before does not tell what runs now.
+        return replace(
+            begun, room=replace(worker.room, workers=None, asking=False, ask_at_s=at.now_s, trouble=None)
+        )
+    if going.stops and wish.stops:
+        return fatal.asked_twice(worker, wish.reason)
+    return replace(worker, going=_joined(going, wish, at))
+
+
+def _joined(going: Going, wish: Going, at: Moment) -> Going:
+    """Two wishes: the more pressing kind, the nearer deadline, and whatever either wants remembered."""
+    if wish.kind is GoingKind.HAND_OVER:
+        return going
+    both = replace(
+        going,
+        deadline_at_s=min(going.deadline_at_s, wish.deadline_at_s),
+        stops=going.stops + wish.stops,
+        mark=going.mark or wish.mark,
+    )
+    if going.kind is GoingKind.HAND_OVER:
+        # Its few seconds suffice for a word to the gateway. Of a notice the next agent learns by itself.
+        if wish.kind is GoingKind.TERMINATE:
+            return going
+        return replace(both, kind=wish.kind, reason=wish.reason, step=Step.FAREWELL, step_at_s=at.now_s)
+    if wish.kind is GoingKind.TERMINATE or going.kind is GoingKind.TERMINATE:
+        told = wish if going.kind is not GoingKind.TERMINATE else going
+        return replace(both, kind=GoingKind.TERMINATE, reason=told.reason)
+    kinds = {going.kind, wish.kind}
+    if kinds == {GoingKind.LEAVE_IDLE}:
+        return both
+    kind = GoingKind.LEAVE if kinds & _LEAVES else GoingKind.STOP
+    return replace(both, kind=kind)
+
+
+def _last_call(call: Call | None, at: Moment) -> Call | None:
+    """What is in flight is waited for, so that what is said from now on is the last thing that the gateway hears.
+
+    A keepalive gets half of the time for saying goodbye; nothing follows the check of route and token.
+    """
+    if call is None or call.kind is CallKind.CHECK:
+        return None
+    if call.kind is CallKind.KEEPALIVE:
+        return replace(call, deadline_at_s=min(call.deadline_at_s, at.now_s + at.policy.farewell_s / 2))
+    return call
+
+
+def manage(worker: Worker, at: Moment) -> Worker:
+    """End when everything is said and done, or when the bound is reached."""
+    going = worker.going
+    if going is None or worker.ending is not None:
+        return worker
+    if _all_said(worker, going) or at.now_s >= going.deadline_at_s:
+        return fatal.left(worker, going)
+    return worker
+
+
+def _all_said(worker: Worker, going: Going) -> bool:
+    if worker.call is not None:
+        return False
+    if going.kind is not GoingKind.HAND_OVER:
+        is_marked = going.marked or not going.mark
+        done = going.step is Step.FAREWELL and is_marked and not worker.room.cordoning
+        return done and calls.said_goodbye(worker)
+    if not worker.registration.known:
+        return True
+    nothing = worker.registration.promise == offer.promise(worker) and not worker.offer.offered
+    # A hand-over leaves the lease fresh: the next agent needs the time to start.
+    kept = worker.lease.last_ok_s is not None and worker.lease.last_ok_s >= going.since_s
+    return nothing and (kept or worker.api.phase is not Phase.UP)

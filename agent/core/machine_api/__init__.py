@@ -1,0 +1,1 @@
+"""The gateway's machine API: calls, replies, and what this machine offers."""

@@ -1,0 +1,188 @@
+"""The gateway's wire format: bodies with exactly the types it takes, replies as one kind each.
+
+Source of every rule: the gateway's contract. cpu, memory and gpu_count are JSON strings when registering;
+metrics are JSON numbers, integers where it wants integers, and always present.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+
+from agent.core.host.facts import HostFacts, NodeFacts
+from agent.core.state import CallKind, Capacity, Promise, Setup
+
+REGISTER_PATH = "/api/v1/machine/register"
+KEEPALIVE_PATH = "/api/v1/machine/keepalive"
+HEALTH_PATH = "/api/v1/health"
+
+
+class OutcomeKind(str, Enum):
+    """What an answer means to us; the value is the label in metrics and logs."""
+
+    OK = "ok"
+    MACHINE_NOT_FOUND = "machine_not_found"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NO_ROUTE = "no_route"
+    BAD_POOL = "bad_pool"
+    BAD_REQUEST = "bad_request"
+    SLOW_DOWN = "slow_down"
+    GATEWAY_ERROR = "gateway_error"
+    BAD_REPLY = "bad_reply"
+    NO_ANSWER = "no_answer"
+    SECRET = "secret"  # noqa: S105 - a label, not a secret
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One call's result. `text` is for a person; nothing of the gateway's configuration is ever kept."""
+
+    kind: OutcomeKind
+    text: str = ""
+    ttl_s: float | None = None
+    retry_after_s: float | None = None
+    gateway_config: bool | None = None
+    took_s: float = 0.0
+
+
+def register_body(setup: Setup, promise: Promise, k3s_token: str, private_ip: str) -> dict[str, str]:
+    """Body of POST /machine/register. Nothing offered is `0m` and `0Mi` with gpu_count as it was."""
+    offered = promise.capacity if promise.offered else Capacity(gpu_count=promise.capacity.gpu_count)
+    return {
+        "token": k3s_token,
+        "machine_id": setup.machine_id,
+        "hostname": promise.hostname,
+        "provider_name": setup.provider_name,
+        "pool_name": setup.pool_name,
+        "cpu": f"{offered.cpu_millicores}m",
+        "memory": f"{offered.memory_mib}Mi",
+        "gpu_count": str(offered.gpu_count),
+        "private_ip": private_ip,
+    }
+
+
+def check_body() -> dict[str, object]:
+    """Body of a keepalive with empty ids: 400 proves route and token without touching any machine."""
+    return {"machine_id": "", "provider_name": "", "pool_name": "", "agent_version": "", "metrics": {}}
+
+
+def keepalive_body(
+    setup: Setup, capacity: Capacity, host: HostFacts | None, node: NodeFacts | None
+) -> dict[str, object]:
+    """Body of POST /machine/keepalive. Millicores, MiB, bytes and per cent, as the gateway takes them."""
+    return {
+        "machine_id": setup.machine_id,
+        "provider_name": setup.provider_name,
+        "pool_name": setup.pool_name,
+        "agent_version": setup.version,
+        "metrics": {
+            "total_cpu_available": capacity.cpu_millicores,
+            "total_memory_available": capacity.memory_mib,
+            "total_disk_space_bytes": host.disk_total_bytes if host else 0,
+            "total_disk_free_bytes": host.disk_free_bytes if host else 0,
+            "cpu_utilization_pct": round(host.cpu_utilization_pct, 1) if host else 0.0,
+            "memory_utilization_pct": round(host.memory_utilization_pct, 1) if host else 0.0,
+            "worker_count": node.worker_count if node else 0,
+            "container_count": (node.container_count if node else 0) + (host.container_count if host else 0),
+            "free_gpu_count": capacity.free_gpu_count,
+            "cache_usage_pct": 0.0,
+            "cache_capacity": 0,
+            "cache_memory_usage": 0,
+            "cache_cpu_usage": 0.0,
+        },
+    }
+
+
+def read_reply(kind: CallKind, status: int, body: bytes, retry_after: str | None = None) -> Outcome:
+    """Classify one answer of the gateway (or of an ingress before it). Never raises, whatever came."""
+    reply = _parse(body)
+    message = _message(reply)
+    if status == 200:
+        return _read_success(kind, reply)
+    if status == 400 and kind is CallKind.CHECK and message == "machine_id and pool_name are required":
+        return Outcome(OutcomeKind.OK)
+    if status == 404 and message == "Not Found":
+        return Outcome(
+            OutcomeKind.NO_ROUTE,
+            "the gateway has no such route (404 Not Found): an upstream gateway without the keepalive route "
+            "can never make a machine ready; check BETA9_GATEWAY_HOST and BETA9_GATEWAY_PORT, or update the gateway",
+        )
+    named = _NAMED.get(status)
+    if named is not None:
+        return Outcome(
+            named,
+            f"the gateway answered {status} {message or _shape(body)}",
+            retry_after_s=_seconds(retry_after),
+        )
+    return _read_error(status, message, body, retry_after)
+
+
+_NAMED = {
+    400: OutcomeKind.BAD_REQUEST,
+    401: OutcomeKind.UNAUTHORIZED,
+    403: OutcomeKind.FORBIDDEN,
+    429: OutcomeKind.SLOW_DOWN,
+}
+
+
+def _read_success(kind: CallKind, reply: object) -> Outcome:
+    state = reply.get("machine_state") if isinstance(reply, dict) else None
+    if not isinstance(reply, dict) or not isinstance(state, dict):
+        return Outcome(
+            OutcomeKind.BAD_REPLY, "the gateway answered 200 without a machine_state: not a Beta9 gateway?"
+        )
+    return Outcome(
+        OutcomeKind.OK,
+        ttl_s=_ttl_s(state.get("ttl_seconds")),
+        gateway_config=reply.get("config") is not None if kind is not CallKind.KEEPALIVE else None,
+    )
+
+
+def _ttl_s(ttl: object) -> float | None:
+    """The lease in seconds, where what came is a sane number of them."""
+    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 86400:
+        return None
+    return float(ttl)
+
+
+def _read_error(status: int, message: str, body: bytes, retry_after: str | None) -> Outcome:
+    said = f"the gateway answered {status} {message or _shape(body)}"
+    if status == 500 and message.startswith("Failed to update keepalive") and "machine not found" in message:
+        return Outcome(OutcomeKind.MACHINE_NOT_FOUND, said)
+    if status == 500 and message == "Invalid pool name":
+        return Outcome(
+            OutcomeKind.BAD_POOL, f"{said}; BETA9_POOL_NAME must be a pool of the gateway's configuration"
+        )
+    if status == 500 and message.startswith("Invalid "):
+        return Outcome(OutcomeKind.BAD_REQUEST, said)
+    if 300 <= status < 400:
+        return Outcome(OutcomeKind.BAD_REPLY, f"{said}: a redirect, which is never followed")
+    return Outcome(OutcomeKind.GATEWAY_ERROR, said, retry_after_s=_seconds(retry_after))
+
+
+def _parse(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    # RecursionError: a reply of a hundred thousand brackets is valid input to the parser.
+    except (ValueError, RecursionError):
+        return None
+
+
+def _message(reply: object) -> str:
+    message = reply.get("message") if isinstance(reply, dict) else None
+    return message[:300] if isinstance(message, str) else ""
+
+
+def _shape(body: bytes) -> str:
+    """Say what an unreadable body is without repeating it: it may hold anything, secrets too."""
+    return f"({len(body)} bytes that are no message of a Beta9 gateway)" if body else "(empty)"
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After in seconds; its other form, a date, is left to our own pause."""
+    if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
+        return None
+    return float(retry_after)

@@ -1,0 +1,1 @@
+"""What makes other machines workers, as far as it is pure text."""

@@ -1,0 +1,205 @@
+"""The machine's place in its tailnet: when tailscaled is asked, when it is given the key, what stands in the way.
+
+The gateway is reached as without any tunnel, only not before tailscaled says that it runs: until then the api link
+is down, with the reason. tailscaled itself belongs to the host; a login is the one thing that is asked of it, and
+only where it has none ([ADR 7](../../docs/adr/0007-the-agent-logs-in-to-the-tailnet.md)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.core.backoff import between_s
+from agent.core.context import Moment
+from agent.core.effects import Command, JoinTailnet, LookAtTailnet
+from agent.core.events import TailnetJoinTried, TailnetSeen
+from agent.core.host.facts import DaemonState, TailnetFacts
+from agent.core.state import Connection, Phase, Purpose, Tailnet, Worker
+from agent.core.tunnel.faults import TAILNET, Trouble, TroubleKind
+from agent.core.tunnel.transitions import fail
+
+EXPIRES_SOON_S = 3 * 86_400.0
+"""A key that expires within this time is told: renewing it may need a person."""
+
+_NO_LOGIN = frozenset({DaemonState.NEEDS_LOGIN, DaemonState.KEY_EXPIRED})
+_KINDS = {
+    DaemonState.ABSENT: TroubleKind.TAILSCALED,
+    DaemonState.STOPPED: TroubleKind.TAILSCALED,
+    DaemonState.STARTING: TroubleKind.TAILSCALED,
+    DaemonState.NEEDS_LOGIN: TroubleKind.TAILNET_LOGIN,
+    DaemonState.NEEDS_APPROVAL: TroubleKind.TAILNET_LOGIN,
+    DaemonState.KEY_EXPIRED: TroubleKind.TAILNET_KEY,
+}
+
+
+def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
+    """Ask tailscaled, and have it log in, whenever that is due."""
+    commands: list[Command] = []
+    if worker.setup.connection is not Connection.TAILSCALE or worker.ending is not None:
+        return worker, commands
+    tailnet = worker.tailnet
+    if not tailnet.looking and at.now_s >= tailnet.look_at_s:
+        commands.append(LookAtTailnet(_peers_are_due(worker, at), at.policy.tailnet_timeout_s))
+        tailnet = replace(tailnet, looking=True)
+    if _may_join(worker) and not tailnet.joining and at.now_s >= tailnet.join_at_s:
+        commands.append(JoinTailnet(at.policy.join_timeout_s))
+        tailnet = replace(tailnet, joining=True, joins=tailnet.joins + 1)
+    return replace(worker, tailnet=tailnet), commands
+
+
+def _peers_are_due(worker: Worker, at: Moment) -> bool:
+    """Where the gateway is not reached its side is of interest each time."""
+    at_s = worker.tailnet.peers_at_s
+    is_old = at_s is None or at.now_s - at_s >= at.policy.tailnet_peers_s
+    return is_old or worker.api.phase is not Phase.UP
+
+
+def _may_join(worker: Worker) -> bool:
+    facts = worker.tailnet.facts
+    return worker.setup.joins_tailnet and facts is not None and _state(worker, facts) in _NO_LOGIN
+
+
+def _state(worker: Worker, facts: TailnetFacts) -> DaemonState:
+    """What is in the way. With a key that is not taken tailscaled is *starting* for ever: a login is still missing."""
+    missing = worker.tailnet.missing
+    return missing if facts.state is DaemonState.STARTING and missing is not None else facts.state
+
+
+def on_seen(worker: Worker, event: TailnetSeen, at: Moment) -> Worker:
+    """tailscaled answered, or did not: the api link lives and dies with it."""
+    before = worker.tailnet
+    tailnet = replace(before, looking=False, look_at_s=at.now_s + at.policy.tailnet_interval_s)
+    facts = event.facts
+    if facts.state is DaemonState.ABSENT:
+        tailnet = replace(tailnet, failures=before.failures + 1, look_at_s=at.now_s + at.policy.probe_retry_s)
+        if before.facts is not None and tailnet.failures < at.policy.tailnet_failures:
+            return replace(worker, tailnet=tailnet)
+    else:
+        tailnet = replace(tailnet, failures=0)
+    tailnet = _heard(tailnet, event, at)
+    return _follow(replace(worker, tailnet=tailnet), at)
+
+
+def _heard(tailnet: Tailnet, event: TailnetSeen, at: Moment) -> Tailnet:
+    facts = event.facts
+    if not event.with_peers and tailnet.facts is not None:
+        facts = replace(facts, peer=tailnet.facts.peer)
+    if facts.state is DaemonState.RUNNING:
+        tailnet = replace(tailnet, missing=None, joins=0, join_at_s=0.0, join_trouble=None)
+    elif facts.state in _NO_LOGIN:
+        tailnet = replace(tailnet, missing=facts.state)
+    return replace(
+        tailnet,
+        facts=facts,
+        seen_at_s=at.now_s,
+        peers_at_s=at.now_s if event.with_peers else tailnet.peers_at_s,
+        name=facts.name or tailnet.name,
+        address=facts.address or tailnet.address,
+    )
+
+
+def _follow(worker: Worker, at: Moment) -> Worker:
+    """Without a tailnet there is no way to the gateway; with one again, it is tried at once."""
+    wrong, link = trouble(worker), worker.api
+    if wrong is not None:
+        is_new = link.phase is not Phase.DOWN or link.trouble != wrong
+        return fail(worker, Purpose.API, wrong, at) if is_new else worker
+    waited = link.trouble is None or link.trouble.kind in TAILNET
+    if link.phase is Phase.DOWN and waited:
+        worker = replace(worker, api=replace(link, retry_at_s=at.now_s))
+    return worker
+
+
+def on_join_tried(worker: Worker, event: TailnetJoinTried, at: Moment) -> Worker:
+    """Whether the control server takes the key shows in what tailscaled says next."""
+    tailnet, policy = worker.tailnet, at.policy
+    pause_s = min(policy.join_cap_s, policy.join_base_s * 2.0 ** min(tailnet.joins - 1, 10))
+    tailnet = replace(
+        tailnet,
+        joining=False,
+        join_at_s=at.now_s + between_s(pause_s / 2, pause_s, at.jitter),
+        join_trouble=event.problem,
+        look_at_s=at.now_s + policy.probe_retry_s,
+    )
+    return replace(worker, tailnet=tailnet)
+
+
+def is_up(worker: Worker) -> bool:
+    """Whether peers can be reached at all; always so where there is no tailnet in the way."""
+    return worker.setup.connection is not Connection.TAILSCALE or (
+        worker.tailnet.facts is not None and trouble(worker) is None
+    )
+
+
+def trouble(worker: Worker) -> Trouble | None:
+    """What is wrong with this machine's place in its tailnet, None where it is well or not known yet."""
+    facts = worker.tailnet.facts
+    if facts is None:
+        return None
+    if facts.state is DaemonState.RUNNING:
+        return Trouble(TroubleKind.TAILSCALED, _USERSPACE) if facts.userspace else None
+    return Trouble(_KINDS[_state(worker, facts)], _text(worker, facts))
+
+
+_USERSPACE = (
+    "tailscaled runs without a network interface (--tun=userspace-networking), so neither the agent nor k3s reaches "
+    "the tailnet; give it /dev/net/tun"
+)
+
+
+def _text(worker: Worker, facts: TailnetFacts) -> str:
+    told, state = f" ({facts.text})" if facts.text else "", _state(worker, facts)
+    if state is DaemonState.ABSENT:
+        return f"tailscaled does not answer{told}; 'systemctl status tailscaled' says more"
+    if state is DaemonState.STOPPED:
+        return "tailscale is down on this machine; 'tailscale up' brings it back"
+    if state is DaemonState.STARTING:
+        return f"tailscaled is starting{told}; it waits for the control server"
+    if state is DaemonState.NEEDS_APPROVAL:
+        return "the tailnet's administrator must approve this machine first; do that in the admin console"
+    what = "this machine is not logged in to its tailnet"
+    if state is DaemonState.KEY_EXPIRED:
+        what = "this machine's key in the tailnet has expired"
+    return f"{what}{told}; {_remedy(worker)}"
+
+
+def _remedy(worker: Worker) -> str:
+    if not worker.setup.joins_tailnet:
+        return "give a key by BETA9_TAILSCALE_AUTH_FILE, or log in by hand with 'tailscale up'"
+    if worker.tailnet.join_trouble:
+        return f"logging in failed: {worker.tailnet.join_trouble}"
+    if worker.tailnet.joins > 1:
+        return (
+            "the control server did not take the key of BETA9_TAILSCALE_AUTH so far: it may be used up, expired or "
+            "of another tailnet"
+        )
+    return "logging in with the key of BETA9_TAILSCALE_AUTH"
+
+
+def unreached(worker: Worker, text: str) -> str:
+    """Why the gateway does not answer, with what is known of its place in the tailnet."""
+    facts = worker.tailnet.facts
+    if worker.setup.connection is not Connection.TAILSCALE or facts is None:
+        return text
+    peer = facts.peer
+    if peer is None:
+        return (
+            f"{text}; no peer of the tailnet is called as BETA9_GATEWAY_HOST says, or may be seen from here"
+        )
+    if peer.key_expired:
+        return f"{text}; the key of {peer.name} in the tailnet has expired"
+    return text if peer.online else f"{text}; {peer.name} is not connected to the tailnet"
+
+
+def hostname(worker: Worker) -> str:
+    """What the gateway is told to dial. One that keeps no configuration for us appends the tailnet's name itself."""
+    full = worker.tailnet.name
+    return full.partition(".")[0] if worker.registration.gateway_config is False else full
+
+
+def key_expires_in_s(worker: Worker, now_s: float) -> float | None:
+    """Seconds until the machine's key expires; None: never, or not known."""
+    tailnet = worker.tailnet
+    if tailnet.facts is None or tailnet.facts.key_expires_in_s is None or tailnet.seen_at_s is None:
+        return None
+    return tailnet.facts.key_expires_in_s - (now_s - tailnet.seen_at_s)

@@ -1,0 +1,1 @@
+"""The OpenSSH children: when they run, what their output means, and where their forwards point."""

@@ -1,0 +1,119 @@
+"""What is due for the ssh children: which to start, to end, and to ask now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from agent.core.context import Moment
+from agent.core.effects import Command, ProbeApi, ProbeReverse, StartLink, StopLink
+from agent.core.state import Connection, Link, Phase, Purpose, Worker
+from agent.core.tailnet import login as tailnet
+from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.transitions import fail, probed, put, wanted
+
+
+def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
+    """Start, stop and probe whatever is due now."""
+    commands: list[Command] = []
+    for purpose in Purpose:
+        worker = _manage_one(worker, purpose, at, commands)
+    worker = _probe_api(worker, at, commands)
+    return _probe_reverse(worker, at, commands), commands
+
+
+def _manage_one(worker: Worker, purpose: Purpose, at: Moment, commands: list[Command]) -> Worker:
+    link = worker.link(purpose)
+    # Its own address in the tailnet is not to be asked while there is no tailnet; the api link says why.
+    is_wanted = wanted(worker, purpose) and (purpose is Purpose.API or tailnet.is_up(worker))
+    if not is_wanted and link.phase is not Phase.DOWN:
+        worker, link = _change(worker, purpose, replace(link, phase=Phase.DOWN, **_FORGOTTEN))
+    elif _overdue(worker, link, at):
+        text = f"ssh was not let in after {at.policy.start_timeout_s:g} s"
+        worker = fail(worker, purpose, Trouble(TroubleKind.SILENT, text), at)
+        link = worker.link(purpose)
+    if link.phase is Phase.DOWN and link.child:
+        commands.append(
+            StopLink(purpose, link.generation, link.trouble.text if link.trouble else "not wanted now")
+        )
+        worker, link = _change(worker, purpose, replace(link, child=False))
+    if is_wanted and link.phase is Phase.DOWN and at.now_s >= link.retry_at_s and _has_turn(worker, purpose):
+        return _start(worker, purpose, link, at, commands)
+    return worker
+
+
+def _has_turn(worker: Worker, purpose: Purpose) -> bool:
+    """One asks for all: while sshd is out of reach or refuses the key, only the api child tries.
+
+    The first attempt of a start is everybody's at once, for speed. In a tailnet all wait for tailscaled.
+    """
+    api = worker.api
+    if worker.setup.connection is Connection.TAILSCALE:
+        return tailnet.is_up(worker)
+    if purpose is Purpose.API or worker.setup.connection is not Connection.SSH:
+        return True
+    return api.phase is not Phase.DOWN and (api.logged_in_at_s is not None or api.generation == 1)
+
+
+_FORGOTTEN: dict[str, Any] = {
+    "attempt": 0,
+    "retry_at_s": 0.0,
+    "up_since_s": None,
+    "logged_in_at_s": None,
+    "down_since_s": None,
+    "probing": False,
+    "silent": 0,
+    "refusals": 0,
+    "trouble": None,
+    "said": None,
+}
+"""A link that is no longer wanted starts afresh when it is wanted again."""
+
+
+def _change(worker: Worker, purpose: Purpose, link: Link) -> tuple[Worker, Link]:
+    return put(worker, purpose, link), link
+
+
+def _overdue(worker: Worker, link: Link, at: Moment) -> bool:
+    """ssh has a time limit for connecting, none for logging in."""
+    waiting = link.phase is Phase.STARTING and link.logged_in_at_s is None
+    is_ssh = worker.setup.connection is Connection.SSH
+    return is_ssh and waiting and at.now_s - link.started_at_s >= at.policy.start_timeout_s
+
+
+def _start(worker: Worker, purpose: Purpose, link: Link, at: Moment, commands: list[Command]) -> Worker:
+    link = replace(
+        link,
+        phase=Phase.STARTING,
+        generation=link.generation + 1,
+        started_at_s=at.now_s,
+        probing=False,
+        probe_at_s=at.now_s + at.policy.start_probe_s,
+    )
+    if worker.setup.connection is Connection.SSH:
+        link = replace(link, child=True)
+        address = worker.address if purpose is Purpose.REVERSE else None
+        commands.append(StartLink(purpose, link.generation, address, link.session))
+    else:
+        # There is no child that would have to be let in first.
+        link = replace(link, probe_at_s=at.now_s, logged_in_at_s=at.now_s)
+    return put(worker, purpose, link)
+
+
+def _probe_api(worker: Worker, at: Moment, commands: list[Command]) -> Worker:
+    link = worker.api
+    if link.phase is Phase.DOWN or link.probing or at.now_s < link.probe_at_s or worker.ending:
+        return worker
+    commands.append(ProbeApi(link.generation, at.policy.probe_timeout_s))
+    return replace(worker, api=replace(link, probing=True))
+
+
+def _probe_reverse(worker: Worker, at: Moment, commands: list[Command]) -> Worker:
+    link = worker.reverse
+    idle = link.phase is Phase.DOWN or link.probing or at.now_s < link.probe_at_s
+    is_ssh = worker.setup.connection is Connection.SSH
+    is_closed = is_ssh and worker.api.logged_in_at_s is None
+    if idle or is_closed or worker.ending or not probed(worker, Purpose.REVERSE):
+        return worker
+    commands.append(ProbeReverse(link.generation, worker.candidate, at.policy.probe_timeout_s))
+    return replace(worker, reverse=replace(link, probing=True))

@@ -1,0 +1,113 @@
+"""The argv of each OpenSSH child. Where the forwards point is decided here and nowhere else.
+
+Options and their reasons: ARCHITECTURE.md, "The tunnel". `-F none` and the explicit options make the child's
+behaviour independent of whatever ssh_config the machine has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.core.policy import Policy
+from agent.core.state import Purpose
+
+K3S_PORT = 6443
+"""The port that the gateway dials on every machine (its contract)."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The server, and the files that prove who we are and who it is. Paths are plain text."""
+
+    host: str
+    port: int
+    user: str
+    key_path: str
+    known_hosts_path: str
+
+
+@dataclass(frozen=True)
+class Forwards:
+    """What the children open. `-L` specifications are in ssh's own form, `bind:port:host:port`."""
+
+    gateway: str
+    """The forward to the gateway's HTTP port."""
+    data: tuple[str, ...] = ()
+    probe_sockets: tuple[str, ...] = ()
+    """One unix socket per reverse address candidate, for the end-to-end probe; same order."""
+    addresses: tuple[str, ...] = ()
+    kubernetes: str = f"127.0.0.1:{K3S_PORT}"
+    """Where the reverse forward points on this machine."""
+
+
+def argv(
+    purpose: Purpose,
+    endpoint: Endpoint,
+    forwards: Forwards,
+    policy: Policy,
+    *,
+    address: str | None = None,
+    session: bool = True,
+    ssh: str = "ssh",
+) -> tuple[str, ...]:
+    """The command line for one child. `session` opens an (idle) sftp channel, else `-N`."""
+    way_in = ("-T", "-s") if session else ("-N", "-T")
+    last = ("--", endpoint.host, "sftp") if session else ("--", endpoint.host)
+    return (
+        ssh,
+        "-F",
+        "none",
+        *way_in,
+        "-p",
+        str(endpoint.port),
+        "-l",
+        endpoint.user,
+        "-i",
+        endpoint.key_path,
+        *_options(endpoint, policy),
+        *_forwards(purpose, forwards, address),
+        *last,
+    )
+
+
+def _options(endpoint: Endpoint, policy: Policy) -> Sequence[str]:
+    settings = {
+        "BatchMode": "yes",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": _quoted(endpoint.known_hosts_path),
+        "GlobalKnownHostsFile": "/dev/null",
+        "UpdateHostKeys": "no",
+        "ExitOnForwardFailure": "yes",
+        "ConnectTimeout": str(max(1, round(policy.ssh_connect_timeout_s))),
+        "ServerAliveInterval": str(max(1, round(policy.ssh_alive_interval_s))),
+        "ServerAliveCountMax": str(max(1, round(policy.ssh_alive_count))),
+        # The server-alive messages are authenticated; TCP's own are not, and take hours.
+        "TCPKeepAlive": "no",
+        "ControlMaster": "no",
+        "ControlPath": "none",
+        "PermitLocalCommand": "no",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "StreamLocalBindUnlink": "yes",
+        # VERBOSE says when the server let us in; what it says besides is dropped.
+        "LogLevel": "VERBOSE",
+    }
+    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+
+
+def _forwards(purpose: Purpose, forwards: Forwards, address: str | None) -> Sequence[str]:
+    if purpose is Purpose.REVERSE:
+        return ["-R", f"{address}:{K3S_PORT}:{forwards.kubernetes}"]
+    if purpose is Purpose.DATA:
+        return [word for spec in forwards.data for word in ("-L", spec)]
+    probes = zip(forwards.probe_sockets, forwards.addresses, strict=True)
+    specs = [forwards.gateway, *(f"{socket}:{target}:{K3S_PORT}" for socket, target in probes)]
+    return [word for spec in specs for word in ("-L", spec)]
+
+
+def _quoted(path: str) -> str:
+    """A path as ssh's option parser takes it; `%` would be expanded."""
+    return '"' + path.replace("%", "%%") + '"'

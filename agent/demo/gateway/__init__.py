@@ -1,0 +1,1 @@
+"""An embedded gateway: the machine API on loopback, with leases, faults and placement."""

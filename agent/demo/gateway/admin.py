@@ -1,0 +1,208 @@
+"""What a test or the demo can tell the embedded gateway to do and show: calls, and a client for them.
+
+The client drives a gateway in another process (or in this one) over its second port, see remote.py.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from agent.demo.gateway.faults import Fault
+from agent.demo.gateway.tokens import TokenKind
+from agent.demo.remote import CallClient, CallServer
+
+if TYPE_CHECKING:
+    from agent.demo.gateway.embedded import EmbeddedGateway
+
+
+def _create_machine(
+    gateway: EmbeddedGateway, pool: str = "gpu", machine_id: str | None = None
+) -> dict[str, Any]:
+    return asdict(gateway.create_machine(pool, machine_id))
+
+
+def _machines(gateway: EmbeddedGateway) -> list[dict[str, Any]]:
+    return [asdict(machine) for machine in gateway.machines()]
+
+
+def _machine(gateway: EmbeddedGateway, machine_id: str) -> dict[str, Any] | None:
+    machine = gateway.machine(machine_id)
+    return asdict(machine) if machine else None
+
+
+def _would_place(gateway: EmbeddedGateway, machine_id: str) -> dict[str, Any]:
+    placed, reason = gateway.would_place(machine_id)
+    return {"would_place": placed, "reason": reason}
+
+
+def _set_fault(
+    gateway: EmbeddedGateway,
+    kind: str,
+    route: str = "*",
+    count: int | None = None,
+    seconds: float | None = None,
+    **params: Any,
+) -> int:
+    return gateway.set_fault(Fault(kind, route, count, seconds, params))
+
+
+def _requests(
+    gateway: EmbeddedGateway, route: str | None = None, machine_id: str | None = None
+) -> list[dict[str, Any]]:
+    return [asdict(entry) for entry in gateway.requests(route, machine_id)]
+
+
+def _workers(gateway: EmbeddedGateway, pool: str | None = None) -> list[dict[str, Any]]:
+    return [{**asdict(w), "job_name": w.job_name} for w in gateway.placement.workers(pool)]
+
+
+def _new_token(gateway: EmbeddedGateway, kind: str = "machine") -> str:
+    return gateway.new_token(TokenKind(kind))
+
+
+def _deactivate_token(gateway: EmbeddedGateway, token: str, forget: bool = True) -> None:
+    with gateway.state.lock:
+        gateway.state.tokens.deactivate(token)
+        if forget:
+            gateway.state.tokens.forget_cache()
+
+
+def _secrets(gateway: EmbeddedGateway) -> list[str]:
+    return list(gateway.state.config.secrets()) if gateway.state.config else []
+
+
+def _redis_down(gateway: EmbeddedGateway, error: str | None) -> None:
+    gateway.state.redis_error = error
+
+
+_CALLS: Mapping[str, Callable[..., Any]] = {
+    "create_machine": _create_machine,
+    "delete_machine": lambda gateway, machine_id: gateway.delete_machine(machine_id),
+    "machines": _machines,
+    "machine": _machine,
+    "would_place": _would_place,
+    "wipe": lambda gateway: gateway.wipe(),
+    "set_fault": _set_fault,
+    "clear_faults": lambda gateway, number=None: gateway.faults.clear(number),
+    "requests": _requests,
+    "workers": _workers,
+    "placement": lambda gateway: gateway.placement.report(),
+    "set_demand": lambda gateway, pool, wanted: gateway.placement.set_demand(pool, wanted),
+    "pools_healthy": lambda gateway: dict(gateway.health.healthy),
+    "advance": lambda gateway, seconds: gateway.advance(seconds),
+    "now": lambda gateway: gateway.now_s(),
+    "new_token": _new_token,
+    "deactivate_token": _deactivate_token,
+    "secrets": _secrets,
+    "redis_down": _redis_down,
+    "stop_api": lambda gateway: gateway.stop(),
+    "start_api": lambda gateway: gateway.start(),
+}
+
+
+def admin_server(gateway: EmbeddedGateway, port: int = 0) -> CallServer:
+    """The admin interface of a gateway, not started yet."""
+    return CallServer({name: functools.partial(call, gateway) for name, call in _CALLS.items()}, port)
+
+
+class GatewayAdmin(CallClient):
+    """Drives an embedded gateway through its admin interface. Methods raise AdminError when refused."""
+
+    def create_machine(self, pool: str = "gpu", machine_id: str | None = None) -> dict[str, Any]:
+        """A new pending machine; `registration_token` and `machine_id` are what a user would be given."""
+        machine: dict[str, Any] = self.call("create_machine", pool=pool, machine_id=machine_id)
+        return machine
+
+    def delete_machine(self, machine_id: str) -> int:
+        """Remove a machine's entries; how many there were."""
+        return int(self.call("delete_machine", machine_id=machine_id))
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Every live entry, as the fields of `agent.demo.gateway.machines.Machine`."""
+        machines: list[dict[str, Any]] = self.call("machines")
+        return machines
+
+    def machine(self, machine_id: str) -> dict[str, Any] | None:
+        """One entry, None if it is not there or has expired."""
+        machine: dict[str, Any] | None = self.call("machine", machine_id=machine_id)
+        return machine
+
+    def status(self, machine_id: str) -> str | None:
+        """`pending`, `registered`, `ready`, or None."""
+        machine = self.machine(machine_id)
+        return machine["status"] if machine else None
+
+    def would_place(self, machine_id: str) -> tuple[bool, str]:
+        """Could work come to this machine, and why not?"""
+        told = self.call("would_place", machine_id=machine_id)
+        return told["would_place"], told["reason"]
+
+    def wipe(self) -> None:
+        """Lose machines, workers and token cache, as when Redis restarts."""
+        self.call("wipe")
+
+    def set_fault(
+        self,
+        kind: str,
+        route: str = "*",
+        count: int | None = None,
+        seconds: float | None = None,
+        **params: Any,
+    ) -> int:
+        """Arm a fault (kinds and parameters: agent.demo.gateway.faults.KINDS); its number."""
+        return int(self.call("set_fault", kind=kind, route=route, count=count, seconds=seconds, **params))
+
+    def clear_faults(self, number: int | None = None) -> None:
+        """Clear one fault or all, and let go what waits because of them."""
+        self.call("clear_faults", number=number)
+
+    def requests(self, route: str | None = None, machine_id: str | None = None) -> list[dict[str, Any]]:
+        """The request log, as the fields of `agent.demo.gateway.embedded.LoggedRequest`."""
+        requests: list[dict[str, Any]] = self.call("requests", route=route, machine_id=machine_id)
+        return requests
+
+    def workers(self, pool: str | None = None) -> list[dict[str, Any]]:
+        """The workers that the gateway has placed."""
+        workers: list[dict[str, Any]] = self.call("workers", pool=pool)
+        return workers
+
+    def placement(self) -> dict[str, Any]:
+        """Counters by pool and machine."""
+        report: dict[str, Any] = self.call("placement")
+        return report
+
+    def set_demand(self, pool: str, wanted: int) -> None:
+        """How many workers the pool wants."""
+        self.call("set_demand", pool=pool, wanted=wanted)
+
+    def advance(self, seconds: float) -> None:
+        """Let the gateway's clocks jump ahead."""
+        self.call("advance", seconds=seconds)
+
+    def new_token(self, kind: str = "machine") -> str:
+        """Another token: `machine`, `worker` or `workspace`."""
+        return str(self.call("new_token", kind=kind))
+
+    def deactivate_token(self, token: str, *, forget: bool = True) -> None:
+        """Deactivate a token, at once unless its cached approval is not forgotten."""
+        self.call("deactivate_token", token=token, forget=forget)
+
+    def secrets(self) -> list[str]:
+        """The secrets in the configuration that register calls are answered with."""
+        values: list[str] = self.call("secrets")
+        return values
+
+    def redis_down(self, error: str | None = "dial tcp 127.0.0.1:6379: connect: connection refused") -> None:
+        """Redis is down (`error`) or up again (None)."""
+        self.call("redis_down", error=error)
+
+    def stop_api(self) -> None:
+        """Stop the machine API (connections are refused); the admin interface stays."""
+        self.call("stop_api")
+
+    def start_api(self) -> None:
+        """Start the machine API again on the same port."""
+        self.call("start_api")

@@ -1,0 +1,90 @@
+"""One connection to the embedded gateway: the contract's answer, or one spoilt as its fault says."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from agent.demo.gateway.faults import Fault, Hit
+from agent.demo.gateway.routes import answer, message, route_name
+from agent.demo.httpd import JsonHandler
+from agent.demo.messages import Reply, Request
+
+if TYPE_CHECKING:
+    from agent.demo.gateway.embedded import EmbeddedGateway
+
+
+class GatewayConnection(JsonHandler):
+    """Answers by the contract, or spoils the answer as the fault that is set says."""
+
+    def __init__(self, gateway: EmbeddedGateway, *args: Any) -> None:
+        self.gateway = gateway
+        super().__init__(*args)
+
+    def respond(self, request: Request) -> None:
+        hit = self.gateway.faults.take(route_name(request), self.gateway.now_s())
+        if hit is None:
+            reply = answer(self.gateway.state, request)
+            self.gateway.note(request, reply.status, None)
+            self.send(reply)
+            return
+        spoilt = answer(self.gateway.state, request) if hit.fault.acts else _invented(hit.fault)
+        unanswered = hit.fault.kind in {"hang", "close", "drop_reply", "truncate"}
+        self.gateway.note(request, None if unanswered else spoilt.status, hit.fault.kind)
+        self._send_spoilt(hit, spoilt)
+
+    def _send_spoilt(self, hit: Hit, reply: Reply) -> None:
+        given = hit.fault.params
+        match hit.fault.kind:
+            case "hang":
+                self._wait(hit, hit.until_s - self.gateway.now_s())
+                self.drop()
+            case "close" | "drop_reply":
+                self.drop(reset=bool(given.get("reset")))
+            case "delay":
+                self._wait(hit, float(given.get("delay_s", 1)))
+                self.send(reply)
+            case "trickle":
+                self._trickle(hit, reply)
+            case "truncate":
+                self._truncate(reply)
+            case _:
+                self.send(reply)
+
+    def _trickle(self, hit: Hit, reply: Reply) -> None:
+        self.write_head(reply)
+        self.wfile.flush()
+        for byte in reply.body:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            self._wait(hit, float(hit.fault.params.get("interval_s", 1)))
+
+    def _truncate(self, reply: Reply) -> None:
+        self.write_head(reply)
+        self.wfile.write(reply.body[: len(reply.body) // 2])
+        self.drop()
+
+    def _wait(self, hit: Hit, at_most_s: float) -> None:
+        """Wait, but no longer than the fault is there and the gateway runs."""
+        deadline_s = time.monotonic() + at_most_s
+        while not self.gateway.state.pause.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
+            if hit.cleared.wait(min(left_s, 0.2)):
+                return
+
+
+def _invented(fault: Fault) -> Reply:
+    """The reply of a fault that does not act on the request."""
+    given = fault.params
+    match fault.kind:
+        case "database_down":
+            return message(401, "Unauthorized")
+        case "redirect":
+            return Reply(int(given.get("status", 307)), b"", {"Location": str(given["location"])})
+        case "big":
+            return Reply(200, b" " * int(given.get("size_bytes", 10_000_000)))
+    status = int(given.get("status", 500))
+    headers = {str(name): str(value) for name, value in dict(given.get("headers", {})).items()}
+    if "body" in given:
+        return Reply(status, str(given["body"]).encode(), headers)
+    return replace(message(status, f"fault: {status}"), headers=headers)

@@ -1,0 +1,48 @@
+"""What the embedded gateway is set to: pools and ways of a real configuration, and what tests shorten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.demo.gateway.machines import Pool
+
+Log = Callable[[str, Mapping[str, Any]], None]
+"""Takes an event's text and its fields, as the gateway's own log lines have them."""
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """What a person would put into the gateway's configuration, and what tests shorten."""
+
+    pools: tuple[Pool, ...] = (Pool(),)
+    host: str = "127.0.0.1"
+    port: int = 0
+    ttl_s: float = 300
+    pending_ttl_s: float = 3600
+    token_cache_s: float = 600
+    direct_redis_host: str = "127.0.0.1"
+    """Empty as on a gateway that expects Tailscale: config is null and host names get a suffix."""
+    tailscale_host_name: str = "tailnet.example"
+    tailscale_user: str = "beta9"
+    register_pause_s: float = 0
+    """5 s on a real gateway without directRedisHost."""
+    keepalive_route: bool = True
+    """False: an unmodified upstream gateway."""
+    k3s_port: int = 6443
+    demand: int = 0
+    """How many workers each pool wants."""
+    placement_interval_s: float = 1
+    cleanup_interval_s: float = 60
+    health_interval_s: float = 10
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+
+
+def parsed_pool(text: str) -> Pool:
+    """A pool from `NAME[:GPU_TYPE[:PROVIDER]]`; an empty GPU type makes a pool without GPUs."""
+    name, *rest = text.split(":")
+    gpu_type, provider = [*rest, *("A10G", "generic")[len(rest) :]][:2]
+    return Pool(name=name, gpu_type=gpu_type, provider=provider, worker_gpu_count=1 if gpu_type else 0)

@@ -1,0 +1,1 @@
+"""A stand-in for a machine's Kubernetes API."""

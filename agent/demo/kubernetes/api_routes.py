@@ -1,0 +1,262 @@
+"""What the stand-in Kubernetes API answers on each path, without sockets.
+
+Two identities: the administrator, and the gateway's service account, which may do what its Role in
+bootstrap/manifests says and gets 403 for everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from agent.demo.kubernetes.cluster import Cluster, ConflictError, Object, selected, stamp
+from agent.demo.messages import Reply, Request
+
+VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4+demo", "platform": "linux/amd64"}
+ADMIN = "system:admin"
+GATEWAY = "system:serviceaccount:default:beta9-gateway"
+POD_GRACE_S = 30.0  # terminationGracePeriodSeconds, where a pod names none
+LEAST_TOKEN_S = 600  # a real API server grants no shorter one
+
+_REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    409: "AlreadyExists",
+    415: "UnsupportedMediaType",
+    422: "Invalid",
+    429: "TooManyRequests",
+}
+
+
+def status_reply(code: int, text: str, headers: Mapping[str, str] | None = None) -> Reply:
+    """A Kubernetes Status object."""
+    body = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success" if code < 300 else "Failure",
+        "message": text,
+        "reason": _REASONS.get(code, ""),
+        "code": code,
+    }
+    return Reply(code, json.dumps(body).encode(), headers or {})
+
+
+def _shown(kind: str, version: str, item: Object, code: int = 200) -> Reply:
+    return Reply(code, json.dumps({"kind": kind, "apiVersion": version, **item}).encode())
+
+
+def _list(kind: str, version: str, items: Sequence[Object]) -> Reply:
+    body = {"kind": f"{kind}List", "apiVersion": version, "metadata": {"resourceVersion": "1"}}
+    return Reply(200, json.dumps({**body, "items": list(items)}).encode())
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A request with the parts of its path, already known to be allowed."""
+
+    method: str
+    query: Mapping[str, str]
+    body: Any
+    namespace: str | None = None
+    name: str = ""
+
+    @property
+    def selector(self) -> str:
+        return self.query.get("labelSelector", "")
+
+
+@dataclass
+class ApiState:
+    """The cluster and who may talk to it. `clock` gives Unix seconds."""
+
+    token: str = field(repr=False)
+    cluster: Cluster
+    clock: Callable[[], float]
+    granted: dict[str, float] = field(default_factory=dict, repr=False)
+    """Tokens of the gateway's service account, with the Unix second at which each expires."""
+
+    def grant(self, seconds: float) -> tuple[str, float]:
+        """A token for the gateway's service account and the Unix second at which it expires."""
+        token, expires_at_s = secrets.token_urlsafe(48), self.clock() + max(LEAST_TOKEN_S, seconds)
+        self.granted[token] = expires_at_s
+        return token, expires_at_s
+
+    def identity(self, token: str) -> str | None:
+        """Who a bearer token belongs to, None for nobody."""
+        if token and secrets.compare_digest(token.encode(), self.token.encode()):
+            return ADMIN
+        return GATEWAY if self.granted.get(token, float("-inf")) > self.clock() else None
+
+
+def _jobs(api: ApiState, call: _Call) -> Reply:
+    cluster, namespace = api.cluster, call.namespace or "default"
+    match call.method, bool(call.name):
+        case "GET", False:
+            found = list(selected(cluster.jobs, call.namespace, call.selector))
+            return _list("Job", "batch/v1", found)
+        case "POST", False:
+            return _shown("Job", "batch/v1", cluster.create_job(namespace, call.body, api.clock()), 201)
+        case "DELETE", False:
+            for job in list(selected(cluster.jobs, call.namespace, call.selector)):
+                cluster.delete_job(namespace, job["metadata"]["name"])
+            return status_reply(200, "")
+        case "GET", True:
+            return _shown("Job", "batch/v1", cluster.jobs[namespace, call.name])
+        case "DELETE", True:
+            cluster.delete_job(namespace, call.name)
+            return status_reply(200, "")
+    return status_reply(405, f"{call.method} is not served by the stand-in")
+
+
+def _pods(api: ApiState, call: _Call) -> Reply:
+    cluster, namespace = api.cluster, call.namespace or "default"
+    match call.method, bool(call.name):
+        case "GET", False:
+            return _list("Pod", "v1", list(selected(cluster.pods, call.namespace, call.selector)))
+        case "GET", True:
+            return _shown("Pod", "v1", cluster.pods[namespace, call.name])
+        case "DELETE", True:
+            grace_s = (call.body or {}).get("gracePeriodSeconds")
+            grace_s = POD_GRACE_S if grace_s is None else float(grace_s)
+            return _shown("Pod", "v1", cluster.end_pod(namespace, call.name, api.clock(), grace_s))
+    return status_reply(405, f"{call.method} is not served by the stand-in")
+
+
+def _eviction(api: ApiState, call: _Call) -> Reply:
+    options = (call.body or {}).get("deleteOptions") or {}
+    grace_s = float(options.get("gracePeriodSeconds", POD_GRACE_S))
+    api.cluster.end_pod(call.namespace or "default", call.name, api.clock(), grace_s)
+    return status_reply(201, "")
+
+
+def _nodes(api: ApiState, call: _Call) -> Reply:
+    if call.name not in {"", api.cluster.node_name}:
+        raise KeyError(call.name)
+    if call.method == "PATCH":
+        if "unschedulable" in call.body.get("spec", {}):
+            api.cluster.unschedulable = bool(call.body["spec"]["unschedulable"])
+        for name, value in (call.body.get("metadata", {}).get("annotations") or {}).items():
+            # A merge patch: null removes.
+            api.cluster.annotations.pop(name, None)
+            api.cluster.annotations |= {} if value is None else {name: value}
+        api.cluster.schedule()
+    elif call.method != "GET":
+        return status_reply(405, f"{call.method} is not served by the stand-in")
+    node = api.cluster.node()
+    return _shown("Node", "v1", node) if call.name else _list("Node", "v1", [node])
+
+
+def _token(api: ApiState, call: _Call) -> Reply:
+    if ("ServiceAccount", call.namespace or "default", call.name) not in api.cluster.grants:
+        raise KeyError(call.name)
+    seconds = ((call.body or {}).get("spec") or {}).get("expirationSeconds") or 3600
+    if seconds < LEAST_TOKEN_S:
+        return status_reply(422, f"may not specify a duration less than {LEAST_TOKEN_S} seconds")
+    token, expires_at_s = api.grant(seconds)
+    granted = {
+        "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": seconds},
+        "status": {"token": token, "expirationTimestamp": stamp(expires_at_s)},
+    }
+    return _shown("TokenRequest", "authentication.k8s.io/v1", granted, 201)
+
+
+def _grants(api: ApiState, call: _Call, kind: str, version: str) -> Reply:
+    """Service accounts, Roles and bindings: kept as they come, checked by nobody."""
+    key = (
+        kind,
+        call.namespace or "default",
+        call.name or str((call.body or {}).get("metadata", {}).get("name")),
+    )
+    kept = api.cluster.grants
+    match call.method:
+        case "GET":
+            return _shown(kind, version, kept[key])
+        case "POST" if key in kept:
+            raise ConflictError(key[2])
+        case "POST" | "PUT":
+            kept[key] = {name: call.body[name] for name in call.body if name not in {"kind", "apiVersion"}}
+            return _shown(kind, version, kept[key], 201 if call.method == "POST" else 200)
+        case "DELETE":
+            del kept[key]
+            return status_reply(200, "")
+    return status_reply(405, f"{call.method} is not served by the stand-in")
+
+
+def _grant(kind: str, version: str) -> Callable[[ApiState, _Call], Reply]:
+    return lambda api, call: _grants(api, call, kind, version)
+
+
+_IN = r"(?:/namespaces/(?P<namespace>[^/]+))?"
+_NAME = r"(?:/(?P<name>[^/]+))?"
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_ROUTES: tuple[tuple[re.Pattern[str], frozenset[str], Callable[[ApiState, _Call], Reply]], ...] = (
+    # path, the methods that the gateway's Role has there (in namespace default only), what answers
+    (re.compile(f"/apis/batch/v1{_IN}/jobs{_NAME}"), frozenset({"GET", "POST", "DELETE"}), _jobs),
+    (re.compile(f"/api/v1{_IN}/pods{_NAME}"), frozenset({"GET", "DELETE"}), _pods),
+    (re.compile(rf"/api/v1{_IN}/pods/(?P<name>[^/]+)/eviction"), frozenset(), _eviction),
+    (re.compile(f"/api/v1/nodes{_NAME}"), frozenset(), _nodes),
+    (re.compile(rf"/api/v1{_IN}/serviceaccounts/(?P<name>[^/]+)/token"), frozenset(), _token),
+    (re.compile(f"/api/v1{_IN}/serviceaccounts{_NAME}"), frozenset(), _grant("ServiceAccount", "v1")),
+    (re.compile(f"{_RBAC}{_IN}/roles{_NAME}"), frozenset(), _grant("Role", "rbac.authorization.k8s.io/v1")),
+    (
+        re.compile(f"{_RBAC}{_IN}/rolebindings{_NAME}"),
+        frozenset(),
+        _grant("RoleBinding", "rbac.authorization.k8s.io/v1"),
+    ),
+)
+
+
+def answer(api: ApiState, who: str, request: Request) -> Reply:
+    """The reply to an authenticated request."""
+    if request.path in {"/readyz", "/livez", "/healthz"}:
+        return Reply(200, b"ok", {"Content-Type": "text/plain; charset=utf-8"})
+    if request.path == "/version":
+        return Reply(200, json.dumps(VERSION).encode())
+    for pattern, gateways, handler in _ROUTES:
+        found = pattern.fullmatch(request.path)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        if who == GATEWAY and (request.method not in gateways or parts.get("namespace") != "default"):
+            return status_reply(403, f'User "{who}" cannot {request.method} {request.path}')
+        return _carried_out(api, request, parts, handler)
+    if who == GATEWAY:
+        return status_reply(403, f'User "{who}" cannot {request.method} {request.path}')
+    return status_reply(404, "the server could not find the requested resource")
+
+
+def _carried_out(
+    api: ApiState,
+    request: Request,
+    parts: Mapping[str, str | None],
+    handler: Callable[[ApiState, _Call], Reply],
+) -> Reply:
+    if request.body and "json" not in request.headers.get("content-type", "application/json"):
+        return status_reply(415, "the stand-in reads JSON only")
+    try:
+        body = json.loads(request.body) if request.body else None
+        call = _Call(
+            request.method,
+            dict(parse_qsl(request.query)),
+            body,
+            parts.get("namespace"),
+            parts.get("name") or "",
+        )
+        return handler(api, call)
+    except ConflictError as error:
+        return status_reply(409, f'"{error}" already exists')
+    except KeyError as error:
+        if request.method == "POST" and not parts.get("name"):
+            return status_reply(422, f"{error} is required")
+        return status_reply(404, f"{error} not found")
+    except (AttributeError, TypeError, ValueError):
+        return status_reply(400, "the body is not the object that this path takes")

@@ -1,0 +1,1 @@
+"""A throw-away OpenSSH server on loopback."""

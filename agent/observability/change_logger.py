@@ -1,0 +1,211 @@
+"""One log line for each change worth knowing, none per tick. Event names are stable: docs/logs.md lists them."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.core.events import CallEnded, Event, FactsRead, Noticed, StopWritten, TailnetJoinTried, WorkersSeen
+from agent.core.host.facts import DaemonState, PeerFacts
+from agent.core.machine_api.wire import OutcomeKind
+from agent.core.state import Link, Phase, Purpose, State, Worker
+from agent.observability.log_throttle import Quiet
+from agent.observability.logs import EventLog
+
+# While the gateway is out of reach these two alternate with every attempt: one outage, one line.
+_TRYING = frozenset({State.CONNECTING, State.BACKOFF})
+
+
+@dataclass
+class Narrator:
+    """Compares the knowledge before and after a step and says what changed."""
+
+    log: EventLog
+    quiet: Quiet = field(default_factory=Quiet)
+    transitions: deque[tuple[str, float, str]] = field(default_factory=lambda: deque(maxlen=20))
+    """The latest states with the moment they began and why, for `/status`."""
+
+    def tell(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+        """Called after every step. The state comes last: a cause is read before what it led to."""
+        for purpose in Purpose:
+            self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
+        self._tailnet(before, after, event)
+        self._registration(before, after)
+        self._offer(before, after)
+        self._kubernetes(before, after, now_s)
+        if isinstance(event, CallEnded) and before.call is not None and after.call is not before.call:
+            self._call(event, before, now_s)
+        if isinstance(event, FactsRead):
+            self._gpus(before, after)
+        self._leaving(before, after, event, now_s)
+        self._state(before, after, now_s)
+
+    def _state(self, before: Worker, after: Worker, now_s: float) -> None:
+        if before.state is after.state:
+            return
+        why = _why(after)
+        if not (before.state in _TRYING and after.state in _TRYING):
+            self.transitions.append((after.state.value, now_s, why))
+            level = self.log.warning if after.state is State.FAILED else self.log.info
+            level("state", state=after.state.value, was=before.state.value, **({"why": why} if why else {}))
+
+    def _link(self, purpose: Purpose, before: Link, after: Link, worker: Worker, now_s: float) -> None:
+        name = f"tunnel_{purpose.value}"
+        if after.phase is Phase.UP and (
+            before.phase is not Phase.UP or (before.trouble and not after.trouble)
+        ):
+            fields: dict[str, Any] = {"generation": after.generation}
+            if purpose is Purpose.REVERSE:
+                fields["address"] = worker.address
+            lasted = self.quiet.over(name, now_s)
+            if lasted is not None:
+                fields |= {"attempts": lasted.times, "down_s": round(lasted.lasted_s, 1)}
+            self.log.info(f"{name}_up", **fields)
+        elif after.trouble is not None and _failed_again(before, after):
+            again = self.quiet.again(name, now_s)
+            if again is not None:
+                self.log.warning(
+                    f"{name}_down",
+                    reason=after.trouble.kind.value,
+                    text=after.trouble.text,
+                    attempts=again.times,
+                    retry_in_s=round(max(0.0, after.retry_at_s - now_s), 1),
+                )
+
+    def _tailnet(self, before: Worker, after: Worker, event: Event) -> None:
+        """Its troubles are the api link's; here is what else becomes of it."""
+        was, now = before.tailnet.facts, after.tailnet.facts
+        if isinstance(event, TailnetJoinTried):
+            level = self.log.warning if event.problem else self.log.info
+            level(
+                "tailnet_login",
+                text=event.problem or "the key was given to tailscaled",
+                attempts=after.tailnet.joins,
+            )
+        if now is None or now.state is not DaemonState.RUNNING:
+            return
+        if was is None or was.state is not DaemonState.RUNNING or was.name != now.name:
+            self.log.info(
+                "tailnet_up", name=now.name, address=now.address, tailnet=now.tailnet, version=now.version
+            )
+        peer, before_peer = now.peer, was.peer if was else None
+        if peer is not None and (before_peer is None or _way(before_peer) != _way(peer)):
+            self.log.info(
+                "tailnet_peer", name=peer.name, online=peer.online, direct=peer.direct, relay=peer.relay
+            )
+
+    def _registration(self, before: Worker, after: Worker) -> None:
+        if after.registration.times == before.registration.times:
+            return
+        promise = after.registration.promise
+        if promise is None:
+            return
+        self.log.info(
+            "registered",
+            machine_id=after.setup.machine_id,
+            pool=after.setup.pool_name,
+            hostname=promise.hostname,
+            cpu_millicores=promise.capacity.cpu_millicores,
+            memory_mib=promise.capacity.memory_mib,
+            gpu_count=promise.capacity.gpu_count,
+            times=after.registration.times,
+        )
+        first = before.registration.gateway_config is None
+        if first and after.registration.gateway_config is False and after.setup.connection.value == "ssh":
+            self.log.warning(
+                "gateway_setting", text="directRedisHost is not set on the gateway; no work will come"
+            )
+
+    def _offer(self, before: Worker, after: Worker) -> None:
+        if before.offer == after.offer:
+            return
+        if after.offer.offered:
+            self.log.info("offering", what="everything")
+        elif before.offer.offered or after.registration.known:
+            level = self.log.info if after.going else self.log.warning
+            level("offering", what="nothing", reason=after.offer.reason)
+
+    def _kubernetes(self, before: Worker, after: Worker, now_s: float) -> None:
+        if after.kube.answering and not before.kube.answering:
+            self.quiet.over("kubernetes", now_s)
+            self.log.info("kubernetes_up")
+        elif before.kube.answering and not after.kube.answering:
+            self.log.warning("kubernetes_down", text=after.kube.trouble)
+        elif after.kube.looked and not before.kube.looked:
+            self.log.info(
+                "kubernetes_absent" if not after.kube.expected else "kubernetes_down", text=after.kube.trouble
+            )
+
+    def _call(self, event: CallEnded, before: Worker, now_s: float) -> None:
+        outcome, call = event.outcome, before.call
+        if call is None or call.call_id != event.call_id:
+            return
+        name = f"{call.kind.value}_failed"
+        if outcome.kind is OutcomeKind.OK:
+            lasted = self.quiet.over(name, now_s)
+            if lasted is not None:
+                self.log.info(
+                    f"{call.kind.value}_recovered", attempts=lasted.times, lasted_s=round(lasted.lasted_s, 1)
+                )
+            else:
+                self.log.debug(f"{call.kind.value}_ok", took_s=round(outcome.took_s, 3))
+            return
+        again = self.quiet.again(name, now_s)
+        if again is not None:
+            self.log.warning(name, reason=outcome.kind.value, text=outcome.text, attempts=again.times)
+
+    def _leaving(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+        """One line for each step of leaving, and for what was announced."""
+        if isinstance(event, Noticed):
+            in_s = None if event.deadline_at_s is None else round(event.deadline_at_s - now_s, 1)
+            self.log.warning("notice", kind=event.kind.value, reason=event.reason, in_s=in_s)
+        going = after.going
+        if going is not None and (before.going is None or before.going.step is not going.step):
+            left_s = None if math.isinf(going.deadline_at_s) else round(going.deadline_at_s - now_s, 1)
+            fields = {"kind": going.kind.value, "reason": going.reason, "deadline_in_s": left_s}
+            # As counted last: the step itself has not looked yet.
+            workers = event.count if isinstance(event, WorkersSeen) else before.room.workers
+            self.log.info("drain", step=going.step.value, workers=workers, **fields)
+        if after.room.cordoned is not before.room.cordoned and (after.room.cordoned or before.room.cordoned):
+            self.log.info("cordon", cordoned=after.room.cordoned)
+        for what in ("trouble", "cordon_trouble"):
+            told = getattr(after.room, what)
+            if told and told != getattr(before.room, what):
+                self.log.warning("drain_trouble", text=told)
+        if isinstance(event, StopWritten) and event.problem:
+            self.log.warning("stop_marker", text=event.problem)
+
+    def _gpus(self, before: Worker, after: Worker) -> None:
+        was = {gpu.uuid: gpu.healthy for gpu in before.gpus.gpus}
+        for gpu in after.gpus.gpus:
+            if not gpu.healthy and was.get(gpu.uuid, True):
+                self.log.error("gpu_failed", uuid=gpu.uuid, name=gpu.name, reason=gpu.reason)
+            elif gpu.healthy and not was.get(gpu.uuid, True):
+                self.log.info("gpu_recovered", uuid=gpu.uuid, name=gpu.name)
+        if after.gpus.problem and not before.gpus.problem:
+            self.log.warning("gpus_unread", text=after.gpus.problem)
+
+
+def _way(peer: PeerFacts) -> tuple[str, bool, bool | None]:
+    return peer.name, peer.online, peer.direct
+
+
+def _failed_again(before: Link, after: Link) -> bool:
+    """Another attempt failed, if only in the same way as the last: it counts, and now and then it is said."""
+    return (
+        after.trouble != before.trouble
+        or after.restarts != before.restarts
+        or after.refusals > before.refusals
+    )
+
+
+def _why(worker: Worker) -> str:
+    if worker.ending is not None:
+        return worker.ending.reason
+    if worker.going is not None:
+        return worker.going.reason
+    if worker.state in _TRYING and worker.api.trouble is not None:
+        return worker.api.trouble.text
+    return ""

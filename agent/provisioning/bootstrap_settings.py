@@ -1,0 +1,73 @@
+"""What the bootstrap's own variables may hold, as far as it can be told before a machine has them.
+
+The bootstrap checks them again, on the machine; here a person hears of a slip before anything costs money.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from agent.core.text.describe import shown
+from agent.settings import parsers
+
+_SUM = r"#sha256=[0-9A-Fa-f]{64}"
+_PLACE = r"(https?://[^\s#/]+/|file:///|/)[^\s#]+"
+_DIGEST = r"[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}"
+
+
+def source(value: str) -> None:
+    """Check a location with its checksum."""
+    if not re.fullmatch(_PLACE + _SUM, value):
+        raise ValueError(
+            "is not LOCATION#sha256=CHECKSUM; give https://…, file:///… or an absolute path, and the checksum behind"
+            " it ('make source' makes the tarball and prints it)"
+        )
+
+
+def image(value: str) -> None:
+    """Check an image by digest, or an archive by checksum."""
+    if not re.fullmatch(f"{_DIGEST}|{_PLACE}{_SUM}", value):
+        raise ValueError(
+            "is neither NAME@sha256:DIGEST nor an archive's LOCATION#sha256=CHECKSUM; a tag is not enough, since it"
+            " can be moved"
+        )
+
+
+def whole(value: str) -> None:
+    """Check a whole number."""
+    if not re.fullmatch(r"[0-9]{1,6}", value):
+        raise ValueError("is not a whole number; give digits alone")
+
+
+def absolute(value: str) -> None:
+    """Check a path on the machine."""
+    if not value.startswith("/") or not value.isprintable():
+        raise ValueError("is not a path on the machine; give it from / on")
+
+
+def _sha256(value: str) -> None:
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
+        raise ValueError("is not a SHA-256 checksum; give its 64 hexadecimal digits")
+
+
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "BETA9_SOURCE": source,
+    "BETA9_AGENT_IMAGE": image,
+    "BETA9_FILES_DIR": absolute,
+    "BETA9_REGISTRY_AUTH_FILE": absolute,
+    "BETA9_REGISTRIES_FILE": absolute,
+    "BETA9_ON_FAILURE": parsers.one_of("poweroff", "keep"),
+    "BETA9_SECRETS_TIMEOUT": whole,
+    "BETA9_EXPECTED_GPUS": whole,
+}
+
+
+def problem(variable: str, value: str) -> str | None:
+    """Say what is wrong with a value, or None: "BETA9_SOURCE: 'x' is not …"."""
+    check = _CHECKS.get(variable) or (_sha256 if variable.endswith("_SHA256") else parsers.text)
+    try:
+        check(value)
+    except ValueError as error:
+        return f"{variable}: {shown(value)} {error}"
+    return None

@@ -1,0 +1,1 @@
+"""The running agent: wiring, the loop, and the threads around it."""

@@ -1,0 +1,114 @@
+"""Tells an EC2 Auto Scaling group how its machine fares, on a thread of its own: nothing here delays a keepalive.
+
+What is said is decided by agent/core/cloud/lifecycle_hooks.py; a machine in no group has none of this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.adapters.aws import imds
+from agent.adapters.aws.autoscaling import Autoscaling
+from agent.core.cloud import lifecycle_hooks
+from agent.core.cloud.lifecycle_hooks import Word
+from agent.core.state import Worker
+from agent.errors import AgentError, SettingsError, TransientError
+from agent.observability.logs import EventLog
+from agent.settings import Settings
+from agent.settings.values import LifecycleHook
+
+AGAIN_S = 15.0
+LAST_WORD_S = 20.0
+"""How long the end of the agent waits for its last word to be said; the service manager gives 110 s in all."""
+Open = Callable[[str], Autoscaling]
+
+
+@dataclass
+class Member:
+    """Says each word once; `open_for` makes the adapter for a setting, which may take a second."""
+
+    settings: Settings
+    log: EventLog
+    open_for: Open
+    _due: queue.SimpleQueue[Word | None] = field(default_factory=queue.SimpleQueue)
+    _told: set[Word] = field(default_factory=set)
+    _ends: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def look(self, worker: Worker) -> None:
+        """Called after every step, by the deciding thread."""
+        word = lifecycle_hooks.word(worker)
+        if word is None or word in self._told or self._hook(word) is None:
+            return
+        self._told.add(word)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._say_all, name="member", daemon=True)
+            with contextlib.suppress(RuntimeError):  # no thread can be had: the hook's own time-out decides
+                self._thread.start()
+        self._due.put(word)
+
+    def close(self) -> None:
+        """Let what is due be said, for a while, and say nothing more."""
+        self._ends.set()
+        self._due.put(None)
+        if self._thread is not None and self._thread.is_alive():
+            self._thread.join(LAST_WORD_S)
+
+    def _hook(self, word: Word) -> LifecycleHook | None:
+        settings = self.settings
+        return settings.aws_termination_hook if word is Word.DRAINED else settings.aws_launch_hook
+
+    def _say_all(self) -> None:
+        while (word := self._due.get()) is not None:
+            while not self._said(word):
+                # Towards the end, or with something newer to say, once must do.
+                if self._ends.wait(AGAIN_S) or not self._due.empty():
+                    break
+
+    def _said(self, word: Word) -> bool:
+        """Whether it was said, or never can be."""
+        try:
+            self._say(word)
+        except SettingsError as error:
+            self.log.warning("group_trouble", text=str(error))
+            return True
+        except AgentError as error:
+            self.log.warning("group_trouble", text=str(error))
+            return False
+        return True
+
+    def _say(self, word: Word) -> None:
+        hook = self._hook(word)
+        assert hook is not None  # noqa: S101 - `look` asked
+        setting = "BETA9_AWS_TERMINATION_HOOK" if word is Word.DRAINED else "BETA9_AWS_LAUNCH_HOOK"
+        speaker = self.open_for(setting)
+        result = "ABANDON" if word is Word.USELESS else "CONTINUE"
+        done = speaker.complete(hook, result)
+        if word is Word.USELESS and not done:
+            # It had joined before this start: the group must hear it otherwise.
+            speaker.mark_unhealthy()
+            result, done = "Unhealthy", True
+        if done:
+            self.log.info("group_told", word=word.value, hook=str(hook), result=result)
+
+
+def member_of(settings: Settings, log: EventLog, instance: Callable[[], str]) -> Member | None:
+    """Return what speaks to this machine's group; None where no hook is set. `instance` looks the id up, once asked."""
+    if settings.aws_launch_hook is None and settings.aws_termination_hook is None:
+        return None
+
+    def open_for(setting: str) -> Autoscaling:
+        found = instance()
+        if not found and imds.is_amazon():
+            raise TransientError(
+                f"{setting}: the instance metadata service does not answer just now; asked again soon"
+            )
+        if not found:
+            raise SettingsError(f"{setting}: this is no EC2 instance (no metadata service answers); unset it")
+        return Autoscaling(setting, settings.metadata_endpoint, found)
+
+    return Member(settings, log, open_for)

@@ -1,0 +1,108 @@
+"""cloud-init's own check of the user data, by the real program: unpacked by `make .build/cloud-init`, not installed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agent.core.provisioning import cloud_config
+from agent.core.provisioning.user_data import cloud_config as rendered
+
+ROOT = Path(__file__).parents[3]
+UNPACKED = ROOT / ".build" / "cloud-init"
+PACKAGES = UNPACKED / "usr/lib/python3/dist-packages"
+TEMPLATE = (ROOT / "cloud-init" / "user-data.yaml").read_text(encoding="utf-8")
+pytestmark = pytest.mark.cloud_init
+SETTINGS = {
+    "BETA9_POOL_NAME": "gpu",
+    "BETA9_SSH_HOST": "gateway.example.com",
+    "BETA9_SSH_KNOWN_HOSTS": "# two lines\n\ngateway.example.com ssh-ed25519 AAAA: b\n",
+}
+
+
+@pytest.fixture(scope="module")
+def cloud_init() -> list[str]:
+    """How it is called. It runs on the distribution's own Python, which its packages are for."""
+    if (UNPACKED / "usr/bin/cloud-init").exists():
+        return ["/usr/bin/python3", str(UNPACKED / "usr/bin/cloud-init")]
+    installed = shutil.which("cloud-init")
+    if installed is None:
+        pytest.skip("no cloud-init here: make .build/cloud-init unpacks one (Debian, Ubuntu)")
+    return [installed]
+
+
+def schema(cloud_init: list[str], file: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **({"PYTHONPATH": str(PACKAGES)} if PACKAGES.is_dir() else {}), "LC_ALL": "C.UTF-8"}
+    return subprocess.run(
+        [*cloud_init, "schema", "--config-file", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=env,
+    )
+
+
+@pytest.mark.parametrize("text", [TEMPLATE, rendered(TEMPLATE, SETTINGS)], ids=["as it stands", "rendered"])
+def test_the_user_data_is_valid(cloud_init: list[str], tmp_path: Path, text: str) -> None:
+    file = tmp_path / "user-data"
+    file.write_text(text, encoding="utf-8")
+    done = schema(cloud_init, file)
+    assert done.returncode == 0, done.stderr
+    assert "Valid" in done.stdout
+    assert "deprecated" not in done.stdout
+
+
+def test_what_the_command_prints_is_valid(cloud_init: list[str], tmp_path: Path) -> None:
+    """The command's own output, packed as for a cloud and unpacked again."""
+    words = [
+        *("--pool-name", "gpu", "--set", "BETA9_SSH_HOST=g.example.com"),
+        *("--set", f"BETA9_SSH_HOST_KEY_FINGERPRINT=SHA256:{'A' * 43}"),
+        *("--set", f"BETA9_SOURCE=https://example.com/b.tar.gz#sha256={'0' * 64}"),
+    ]
+    argv = [
+        sys.executable,
+        "-m",
+        "agent",
+        "user-data",
+        "--cloud",
+        "aws",
+        "--format",
+        "gzip",
+        *words,
+    ]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
+    packed = subprocess.run(argv, capture_output=True, check=True, timeout=60, cwd=ROOT, env=clean).stdout
+    file = tmp_path / "user-data"
+    file.write_bytes(gzip.decompress(packed))
+    assert schema(cloud_init, file).returncode == 0
+
+
+def test_it_would_find_a_wrong_value(cloud_init: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "user-data"
+    file.write_text(TEMPLATE.replace("runcmd:\n  - [bash", "runcmd:\n  - x: [bash"), encoding="utf-8")
+    done = schema(cloud_init, file)
+    assert done.returncode != 0
+    assert "runcmd" in done.stderr + done.stdout
+
+
+def test_every_key_that_it_knows_we_know_too(cloud_init: list[str]) -> None:
+    if not PACKAGES.is_dir():
+        pytest.skip("only the unpacked one's schema is looked at")
+    file = PACKAGES / "cloudinit/config/schemas/schema-cloud-config-v1.json"
+    definitions = json.loads(file.read_text(encoding="utf-8"))["$defs"]
+    modules = [part for name, part in definitions.items() if name.startswith("cc_") or name == "base_config"]
+    keys = {key for part in modules for key in part.get("properties", {})}
+    assert len(keys) > 60
+    assert keys - cloud_config.KNOWN == set()
+    files = definitions["cc_write_files"]["properties"]["write_files"]["items"]["properties"]
+    text = "#cloud-config\n" + yaml.safe_dump({"write_files": [dict.fromkeys(files, "x")]})
+    assert cloud_config.problems(text, yaml.safe_load(text)) == []

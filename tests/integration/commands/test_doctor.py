@@ -1,0 +1,201 @@
+"""`beta9-worker doctor`, the real program, against a real sshd and the embedded gateway, right and wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.adapters.process.run import Completed, run
+from tests.integration.lab import AgentProcess, Lab, children_of, laboratory
+
+LIMIT_S = 100
+
+
+@dataclass
+class Visit:
+    """What one run of the doctor said."""
+
+    done: Completed
+    checks: dict[str, dict[str, Any]]
+
+    def verdict(self, *names: str) -> list[str]:
+        return [self.checks[name]["verdict"] for name in names]
+
+    def failed(self) -> set[str]:
+        return {name for name, check in self.checks.items() if check["verdict"] == "fail"}
+
+
+@pytest.fixture(scope="module")
+def outbound() -> Iterator[str]:
+    """Stands for a host on the internet: something that listens on loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+def visit(agent: AgentProcess, outbound: str, **settings: str) -> Visit:
+    environment = {name: value for name, value in (agent.environment | settings).items() if value}
+    # No Docker of this machine is asked: what it says is no part of these tests.
+    environment["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
+    argv = [
+        sys.executable,
+        "-m",
+        "agent",
+        "doctor",
+        "--json",
+        "--env-file",
+        os.devnull,
+        "--outbound",
+        outbound,
+    ]
+    done = run(argv, LIMIT_S, env=environment, ok_codes=(0, 1))
+    told = json.loads(done.stdout)
+    checks = {check["name"]: check for check in told["checks"]}
+    assert told["ok"] is (done.code == 0)
+    assert all(check["took_s"] < 11 for check in checks.values()), checks
+    assert all(check["fix"] for check in checks.values() if check["verdict"] in {"warn", "fail"}), checks
+    secrets = [Path(environment[name]).read_text() for name in ("BETA9_TOKEN_FILE",) if name in environment]
+    secrets += [Path(environment["BETA9_SSH_KEY_FILE"]).read_text().splitlines()[2]]
+    secrets += [Path(agent.environment["BETA9_K3S_TOKEN_FILE"]).read_text()]
+    assert not [each for each in secrets if each.strip() in done.stdout + done.stderr]
+    return Visit(done, checks)
+
+
+WAY_IN = ("dns", "route to the ssh host", "host key", "login", "forward", "gateway health")
+ALL_OF_IT = (
+    *WAY_IN,
+    "ssh session channel",
+    "keepalive route",
+    "token accepted",
+    "k3s",
+    "k3s login",
+    "reverse path",
+)
+
+
+def test_where_all_is_well_nothing_of_the_tunnel_fails(lab: Lab, outbound: str) -> None:
+    agent = lab.agent()
+    seen = visit(agent, outbound)
+    assert seen.verdict(*ALL_OF_IT, "clock", "outbound 443") == ["ok"] * (len(ALL_OF_IT) + 2), seen.checks
+    assert seen.verdict("pool", "agent") == ["skip", "skip"]
+    # It looked, and left nothing: no machine registered, no state, no process of its own.
+    assert lab.gateway.status(agent.machine_id) == "pending"
+    assert not Path(agent.environment["BETA9_STATE_DIR"]).exists()
+    assert not [
+        pid for pid in children_of(os.getpid()) if b"doctor" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+
+
+def test_a_running_agent_is_asked_and_not_disturbed(lab: Lab, outbound: str) -> None:
+    agent = lab.ready_agent()
+    before = agent.status()
+    ssh = agent.ssh_pids()
+    seen = visit(agent, outbound)
+    assert seen.verdict("agent", "pool", "reverse path", "token accepted") == ["ok"] * 4, seen.checks
+    after = agent.status()
+    assert agent.ssh_pids() == ssh
+    assert after["registration"]["times"] == before["registration"]["times"]
+    assert after["tunnel"]["restarts"] == before["tunnel"]["restarts"]
+
+
+def test_an_agent_that_hangs_is_told_from_one_that_does_not_run(lab: Lab, outbound: str) -> None:
+    agent = lab.ready_agent()
+    agent.signal(signal.SIGSTOP)
+    seen = visit(agent, outbound)
+    agent.signal(signal.SIGCONT)
+    assert "hangs" in seen.checks["agent"]["seen"]
+    assert "agent" in seen.failed()
+
+
+def test_a_wrong_token_is_named_and_the_others_still_run(lab: Lab, outbound: str) -> None:
+    agent = lab.agent()
+    Path(agent.environment["BETA9_TOKEN_FILE"]).write_text("a-token-that-nobody-has-ever-given-out")
+    seen = visit(agent, outbound)
+    assert seen.done.code == 1
+    assert "token accepted" in seen.failed()
+    assert "401" in seen.checks["token accepted"]["seen"]
+    assert seen.verdict(*WAY_IN, "keepalive route", "reverse path") == ["ok"] * (len(WAY_IN) + 2), seen.checks
+
+
+def test_a_broken_tunnel_is_named_and_the_others_still_run(lab: Lab, outbound: str) -> None:
+    agent = lab.agent()
+    lab.sshd.stop()
+    seen = visit(agent, outbound)
+    assert seen.done.code == 1
+    assert "route to the ssh host" in seen.failed()
+    assert seen.verdict("dns", "k3s", "k3s login", "token setting") == ["ok"] * 4
+    after = ("host key", "login", "forward", "token accepted", "reverse path")
+    assert seen.verdict(*after) == ["skip"] * len(after)
+    assert "not tried" in seen.checks["login"]["seen"]
+
+
+def test_a_key_that_sshd_does_not_know_is_named(lab: Lab, outbound: str) -> None:
+    agent = lab.agent()
+    stranger = lab.sshd.make_key("stranger")
+    seen = visit(agent, outbound, BETA9_SSH_KEY_FILE=str(stranger))
+    assert seen.failed() & set(ALL_OF_IT) == {"login"}
+    assert "authorize" in seen.checks["login"]["fix"]
+
+
+def test_a_host_key_that_differs_is_named(lab: Lab, outbound: str) -> None:
+    agent = lab.agent()
+    wrong = "SHA256:" + "A" * 43
+    seen = visit(agent, outbound, BETA9_SSH_KNOWN_HOSTS_FILE="", BETA9_SSH_HOST_KEY_FINGERPRINT=wrong)
+    assert seen.failed() & set(ALL_OF_IT) == {"host key"}
+    assert lab.sshd.fingerprint in seen.checks["host key"]["seen"]
+
+
+def test_without_a_token_the_kubeconfig_is_tried_and_the_node_looked_at(lab: Lab, outbound: str) -> None:
+    agent = lab.agent()
+    settings = {"BETA9_K3S_TOKEN_FILE": "", "BETA9_KUBECONFIG": str(lab.kubeconfig)}
+    seen = visit(agent, outbound, **settings)
+    assert seen.verdict("k3s login", "k3s node", "reverse path") == ["ok"] * 3, seen.checks
+    lab.kubernetes.set_node(unschedulable=True)
+    seen = visit(agent, outbound, **settings)
+    assert seen.failed() & {"k3s login", "k3s node", "reverse path"} == {"k3s node"}
+    assert "cordoned" in seen.checks["k3s node"]["seen"]
+
+
+def test_gateway_ports_no_is_named_with_the_line_to_change(tmp_path: Path, outbound: str) -> None:
+    with laboratory(tmp_path, sshd_options={"GatewayPorts": "no"}) as lab:
+        seen = visit(lab.agent(), outbound)
+    assert seen.done.code == 1
+    assert seen.failed() & set(ALL_OF_IT) == {"reverse path"}
+    assert "GatewayPorts clientspecified" in seen.checks["reverse path"]["fix"]
+
+
+def test_an_upstream_gateway_without_the_route_is_told_from_a_bad_token(lab: Lab, outbound: str) -> None:
+    lab.gateway.set_fault("status", "keepalive", status=404, body='{"message":"Not Found"}')
+    seen = visit(lab.agent(), outbound)
+    assert seen.failed() & set(ALL_OF_IT) == {"keepalive route"}
+    assert "upstream" in seen.checks["keepalive route"]["seen"]
+    assert seen.verdict("token accepted") == ["skip"]
+
+
+def test_a_target_that_the_key_may_not_open_is_named(lab: Lab, outbound: str) -> None:
+    seen = visit(lab.agent(), outbound, BETA9_SSH_TARGET="127.0.0.1:1")
+    assert "forward" in seen.failed()
+    assert "permitopen" in seen.checks["forward"]["seen"]
+
+
+def test_on_a_bare_host_it_says_what_is_missing(tmp_path: Path, outbound: str) -> None:
+    """No setting at all, no program on the path: everything is looked at, and text is readable."""
+    environment = {"HOME": str(tmp_path), "PATH": str(tmp_path), "BETA9_STATUS_ADDR": "127.0.0.1:1"}
+    environment |= {"DOCKER_HOST": "unix:///nowhere/docker.sock", "BETA9_SSH_HOST": "127.0.0.1"}
+    argv = [sys.executable, "-m", "agent", "doctor", "--env-file", os.devnull, "--outbound", outbound]
+    root = str(Path(__file__).parents[3])
+    done = run(argv, LIMIT_S, env=environment | {"PYTHONPATH": root}, ok_codes=(1,))
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("  FAIL  settings") and "BETA9_TOKEN" in line for line in lines), done.stdout
+    assert any(line.startswith("  FAIL  ssh client") for line in lines), done.stdout
+    assert any(line.startswith("  ok    python") for line in lines)
+    assert "checks failed: " in lines[-1]
+    assert "settings" in lines[-1]

@@ -1,0 +1,81 @@
+"""Containers are counted at a Docker Engine's socket, and one that is sick counts as none."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+
+import pytest
+
+from agent.adapters.host.docker import running_containers
+
+Answers = dict[str, tuple[int, bytes]]
+
+
+class Server(ThreadingMixIn, UnixStreamServer):
+    """One thread for each connection."""
+
+    daemon_threads = True
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Callable[[Answers], Path]]:
+    """Starts what stands for a Docker Engine (its API, v1.41), answering as told by the end of the path."""
+    servers = []
+
+    def start(answers: Answers) -> Path:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                code, body = next(told for end, told in answers.items() if self.path.endswith(end))
+                self.send_response_only(code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Keep quiet."""
+
+        path = tmp_path / "docker.sock"
+        server = Server(str(path), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        servers.append(server)
+        return path
+
+    with warnings.catch_warnings():
+        # The SDK leaves sockets that it gave up to be collected.
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield start
+        gc.collect()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+VERSION = (200, json.dumps({"ApiVersion": "1.41", "MinAPIVersion": "1.12"}).encode())
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ((200, b'{"Containers": 5, "ContainersRunning": 3}'), 3),
+        ((200, b"{}"), 0),
+        ((200, b"[]"), 0),
+        ((200, b"no JSON"), 0),
+        ((500, b'{"message": "sick"}'), 0),
+    ],
+)
+def test_running_containers_are_counted(
+    engine: Callable[[Answers], Path], info: tuple[int, bytes], expected: int
+) -> None:
+    assert running_containers(engine({"/version": VERSION, "/info": info})) == expected
+
+
+def test_without_an_engine_there_are_none(tmp_path: Path) -> None:
+    assert running_containers(tmp_path / "docker.sock") == 0

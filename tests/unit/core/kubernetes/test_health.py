@@ -1,0 +1,186 @@
+"""What is concluded from the machine's Kubernetes: its node, the GPUs it advertises, and when to wait for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.core.effects import ProbeKube, ReadKubeLogins
+from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
+from agent.core.host.facts import Gpu, GpuReading, KubeLogins, NodeFacts
+from agent.core.kubernetes import health as kube
+from agent.core.kubernetes.objects import node_facts, pick_node
+from agent.core.machine_api import calls, offer
+from agent.core.state import K3sMode, Kube, Room, Worker
+from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_setup
+
+EIGHT = tuple(Gpu(f"GPU-{n}", "H100") for n in range(8))
+
+
+def on_node(node: NodeFacts | None, failed: int = 0, **changes: Any) -> Worker:
+    """A machine with eight boards, some failed, and this node."""
+    gpus = tuple(replace(gpu, healthy=n >= failed) for n, gpu in enumerate(EIGHT))
+    there = Kube(expected=True, looked=True, answering=True, node=node)
+    return placeable(gpus=GpuReading(gpus), kube=there, **changes)
+
+
+def counts(worker: Worker) -> tuple[int, int]:
+    has = offer.capacity(worker)
+    return has.gpu_count, has.free_gpu_count
+
+
+@pytest.mark.parametrize(
+    ("node", "failed", "expected"),
+    [
+        (NodeFacts(gpus_capacity=8, gpus_allocatable=8), 0, (8, 8)),
+        (NodeFacts(gpus_capacity=8, gpus_allocatable=8, gpus_requested=3), 0, (8, 5)),
+        # A failed board is left out of what is free, once: before the plugin notices and after.
+        (NodeFacts(gpus_capacity=8, gpus_allocatable=8, gpus_requested=3), 1, (8, 4)),
+        (NodeFacts(gpus_capacity=8, gpus_allocatable=7, gpus_requested=3), 1, (7, 4)),
+        (NodeFacts(gpus_capacity=8, gpus_allocatable=1, gpus_requested=1), 8, (1, 0)),
+        # What is advertised counts, not boards: slices of MIG, or fewer than there are.
+        (NodeFacts(gpus_capacity=56, gpus_allocatable=56, gpus_requested=6), 0, (56, 50)),
+        (NodeFacts(gpus_capacity=2, gpus_allocatable=2), 0, (2, 2)),
+        # Workers of an agent before this one hold more than is advertised now.
+        (NodeFacts(gpus_capacity=8, gpus_allocatable=2, gpus_requested=4), 0, (4, 0)),
+        (None, 1, (7, 7)),
+    ],
+)
+def test_gpus_are_counted_as_the_device_plugin_says(
+    node: NodeFacts | None, failed: int, expected: tuple[int, int]
+) -> None:
+    assert counts(on_node(node, failed)) == expected
+
+
+def test_gpus_offered_once_are_never_counted_down_by_what_is_advertised() -> None:
+    fewer = NodeFacts(gpus_capacity=8, gpus_allocatable=7, gpus_requested=7, worker_count=7)
+    assert counts(on_node(fewer, gpu_floor=8)) == (8, 0)
+
+
+def test_k3s_that_is_left_alone_does_not_count() -> None:
+    worker = with_setup(k3s=K3sMode.NONE)
+    there = Kube(expected=True, looked=True, answering=True, node=NodeFacts(gpus_allocatable=9))
+    assert counts(replace(worker, kube=there)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("node", "floor", "trouble"),
+    [
+        (NodeFacts(gpus_allocatable=8), 8, None),
+        (NodeFacts(gpus_allocatable=8, ready=False), 8, "not Ready"),
+        (NodeFacts(gpus_allocatable=8, schedulable=False), 8, "cordoned"),
+        (NodeFacts(gpus_allocatable=8, pressures=("DiskPressure",)), 8, "DiskPressure"),
+        (NodeFacts(gpus_allocatable=7), 8, "advertises 7"),
+        (NodeFacts(gpus_allocatable=7), 0, None),
+        (NodeFacts(gpus_allocatable=0), 0, "advertises no nvidia.com/gpu"),
+    ],
+)
+def test_what_keeps_work_away_from_a_node_is_named(node: NodeFacts, floor: int, trouble: str | None) -> None:
+    told = kube.node_trouble(node, on_node(node, gpu_floor=floor))
+    assert told is None if trouble is None else told is not None and trouble in told
+
+
+def test_registering_waits_for_the_device_plugin_and_not_for_ever() -> None:
+    nothing_yet = on_node(NodeFacts())
+    assert not calls.may_register(replace(nothing_yet, born_at_s=NOW_S - AT.policy.gpu_wait_s + 1), AT)
+    assert calls.may_register(replace(nothing_yet, born_at_s=NOW_S - AT.policy.gpu_wait_s), AT)
+    assert calls.may_register(on_node(NodeFacts(gpus_allocatable=8), born_at_s=NOW_S), AT)
+
+
+def test_a_machine_without_gpus_waits_for_no_device_plugin() -> None:
+    worker = replace(on_node(NodeFacts(), born_at_s=NOW_S), gpus=GpuReading())
+    assert calls.may_register(worker, AT)
+    assert kube.node_trouble(NodeFacts(), worker) is None
+
+
+def test_what_was_known_of_the_node_outlives_a_probe_without_an_answer() -> None:
+    node = NodeFacts(gpus_allocatable=8)
+    after = kube.on_probed(on_node(node), KubeProbed(Probe(Answer.SILENT)), AT)
+    assert after.kube.node == node
+
+
+def test_a_problem_beside_a_good_answer_is_kept_until_it_is_over() -> None:
+    probed = KubeProbed(
+        Probe(Answer.ANSWERED), NodeFacts(gpus_allocatable=8), 1, "the node could not be read"
+    )
+    after = kube.on_probed(on_node(None), probed, AT)
+    assert after.kube.problem == "the node could not be read"
+    assert kube.on_probed(after, replace(probed, problem=None), AT).kube.problem is None
+
+
+@pytest.mark.parametrize(
+    ("logins", "is_expected"), [(KubeLogins(has_token=True), True), (KubeLogins(), False)]
+)
+def test_what_listens_is_a_k3s_to_use_once_there_is_a_token_for_it(
+    logins: KubeLogins, is_expected: bool
+) -> None:
+    after = kube.on_probed(placeable(kube=Kube()), KubeProbed(Probe(Answer.DENIED), logins=logins), AT)
+    assert after.kube.expected is is_expected
+    assert after.kube.logins == logins
+
+
+def test_a_probe_that_failed_by_itself_says_nothing_of_logins() -> None:
+    after = kube.on_probed(placeable(), KubeProbed(Probe(Answer.SILENT)), AT)
+    assert after.kube.logins == LOGINS
+
+
+def test_what_was_done_to_the_node_of_another_cluster_does_not_count() -> None:
+    before = placeable(room=Room(cordoned=True, told=True))
+    same = kube.on_probed(before, KubeProbed(Probe(Answer.ANSWERED), logins=LOGINS), AT)
+    assert same.room == before.room
+    another = KubeProbed(Probe(Answer.ANSWERED), logins=replace(LOGINS, cluster=2))
+    after = kube.on_probed(before, another, AT)
+    assert (after.room.cordoned, after.room.told) == (None, False)
+
+
+def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> None:
+    worker, commands = kube.manage(with_setup(k3s=K3sMode.NONE), AT)
+    assert commands == [ReadKubeLogins()]
+    after = kube.on_logins_read(worker, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
+    assert (after.kube.logins, after.kube.token_serial, after.kube.problem) == (LOGINS, 2, "not anew")
+    assert kube.manage(after, AT)[1] == []
+    later = replace(AT, now_s=NOW_S + AT.policy.kube_look_s)
+    assert kube.manage(after, later)[1] == [ReadKubeLogins()]
+    assert kube.manage(with_setup(k3s=K3sMode.AUTO), AT)[1] == [ProbeKube(AT.policy.kube_timeout_s)]
+
+
+def test_registering_waits_until_logins_were_looked_for() -> None:
+    worker = with_setup(k3s=K3sMode.NONE)
+    assert not calls.may_register(replace(worker, kube=Kube()), AT)
+    assert calls.may_register(replace(worker, kube=Kube(looked=True)), AT)
+
+
+def pod(gpus: int, phase: str = "Running", node: str = "here", **changes: Any) -> dict[str, Any]:
+    container = {"resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+    spec = {"nodeName": node, "containers": [container], **changes}
+    return {
+        "metadata": {"labels": {"run.beam.cloud/role": "worker"}},
+        "spec": spec,
+        "status": {"phase": phase},
+    }
+
+
+def test_only_pods_that_hold_something_here_are_counted() -> None:
+    started_by_more = [{"resources": {"requests": {"nvidia.com/gpu": "3"}}}, {"resources": {}}]
+    pods = [
+        pod(1),
+        pod(2, phase="Pending"),
+        pod(4, phase="Succeeded"),
+        pod(4, phase="Failed"),
+        pod(4, node="elsewhere"),
+        pod(1, initContainers=started_by_more),
+    ]
+    facts = node_facts({"metadata": {"name": "here"}}, pods)
+    assert (facts.gpus_requested, facts.worker_count, facts.container_count) == (6, 3, 3)
+
+
+def test_a_node_is_this_machines_when_it_is_the_only_one_or_has_its_name() -> None:
+    one = {"metadata": {"name": "one"}}
+    two = {"metadata": {"name": "two", "labels": {"kubernetes.io/hostname": "Machine-2"}}}
+    assert pick_node([one], "whatever") is one
+    assert pick_node([one, two], "ONE") is one
+    assert pick_node([one, two], "machine-2") is two
+    assert pick_node([one, two], "three") is None
+    assert pick_node([], "one") is None

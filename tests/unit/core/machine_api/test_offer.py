@@ -1,0 +1,165 @@
+"""What the gateway may place here: everything, or nothing and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core.context import Moment
+from agent.core.host.facts import Gpu, GpuReading, KubeLogins
+from agent.core.machine_api.offer import capacity, decide, promise
+from agent.core.state import Capacity, Connection, Going, GoingKind, K3sMode, Kube, Link, Phase, Worker
+from agent.core.tunnel.faults import Trouble, TroubleKind
+from tests.unit.core_cases import (
+    ADDRESSES,
+    AT,
+    NOW_S,
+    POLICY,
+    TWO_GPUS,
+    UP,
+    having_offered,
+    placeable,
+    with_setup,
+)
+
+ANSWERING = Kube(expected=True, looked=True, answering=True)
+CORDONED = replace(ANSWERING, node_trouble="the Kubernetes node is cordoned", node_bad_since_s=NOW_S - 1)
+LEAVING = Going(GoingKind.STOP, NOW_S, NOW_S + 3, "SIGTERM")
+
+
+def left_alone(logins: KubeLogins, problem: str | None = None) -> Worker:
+    """Somebody else sees to k3s, and these logins were found."""
+    kube = Kube(looked=True, logins=logins, problem=problem)
+    return replace(with_setup(k3s=K3sMode.NONE), kube=kube)
+
+
+def test_a_k3s_that_is_left_alone_is_offered_while_there_is_a_token() -> None:
+    assert decide(left_alone(KubeLogins(has_token=True)), AT).offered
+
+
+def test_where_all_is_well_everything_is_offered() -> None:
+    assert decide(placeable(), AT).offered
+
+
+@pytest.mark.parametrize(
+    ("worker", "reason"),
+    [
+        (placeable(going=LEAVING), "leaving: SIGTERM"),
+        (with_setup(once=True), "--once opened the tunnel itself"),
+        (placeable(host=None), "capacity is not known yet"),
+        (placeable(kube=Kube()), "k3s was not looked for yet"),
+        (
+            placeable(kube=Kube(looked=True, trouble="k3s does not listen")),
+            "no usable k3s on this machine (k3s does not listen)",
+        ),
+        (
+            placeable(kube=replace(ANSWERING, answering=False, trouble="k3s accepts and does not answer")),
+            "k3s accepts and does not answer",
+        ),
+        (left_alone(KubeLogins()), "BETA9_K3S=none and no BETA9_K3S_TOKEN"),
+        (left_alone(KubeLogins(), "k3s_token is empty"), "k3s_token is empty"),
+        (placeable(kube=CORDONED), "the Kubernetes node is cordoned"),
+        (placeable(reverse=Link()), "the reverse path is not verified yet"),
+        (
+            placeable(reverse=Link(trouble=Trouble(TroubleKind.BIND, "sshd refused the reverse address"))),
+            "sshd refused the reverse address",
+        ),
+        (with_setup(connection=Connection.DIRECT), "BETA9_HOSTNAME is not set"),
+        (with_setup(connection=Connection.TAILSCALE), "tailscaled was not asked yet"),
+    ],
+)
+def test_nothing_is_offered_and_the_reason_is_told(worker: Worker, reason: str) -> None:
+    offer = decide(worker, AT)
+    assert not offer.offered
+    assert offer.reason is not None
+    assert reason in offer.reason
+
+
+def test_the_first_reason_counts_so_that_a_leaving_machine_is_not_called_broken() -> None:
+    offer = decide(placeable(going=LEAVING, reverse=Link(), kube=Kube()), AT)
+    assert offer.reason == "leaving: SIGTERM"
+
+
+def test_without_k3s_but_with_a_token_for_one_somebody_else_sees_to_it() -> None:
+    assert decide(with_setup(k3s=K3sMode.NONE), AT).offered
+
+
+def test_directly_connected_a_machine_offers_once_its_name_is_known() -> None:
+    assert decide(with_setup(connection=Connection.DIRECT, hostname="worker.example"), AT).offered
+
+
+# --- Short troubles of what was offered before ------------------------------------------------------------
+
+
+def test_a_child_that_is_being_replaced_withdraws_nothing() -> None:
+    down = Link(phase=Phase.STARTING, down_since_s=NOW_S - 1)
+    assert decide(having_offered(reverse=down), AT).offered
+
+
+def test_a_way_back_that_stays_down_withdraws_the_offer() -> None:
+    down = Link(phase=Phase.STARTING, down_since_s=NOW_S - POLICY.path_grace_s)
+    assert not decide(having_offered(reverse=down), AT).offered
+
+
+def test_a_node_in_trouble_withdraws_the_offer_only_after_its_grace() -> None:
+    worker = having_offered(kube=CORDONED)
+    assert decide(worker, AT).offered
+    later = Moment(NOW_S + POLICY.node_grace_s, POLICY)
+    assert decide(worker, later).reason == "the Kubernetes node is cordoned"
+
+
+# --- What there is, and what the gateway is told ----------------------------------------------------------
+
+
+def test_the_reserve_is_never_offered() -> None:
+    assert capacity(placeable()) == Capacity(7500, 15360, 2, 2)
+
+
+def test_a_reserve_larger_than_the_machine_leaves_nothing_rather_than_less() -> None:
+    has = capacity(with_setup(reserve_cpu_millicores=9000, reserve_memory_mib=10**6))
+    assert (has.cpu_millicores, has.memory_mib) == (0, 0)
+
+
+def test_a_broken_gpu_is_not_free_and_not_counted_before_it_was_ever_promised() -> None:
+    one_broken = GpuReading((Gpu("GPU-0", "H100"), Gpu("GPU-1", "H100", healthy=False)))
+    assert capacity(placeable(gpus=one_broken)) == Capacity(7500, 15360, 1, 1)
+
+
+def test_gpus_that_were_promised_are_never_taken_back_under_running_workers() -> None:
+    # The gateway subtracts GPUs as unsigned numbers: lowered below what workers hold, more work comes.
+    one_broken = GpuReading((Gpu("GPU-0", "H100"), Gpu("GPU-1", "H100", healthy=False)))
+    has = capacity(placeable(gpus=one_broken, gpu_floor=2))
+    assert (has.gpu_count, has.free_gpu_count) == (2, 1)
+
+
+def test_a_promise_that_offers_nothing_keeps_only_the_count_of_gpus() -> None:
+    worker = placeable(offer=decide(placeable(going=LEAVING), AT))
+    assert promise(worker).capacity == Capacity(gpu_count=2)
+    assert not promise(worker).offered
+
+
+def test_promises_that_mean_the_same_to_the_gateway_are_equal() -> None:
+    busy = replace(placeable(), gpus=TWO_GPUS)
+    hot = replace(busy, gpus=GpuReading(tuple(replace(gpu, temperature_c=80) for gpu in TWO_GPUS.gpus)))
+    assert promise(busy) == promise(hot)
+
+
+def test_a_renewed_token_is_another_promise() -> None:
+    renewed = placeable(kube=replace(ANSWERING, token_serial=1))
+    assert promise(renewed) != promise(placeable())
+
+
+def test_the_gateway_is_told_the_address_that_was_verified() -> None:
+    assert promise(placeable()).hostname == ADDRESSES[0]
+    assert promise(placeable(candidate=2)).hostname == ADDRESSES[2]
+
+
+def test_a_new_address_is_not_told_before_it_is_verified() -> None:
+    moving = having_offered(candidate=1, reverse=Link(phase=Phase.STARTING))
+    assert promise(moving).hostname == ADDRESSES[0]
+    assert promise(replace(moving, reverse=UP)).hostname == ADDRESSES[1]
+
+
+def test_a_name_from_the_settings_beats_every_address() -> None:
+    assert promise(with_setup(hostname="worker.example")).hostname == "worker.example"

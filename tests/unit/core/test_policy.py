@@ -1,0 +1,71 @@
+"""Pauses, deadlines and the one rule that ties them to the gateway's lease."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.backoff import between_s, full_jitter_s
+from agent.core.context import Moment
+from agent.core.policy import Policy, timing_problem
+from agent.core.state import Link
+from agent.core.tunnel.faults import DENIED, TroubleKind
+from agent.core.tunnel.transitions import pause_s
+
+POLICY = Policy()
+
+
+@pytest.mark.parametrize(("attempt", "bound_s"), [(0, 1), (1, 2), (2, 4), (5, 30), (40, 30), (10**6, 30)])
+def test_the_bound_doubles_with_every_failure_up_to_the_cap(attempt: int, bound_s: float) -> None:
+    assert full_jitter_s(attempt, 1.0, 30.0, 0.5) == bound_s / 2
+
+
+@given(st.integers(0, 10**9), st.floats(0, 1, exclude_max=True))
+def test_a_pause_lies_anywhere_between_nothing_and_the_cap(attempt: int, jitter: float) -> None:
+    assert 0 <= full_jitter_s(attempt, 1.0, 30.0, jitter) < 30
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_pause_between_two_bounds_keeps_to_them(jitter: float) -> None:
+    assert 60 <= between_s(60, 300, jitter) <= 300
+
+
+def test_a_young_outage_is_tried_often_and_an_old_one_seldom() -> None:
+    young, old = Moment(1000.0, POLICY, 0.999), Moment(1000.0 + POLICY.outage_s, POLICY, 0.999)
+    link = Link(attempt=20, down_since_s=1000.0)
+    assert pause_s(link, TroubleKind.UNREACHABLE, young) < POLICY.outage_cap_s
+    assert POLICY.outage_cap_s < pause_s(link, TroubleKind.UNREACHABLE, old) < POLICY.backoff_cap_s
+
+
+@pytest.mark.parametrize("kind", sorted(DENIED))
+def test_a_refused_credential_is_not_tried_again_within_a_minute(kind: TroubleKind) -> None:
+    assert pause_s(Link(), kind, Moment(0.0, POLICY, 0.0)) >= 60
+
+
+def test_a_refused_session_channel_costs_no_pause() -> None:
+    assert pause_s(Link(attempt=9), TroubleKind.SESSION, Moment(0.0, POLICY, 0.999)) == 0
+
+
+def test_the_timings_we_ship_fit_the_lease() -> None:
+    assert timing_problem(POLICY) is None
+
+
+def test_an_interval_at_the_very_limit_fits_and_one_beyond_does_not() -> None:
+    # 300 s of lease less two time-outs of 10 s and two pauses of 10 s
+    assert timing_problem(replace(POLICY, keepalive_interval_s=260)) is None
+    problem = timing_problem(replace(POLICY, keepalive_interval_s=260.5))
+    assert problem is not None
+    assert "260.5 s between keepalives" in problem
+    assert "use at most 260 s" in problem
+
+
+@given(st.floats(1, 290))
+def test_where_the_rule_holds_one_lost_keepalive_never_loses_the_lease(interval_s: float) -> None:
+    policy = replace(POLICY, keepalive_interval_s=interval_s)
+    if timing_problem(policy) is None:
+        lost_at_s = interval_s + policy.keepalive_timeout_s
+        answered_by_s = lost_at_s + policy.call_retry_cap_s + policy.keepalive_timeout_s
+        assert answered_by_s <= policy.ttl_s

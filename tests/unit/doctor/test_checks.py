@@ -1,0 +1,293 @@
+"""What the doctor's checks make of what they see. No network but loopback, no sleeping."""
+
+from __future__ import annotations
+
+import gc
+import json
+import threading
+import warnings
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any, ClassVar
+
+import pytest
+
+from agent.core.events import Answer, Probe
+from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.doctor import gateway, gpu, kubernetes, machine, network
+from agent.doctor.check import Check, Verdict, ok
+from tests.unit.doctor_cases import Make, made_in, outcomes
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Make]:
+    """Makes cases."""
+    yield from made_in(tmp_path)
+
+
+def test_incomplete_settings_are_one_failed_check_and_no_crash(made: Make) -> None:
+    case = made(BETA9_SSH_PORT="none")
+    found = outcomes([check for check in machine.CHECKS if check.name in {"settings", "token setting"}], case)
+    assert found["settings"].verdict is Verdict.FAIL
+    assert "BETA9_TOKEN" in found["settings"].seen
+    assert "BETA9_SSH_PORT" in found["settings"].seen
+    assert found["token setting"].verdict is Verdict.SKIP
+
+
+def test_a_secret_is_looked_at_and_never_shown(made: Make) -> None:
+    secret = "a-token-of-this-very-test"
+    case = made(BETA9_TOKEN=secret)
+    found = outcomes([check for check in machine.CHECKS if check.name == "token setting"], case)
+    assert found["token setting"].verdict is Verdict.OK
+    assert secret not in found["token setting"].seen
+    assert secret not in case.redactor.clean(f"it was {secret}")
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "verdict", "said"),
+    [
+        (0.4, Verdict.OK, "0 s"),
+        (-5, Verdict.OK, "5 s"),
+        (30, Verdict.WARN, "30 s ahead of"),
+        (-30, Verdict.WARN, "30 s behind"),
+        (3600, Verdict.FAIL, "3600 s ahead of"),
+    ],
+)
+def test_clocks_that_differ(skew_s: float, verdict: Verdict, said: str) -> None:
+    found = gateway._judge_skew(skew_s)
+    assert (found.verdict, said in found.seen) == (verdict, True)
+
+
+@pytest.mark.parametrize(("behind_s", "verdict"), [(0, "ok"), (600, "fail")])
+def test_the_clock_is_read_off_the_gateway_s_answer(made: Make, behind_s: int, verdict: str) -> None:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response_only(200)
+            then = datetime.now(timezone.utc) - timedelta(seconds=behind_s)
+            self.send_header("Date", format_datetime(then, usegmt=True))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            """Keep quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    case = made()
+    case.tell("forward", ("127.0.0.1", server.server_port, Probe(Answer.ANSWERED)))
+    try:
+        assert gateway._clock(case).verdict.value == verdict
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_ssh_says_is_parted_from_what_to_do() -> None:
+    trouble = Trouble(TroubleKind.AUTH, "ssh: Permission denied (publickey). (put the line there)")
+    assert network._told(trouble) == ("ssh: Permission denied (publickey).", "put the line there")
+    nested = Trouble(TroubleKind.KEY_FILE, "ssh: Load key (check it (readable))")
+    assert network._told(nested) == ("ssh: Load key", "check it (readable)")
+    assert network._told(Trouble(TroubleKind.EXITED, "ssh ended")) == ("ssh ended", network.UNKNOWN)
+
+
+def program(directory: Path, name: str, text: str) -> None:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+LISTED = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\nGPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-2)"
+
+
+@pytest.mark.parametrize(
+    ("on_bus", "script", "verdict", "said"),
+    [
+        (2, f"echo '{LISTED}'", "ok", "2 × NVIDIA H100 80GB HBM3"),  # noqa: RUF001 - as people write it
+        (8, f"echo '{LISTED}'", "fail", "but 8 on the PCI bus"),
+        (
+            1,
+            "echo 'NVIDIA-SMI has failed because it could not communicate'; exit 9",
+            "fail",
+            "could not communicate",
+        ),
+        (1, "true", "fail", "lists no GPU"),
+    ],
+)
+def test_the_driver_is_judged_by_what_nvidia_smi_lists(  # noqa: PLR0917 - pytest gives them by name
+    made: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    on_bus: int,
+    script: str,
+    verdict: str,
+    said: str,
+) -> None:
+    """The program stands in for NVIDIA's, with the words of the real one."""
+    program(tmp_path, "nvidia-smi", script)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    case = made()
+    case.tell("gpu", on_bus)
+    found = gpu._driver(case)
+    assert (found.verdict.value, said in found.seen) == (verdict, True), found
+
+
+def test_nvidia_boards_are_told_from_other_devices_on_the_bus(
+    tmp_path: Path, made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's files as on a machine with one H100, its NVSwitch bridge and another maker's display."""
+    for name, vendor, kind in (
+        ("0000:01:00.0", "0x10de", "0x030200"),
+        ("0000:02:00.0", "0x10de", "0x068000"),
+        ("0000:03:00.0", "0x1a03", "0x030000"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(vendor + "\n")
+        (tmp_path / name / "class").write_text(kind + "\n")
+    monkeypatch.setattr(gpu, "PCI", tmp_path)
+    assert gpu._boards(made()).found == 1
+
+
+@pytest.mark.parametrize(
+    ("node", "boards", "verdict", "said"),
+    [
+        (
+            {"ready": True, "schedulable": True, "pressures": [], "gpus_allocatable": 8},
+            8,
+            "ok",
+            "advertises 8 GPUs",
+        ),
+        ({"ready": True, "schedulable": True, "pressures": [], "gpus_allocatable": 7}, 8, "fail", "7 of 8"),
+        (
+            {"ready": False, "schedulable": True, "pressures": [], "gpus_allocatable": 0},
+            0,
+            "fail",
+            "not Ready",
+        ),
+        (
+            {"ready": True, "schedulable": False, "pressures": ["DiskPressure"], "gpus_allocatable": 0},
+            0,
+            "fail",
+            "cordoned, DiskPressure",
+        ),
+        (None, 0, "skip", "no kubeconfig"),
+    ],
+)
+def test_the_node_is_judged_by_what_the_running_agent_knows(
+    made: Make, node: dict[str, Any] | None, boards: int, verdict: str, said: str
+) -> None:
+    case = made()
+    case._running, case._asked = {"kubernetes": {"node": node}}, True
+    case.tell("nvidia driver", boards)
+    found = kubernetes._node(case)
+    assert (found.verdict.value, said in found.seen) == (verdict, True), found
+
+
+@pytest.mark.parametrize(
+    ("state", "offered", "verdict"),
+    [("READY", True, "ok"), ("READY", False, "warn"), ("BACKOFF", False, "fail")],
+)
+def test_a_running_agent_is_judged_by_its_own_word(
+    made: Make, state: str, offered: bool, verdict: str
+) -> None:
+    case = made()
+    case._asked = True
+    case._running = {
+        "state": state,
+        "since_s": 3,
+        "gateway": {"last_error": "refused"},
+        "tunnel": {"forward": {"reason": None}},
+        "capacity": {"offered": offered, "reason": "k3s does not listen"},
+    }
+    found = gateway._agent(case)
+    assert found.verdict.value == verdict
+    assert bool(found.fix) is (verdict != "ok")
+
+
+def test_the_machine_s_id_is_looked_up_and_never_made(made: Make, tmp_path: Path) -> None:
+    assert made().machine_id() is None
+    assert not list(tmp_path.glob("machine*"))
+    (tmp_path / "machine.json").write_text(json.dumps({"machine_id": "1165a9b6"}))
+    assert made().machine_id() == "1165a9b6"
+    (tmp_path / "machine.json").write_text("cut o")
+    assert made().machine_id() is None
+    assert made(BETA9_MACHINE_ID="aaaaaaaa").machine_id() == "aaaaaaaa"
+
+
+def test_without_a_tunnel_nothing_of_ssh_is_tried(made: Make) -> None:
+    case = made(BETA9_CONNECTION="direct")
+    found = outcomes(
+        [*network.CHECKS[1:], Check("ssh key", lambda _: ok("")), Check("ssh client", lambda _: ok(""))], case
+    )
+    assert {found[name].verdict for name in ("ssh host", "dns", "host key", "login")} == {Verdict.SKIP}
+
+
+class UnixServer(ThreadingMixIn, UnixStreamServer):
+    """One thread for each connection."""
+
+    daemon_threads = True
+
+
+class DockerApi(BaseHTTPRequestHandler):
+    """Stands for a Docker Engine with NVIDIA's runtime: the two answers that are asked for (its API, v1.41)."""
+
+    runtimes: ClassVar[dict[str, Any]] = {
+        "runc": {"path": "runc"},
+        "nvidia": {"path": "nvidia-container-runtime"},
+    }
+
+    def do_GET(self) -> None:
+        version = {"ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+        info = {"ServerVersion": "20.10.24", "Runtimes": self.runtimes}
+        body = json.dumps(version if self.path.endswith("/version") else info).encode()
+        self.send_response_only(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self) -> str:
+        return "a unix socket"
+
+    def log_message(self, *args: object) -> None:
+        """Keep quiet."""
+
+
+def test_docker_is_asked_for_its_runtimes(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "docker.sock"
+    with UnixServer(str(path), DockerApi) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+        case = made()
+        try:
+            found = gpu._docker(case)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert found.verdict is Verdict.OK
+    assert "Docker 20.10.24, runtimes nvidia, runc" in found.seen
+    case.tell("docker", found.found)
+    assert gpu._docker_runtime(case).verdict is Verdict.OK
+    case.tell("docker", ["runc"])
+    assert gpu._docker_runtime(case).verdict is Verdict.WARN
+
+
+def test_no_docker_is_a_warning_with_the_reason(
+    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with warnings.catch_warnings():
+        # The SDK leaves the socket that it could not connect to be collected.
+        warnings.simplefilter("ignore", ResourceWarning)
+        found = gpu._docker(made())
+        gc.collect()
+    assert found.verdict is Verdict.WARN
+    assert "No such file or directory" in found.seen

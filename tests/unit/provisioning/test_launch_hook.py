@@ -1,0 +1,34 @@
+"""The launch hook of modules/aws-spot outlasts the bootstrap: no machine is ended that is still in its time."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+STEPS = {
+    path.stem.split("-", 1)[1]: path.read_text() for path in (ROOT / "bootstrap/steps").glob("[0-9]*.sh")
+}
+WAITS = "secrets"
+"""The step that waits for a person: there are none to wait for where the secrets are references, as on AWS."""
+
+
+def header(step: str, name: str) -> str:
+    found = re.search(rf"^# {name}: *(.*)$", STEPS[step], re.MULTILINE)
+    return found[1] if found else ""
+
+
+@cache
+def longest_s(step: str) -> int:
+    """Seconds until a step must have ended, with all that it waits for."""
+    own_s = 0 if step == WAITS else int(header(step, "deadline"))
+    return own_s + max((longest_s(each) for each in header(step, "needs").split()), default=0)
+
+
+def test_it_gives_the_bootstrap_all_of_its_time() -> None:
+    text = (ROOT / "terraform/modules/aws-spot/variables.tf").read_text()
+    least = re.search(r"var\.launch_timeout_s >= (\d+)", text)
+    assert least
+    assert WAITS in STEPS
+    assert int(least[1]) > max(longest_s(step) for step in STEPS)
