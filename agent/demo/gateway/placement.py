@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from agent.demo.gateway.dial import DialError, Dialler
+from agent.demo.dial import DialError, Dialler
 from agent.demo.gateway.machines import READY, Machine, Pool
 from agent.demo.gateway.options import GatewaySettings, Log
 from agent.demo.gateway.routes import GatewayState
