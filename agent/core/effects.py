@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.core.state import CallKind, Promise, Purpose
+from agent.core.machine_api.model import CallKind, Promise
+from agent.core.tunnel.model import Purpose
 from agent.errors import Exit
 
 

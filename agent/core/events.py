@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from agent.core.host.facts import GpuReading, HostFacts, KubeLogins, NodeFacts, TailnetFacts
+from agent.core.lifecycle.model import GoingKind
 from agent.core.machine_api.wire import Outcome
-from agent.core.state import GoingKind, Purpose
 from agent.core.tunnel.faults import Trouble
+from agent.core.tunnel.model import Purpose
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,13 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from agent.core.config import Connection
+from agent.core.lifecycle.model import GoingKind
 from agent.core.machine_api import offer
 from agent.core.policy import Policy
-from agent.core.state import Connection, GoingKind, Link, Phase, Worker
+from agent.core.state import Worker
 from agent.core.tailnet import login as tailnet
+from agent.core.tunnel.model import Link, Phase
 
 FULL_DISK_BYTES = 64 * 1024
 """Less than this free, and the state directory's few small files may not be written any more."""

@@ -37,12 +37,14 @@ from agent.core.kubernetes import health as kube
 from agent.core.lifecycle import displayed_state, drain
 from agent.core.lifecycle import exits as fatal
 from agent.core.lifecycle import shutdown as going
+from agent.core.lifecycle.model import FINAL
 from agent.core.machine_api import calls, offer
 from agent.core.policy import Policy
-from agent.core.state import FINAL, Link, Phase, Worker
+from agent.core.state import Worker
 from agent.core.tailnet import login as tailnet
 from agent.core.tunnel import schedule as link_upkeep
 from agent.core.tunnel import ssh_events
+from agent.core.tunnel.model import Link, Phase
 
 
 def _on_tick(worker: Worker, _event: Tick, _at: Moment) -> Worker:

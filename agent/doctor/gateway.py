@@ -14,8 +14,8 @@ from agent.adapters.gateway.machine_api import Gateway
 from agent.adapters.local_api.status_client import ask
 from agent.core.events import REACHED, Answer, Probe
 from agent.core.machine_api import wire
+from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import HEALTH_PATH, Outcome, OutcomeKind
-from agent.core.state import CallKind
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.doctor.own_tunnel import HOST

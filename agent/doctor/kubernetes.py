@@ -14,8 +14,8 @@ from agent.adapters.kubernetes import kubeconfig
 from agent.adapters.kubernetes.api import Api
 from agent.core.events import REACHED, Answer, Probe
 from agent.core.kubernetes.objects import node_facts, pick_node
-from agent.core.state import Purpose
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Purpose
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.doctor.network import reverse_address

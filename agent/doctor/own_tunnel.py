@@ -14,9 +14,9 @@ from pathlib import Path
 from agent.adapters.ssh.tunnel import Tunnel
 from agent.core.effects import StartLink
 from agent.core.events import Event, LinkEnded, LinkLoggedIn, LinkSaid
-from agent.core.state import Purpose
 from agent.core.tunnel import ssh_argv
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Purpose
 from agent.settings import Settings
 
 HOST = "127.0.0.1"

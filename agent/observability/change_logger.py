@@ -9,8 +9,10 @@ from typing import Any
 
 from agent.core.events import CallEnded, Event, FactsRead, Noticed, StopWritten, TailnetJoinTried, WorkersSeen
 from agent.core.host.facts import DaemonState, PeerFacts
+from agent.core.lifecycle.model import State
 from agent.core.machine_api.wire import OutcomeKind
-from agent.core.state import Link, Phase, Purpose, State, Worker
+from agent.core.state import Worker
+from agent.core.tunnel.model import Link, Phase, Purpose
 from agent.observability.log_throttle import Quiet
 from agent.observability.logs import EventLog
 

@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from agent.core.state import State
+from agent.core.lifecycle.model import State
 
 PREFIX = "beta9_worker_"
 _STATES = tuple(str(state.value) for state in State)

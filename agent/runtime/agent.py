@@ -25,6 +25,7 @@ from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.ssh.local_ports import holder_of
 from agent.adapters.ssh.tunnel import Tunnel, probe_sockets
 from agent.adapters.storage.state_dir import StateDir
+from agent.core.config import Connection, Setup
 from agent.core.effects import (
     CallGateway,
     ProbeApi,
@@ -49,9 +50,11 @@ from agent.core.events import (
 )
 from agent.core.host.boot_record import trouble
 from agent.core.host.facts import GpuReading, HostFacts, KubeLogins
+from agent.core.lifecycle.model import GoingKind
 from agent.core.machine_api import offer, wire
+from agent.core.machine_api.model import CallKind, Registration
 from agent.core.machine_api.wire import Outcome, OutcomeKind
-from agent.core.state import CallKind, Connection, GoingKind, Registration, Setup, Worker
+from agent.core.state import Worker
 from agent.core.status import is_ready, status
 from agent.core.tunnel import addresses, ssh_argv
 from agent.errors import AgentError, Exit, SettingsError

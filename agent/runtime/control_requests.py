@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.core.events import Event, GoAsked, Noticed, NoticeKind
-from agent.core.state import GoingKind
+from agent.core.lifecycle.model import GoingKind
 
 LONGEST_DRILL_S = 86_400.0
 

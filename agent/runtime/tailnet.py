@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.storage.state_dir import GATEWAY_NAME, StateDir
 from agent.adapters.tailscale.local_client import TailscaleDaemon
+from agent.core.config import Connection
 from agent.core.effects import JoinTailnet, LookAtTailnet
 from agent.core.events import Event, TailnetJoinTried, TailnetSeen
 from agent.core.host.facts import DaemonState, TailnetFacts
 from agent.core.machine_api.wire import Outcome
-from agent.core.state import Connection, Worker
+from agent.core.state import Worker
 from agent.errors import AgentError, TransientError
 from agent.runtime.supervisor import Doing
 from agent.settings import Settings

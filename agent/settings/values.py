@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from agent.core.state import Connection, K3sMode
+from agent.core.config import Connection, K3sMode
 
 __all__ = [
     "Connection",

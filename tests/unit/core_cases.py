@@ -5,21 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from agent.core.config import Connection, K3sMode, Setup
 from agent.core.context import Moment
 from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
+from agent.core.kubernetes.model import Kube
+from agent.core.machine_api.model import Capacity, Promise, Registration
 from agent.core.policy import Policy
-from agent.core.state import (
-    Capacity,
-    Connection,
-    K3sMode,
-    Kube,
-    Link,
-    Phase,
-    Promise,
-    Registration,
-    Setup,
-    Worker,
-)
+from agent.core.state import Worker
+from agent.core.tunnel.model import Link, Phase
 
 POLICY = Policy()
 NOW_S = 1000.0

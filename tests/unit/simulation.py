@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from agent.core.config import Connection, Setup
 from agent.core.effects import (
     CallGateway,
     Command,
@@ -47,11 +48,14 @@ from agent.core.events import (
     WorkersSeen,
 )
 from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
+from agent.core.lifecycle.model import State
+from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
-from agent.core.state import CallKind, Connection, Purpose, Setup, State, Worker
+from agent.core.state import Worker
 from agent.core.step import step, wake_in_s
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Purpose
 
 TTL_S = 300.0
 SSHD_NOTICES_S = 12.0

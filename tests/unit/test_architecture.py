@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.core.lifecycle import displayed_state
+from agent.core.lifecycle.model import FINAL, State
 from agent.core.policy import Policy
-from agent.core.state import FINAL, State
 from agent.core.step import HANDLERS
 
 ROOT = Path(__file__).parents[2]

@@ -14,11 +14,14 @@ from pathlib import Path
 import pytest
 
 from agent.core.cloud.lifecycle_hooks import Word
+from agent.core.config import Connection
 from agent.core.events import NoticeKind
+from agent.core.lifecycle.model import GoingKind, State, Step
 from agent.core.machine_api import offer
+from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import OutcomeKind
-from agent.core.state import CallKind, Connection, GoingKind, Purpose, State, Step
 from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.model import Purpose
 from agent.errors import Exit
 from agent.observability.metrics import FAMILIES
 

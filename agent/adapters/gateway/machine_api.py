@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agent.adapters.gateway.http_session import HttpSession
+from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import KEEPALIVE_PATH, REGISTER_PATH, Outcome, OutcomeKind, read_reply
-from agent.core.state import CallKind
 from agent.errors import RejectedError, SettingsError, TransientError
 from agent.settings.values import bracketed
 

@@ -14,9 +14,9 @@ from agent.adapters.ssh.local_ports import is_taken
 from agent.core.effects import StartLink
 from agent.core.events import Event, LinkEnded, LinkLoggedIn, LinkSaid
 from agent.core.policy import Policy
-from agent.core.state import Purpose
 from agent.core.tunnel import ssh_argv, ssh_stderr
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Purpose
 from agent.errors import HostKeyError, RejectedError, SettingsError, TransientError
 
 _NO_SSH = Trouble(

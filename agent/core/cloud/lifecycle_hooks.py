@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from enum import Enum
 
+from agent.core.lifecycle.model import GoingKind, State
 from agent.core.machine_api import offer
-from agent.core.state import GoingKind, State, Worker
+from agent.core.state import Worker
 from agent.errors import Exit
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from agent.core.config import K3sMode
 from agent.core.context import Moment
 from agent.core.effects import Command, ProbeKube, ReadKubeLogins
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed
 from agent.core.host.facts import KubeLogins, NodeFacts
-from agent.core.state import K3sMode, Kube, Worker
+from agent.core.kubernetes.model import Kube
+from agent.core.state import Worker
 
 _REASONS = {
     Answer.NOT_LISTENING: "k3s does not listen",

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from agent.core.config import K3sMode
 from agent.core.context import Moment
-from agent.core.state import FINAL, K3sMode, Phase, State, Worker
+from agent.core.lifecycle.model import FINAL, State
+from agent.core.state import Worker
+from agent.core.tunnel.model import Phase
 from agent.errors import Exit
 
 Condition = Callable[[Worker], bool]

@@ -15,9 +15,11 @@ from dataclasses import replace
 from agent.core.context import Moment
 from agent.core.effects import Command, CordonNode, EndWorkers, LookAtWorkers, WriteStop
 from agent.core.events import NodeCordoned, StopWritten, WorkersSeen
+from agent.core.lifecycle.model import Going, GoingKind, Step
 from agent.core.machine_api import offer
 from agent.core.policy import Policy
-from agent.core.state import Going, GoingKind, Phase, Step, Worker
+from agent.core.state import Worker
+from agent.core.tunnel.model import Phase
 
 _PATIENCE = 5
 """Waiting for hours, the workers are counted this many times less often."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.context import Moment
+from agent.core.lifecycle.model import Ending, Going
 from agent.core.machine_api.wire import Outcome, OutcomeKind
-from agent.core.state import Ending, Going, Link, Phase, Worker
+from agent.core.state import Worker
 from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.model import Link, Phase
 from agent.errors import Exit
 
 _LINK_ENDS = {

@@ -11,8 +11,11 @@ from dataclasses import replace
 from agent.core.context import Moment
 from agent.core.events import GoAsked, Noticed, NoticeKind
 from agent.core.lifecycle import exits as fatal
+from agent.core.lifecycle.model import Going, GoingKind, Step
 from agent.core.machine_api import calls, offer
-from agent.core.state import Call, CallKind, Going, GoingKind, Phase, Step, Worker
+from agent.core.machine_api.model import Call, CallKind
+from agent.core.state import Worker
+from agent.core.tunnel.model import Phase
 
 _LEAVES = frozenset({GoingKind.LEAVE, GoingKind.LEAVE_IDLE})
 

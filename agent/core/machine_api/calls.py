@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.backoff import between_s, full_jitter_s
+from agent.core.config import K3sMode
 from agent.core.context import Moment
 from agent.core.effects import CallGateway, Command
 from agent.core.events import CallEnded
 from agent.core.lifecycle import exits as fatal
+from agent.core.lifecycle.model import Going, GoingKind, Step
 from agent.core.machine_api import offer
+from agent.core.machine_api.model import Call, CallKind, Lease
 from agent.core.machine_api.wire import Outcome, OutcomeKind
-from agent.core.state import Call, CallKind, Going, GoingKind, K3sMode, Lease, Phase, Step, Worker
+from agent.core.state import Worker
+from agent.core.tunnel.model import Phase
 
 _CALL_SLACK_S = 2.0
 """The adapter ends a call by itself; this much later the core stops believing that it will."""

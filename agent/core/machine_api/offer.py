@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent.core.config import Connection, K3sMode
 from agent.core.context import Moment
-from agent.core.state import Capacity, Connection, K3sMode, Offer, Phase, Promise, Worker
+from agent.core.machine_api.model import Capacity, Offer, Promise
+from agent.core.state import Worker
 from agent.core.tailnet import login as tailnet
+from agent.core.tunnel.model import Phase
 
 _NO_TOKEN = "BETA9_K3S=none and no BETA9_K3S_TOKEN: nothing can start here"  # noqa: S105 - a text
 Reason = Callable[[Worker, Moment], "str | None"]

@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 
+from agent.core.config import Setup
 from agent.core.host.facts import HostFacts, NodeFacts
-from agent.core.state import CallKind, Capacity, Promise, Setup
+from agent.core.machine_api.model import CallKind, Capacity, Promise
 
 REGISTER_PATH = "/api/v1/machine/register"
 KEEPALIVE_PATH = "/api/v1/machine/keepalive"

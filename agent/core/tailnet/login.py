@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.backoff import between_s
+from agent.core.config import Connection
 from agent.core.context import Moment
 from agent.core.effects import Command, JoinTailnet, LookAtTailnet
 from agent.core.events import TailnetJoinTried, TailnetSeen
 from agent.core.host.facts import DaemonState, TailnetFacts
-from agent.core.state import Connection, Phase, Purpose, Tailnet, Worker
+from agent.core.state import Worker
+from agent.core.tailnet.model import Tailnet
 from agent.core.tunnel.faults import TAILNET, Trouble, TroubleKind
+from agent.core.tunnel.model import Phase, Purpose
 from agent.core.tunnel.transitions import fail
 
 EXPIRES_SOON_S = 3 * 86_400.0

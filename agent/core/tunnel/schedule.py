@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from agent.core.config import Connection
 from agent.core.context import Moment
 from agent.core.effects import Command, ProbeApi, ProbeReverse, StartLink, StopLink
-from agent.core.state import Connection, Link, Phase, Purpose, Worker
+from agent.core.state import Worker
 from agent.core.tailnet import login as tailnet
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Link, Phase, Purpose
 from agent.core.tunnel.transitions import fail, probed, put, wanted
 
 

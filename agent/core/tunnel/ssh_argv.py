@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.core.policy import Policy
-from agent.core.state import Purpose
+from agent.core.tunnel.model import Purpose
 
 K3S_PORT = 6443
 """The port that the gateway dials on every machine (its contract)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.backoff import full_jitter_s
+from agent.core.config import Connection
 from agent.core.context import Moment
 from agent.core.events import (
     REACHED,
@@ -20,9 +21,10 @@ from agent.core.events import (
     Probe,
     ReverseProbed,
 )
-from agent.core.state import Connection, Link, Phase, Purpose, Worker
+from agent.core.state import Worker
 from agent.core.tailnet import login as tailnet
 from agent.core.tunnel.faults import DENIED, Trouble, TroubleKind
+from agent.core.tunnel.model import Link, Phase, Purpose
 from agent.core.tunnel.transitions import fail, probed, put, up
 
 _SHARED = DENIED | {

@@ -8,9 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.backoff import between_s, full_jitter_s
+from agent.core.config import Connection, K3sMode
 from agent.core.context import Moment
-from agent.core.state import Connection, K3sMode, Link, Phase, Purpose, Worker
+from agent.core.state import Worker
 from agent.core.tunnel.faults import DENIED, Trouble, TroubleKind
+from agent.core.tunnel.model import Link, Phase, Purpose
 
 _MISCONFIGURED = frozenset({TroubleKind.GATEWAY_PORTS, TroubleKind.PERMIT_OPEN})
 """What only a person at the gateway's sshd can mend: asking quickly is noise in its log."""

@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from agent.core.events import Event
-from agent.core.state import State, Worker
+from agent.core.lifecycle.model import State
+from agent.core.state import Worker
 from tests.integration.bounds import at_least, within
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
 from tests.integration.told import Tell

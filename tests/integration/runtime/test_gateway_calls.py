@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from agent.adapters.gateway import probe as probes
 from agent.adapters.gateway.machine_api import Gateway
 from agent.core.events import Answer
+from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
-from agent.core.state import CallKind
 from agent.demo.gateway.embedded import EmbeddedGateway
 from agent.demo.gateway.options import GatewaySettings
 from agent.errors import TransientError

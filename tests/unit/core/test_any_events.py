@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.config import Connection, K3sMode, Setup
 from agent.core.effects import (
     CallGateway,
     Command,
@@ -66,23 +67,15 @@ from agent.core.host.facts import (
     PeerFacts,
     TailnetFacts,
 )
+from agent.core.lifecycle.model import FINAL, GoingKind, State, Step
+from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
-from agent.core.state import (
-    FINAL,
-    CallKind,
-    Connection,
-    GoingKind,
-    K3sMode,
-    Purpose,
-    Setup,
-    State,
-    Step,
-    Worker,
-)
+from agent.core.state import Worker
 from agent.core.status import status
 from agent.core.step import step, wake_in_s
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Purpose
 from agent.errors import Exit
 
 POLICY = Policy()

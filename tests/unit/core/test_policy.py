@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from agent.core.backoff import between_s, full_jitter_s
 from agent.core.context import Moment
 from agent.core.policy import Policy, timing_problem
-from agent.core.state import Link
 from agent.core.tunnel.faults import DENIED, TroubleKind
+from agent.core.tunnel.model import Link
 from agent.core.tunnel.transitions import pause_s
 
 POLICY = Policy()

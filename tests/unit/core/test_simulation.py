@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 from agent.core.events import CallEnded, Event, GoAsked
 from agent.core.host.facts import KubeLogins
-from agent.core.state import CallKind, GoingKind, Purpose, State, Worker
+from agent.core.lifecycle.model import GoingKind, State
+from agent.core.machine_api.model import CallKind
+from agent.core.state import Worker
+from agent.core.tunnel.model import Purpose
 from agent.errors import Exit
 from tests.unit.simulation import World
 

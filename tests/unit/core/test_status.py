@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from agent.core.host.facts import Gpu, GpuReading
-from agent.core.state import Capacity, Lease, Link, Offer, Phase, Promise, Registration, State, Worker
+from agent.core.lifecycle.model import State
+from agent.core.machine_api.model import Capacity, Lease, Offer, Promise, Registration
+from agent.core.state import Worker
 from agent.core.status import is_ready, status
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Link, Phase
 from tests.unit.core_cases import ADDRESSES, NOW_S, POLICY, SSH, UP, placeable
 
 LEASE = Lease(ready=True, last_ok_s=NOW_S - 12, expires_at_s=NOW_S + 288, failures=1)

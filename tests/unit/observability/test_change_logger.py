@@ -12,10 +12,13 @@ import pytest
 
 from agent.core.events import CallEnded, FactsRead, Tick
 from agent.core.host.facts import Gpu, GpuReading, HostFacts
+from agent.core.kubernetes.model import Kube
+from agent.core.lifecycle.model import State
+from agent.core.machine_api.model import Call, CallKind, Capacity, Offer, Promise, Registration
 from agent.core.machine_api.wire import Outcome, OutcomeKind
-from agent.core.state import Call, CallKind, Capacity, Kube, Link, Offer, Phase, Promise, Registration, State
 from agent.core.text.redaction import Redactor
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Link, Phase
 from agent.observability import logs
 from agent.observability.change_logger import Narrator
 from tests.unit.core_cases import ADDRESSES, UP, placeable

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from agent.cli import _COMMANDS
+from agent.core.lifecycle.model import State
 from agent.core.machine_api import offer
-from agent.core.state import State
 from agent.core.tunnel.faults import TroubleKind
 from agent.observability.metrics import FAMILIES, render
 

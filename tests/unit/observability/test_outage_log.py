@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from agent.core.events import Event
-from agent.core.state import Purpose, State, Worker
+from agent.core.lifecycle.model import State
+from agent.core.state import Worker
+from agent.core.tunnel.model import Purpose
 from agent.observability.change_logger import Narrator
 from agent.observability.logs import EventLog
 from tests.unit.simulation import World

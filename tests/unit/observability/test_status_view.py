@@ -16,9 +16,10 @@ from typing import IO, Any
 
 import pytest
 
+from agent.core.config import Setup
 from agent.core.host.facts import Gpu, GpuReading, HostFacts
 from agent.core.policy import Policy
-from agent.core.state import Setup, Worker
+from agent.core.state import Worker
 from agent.core.status import status
 from agent.observability.status_server import StatusServer
 from agent.observability.status_view import LABEL_WIDTH, live, plain, rows, span

@@ -11,7 +11,10 @@ import pytest
 from agent.adapters.aws import imds
 from agent.adapters.aws.autoscaling import Autoscaling
 from agent.core.cloud.lifecycle_hooks import Word, word
-from agent.core.state import Ending, Going, GoingKind, Lease, Offer, Setup, State, Worker
+from agent.core.config import Setup
+from agent.core.lifecycle.model import Ending, Going, GoingKind, State
+from agent.core.machine_api.model import Lease, Offer
+from agent.core.state import Worker
 from agent.errors import Exit, RejectedError, SettingsError, TransientError
 from agent.observability.logs import EventLog
 from agent.runtime.autoscaling import Member, member_of

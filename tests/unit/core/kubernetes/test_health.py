@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+from agent.core.config import K3sMode
 from agent.core.effects import ProbeKube, ReadKubeLogins
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
 from agent.core.host.facts import Gpu, GpuReading, KubeLogins, NodeFacts
 from agent.core.kubernetes import health as kube
+from agent.core.kubernetes.model import Kube
 from agent.core.kubernetes.objects import node_facts, pick_node
+from agent.core.lifecycle.model import Room
 from agent.core.machine_api import calls, offer
-from agent.core.state import K3sMode, Kube, Room, Worker
+from agent.core.state import Worker
 from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_setup
 
 EIGHT = tuple(Gpu(f"GPU-{n}", "H100") for n in range(8))

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from agent.core.events import Event, GoAsked, Noticed, NoticeKind
 from agent.core.host.facts import KubeLogins
-from agent.core.state import CallKind, GoingKind, State, Step, Worker
+from agent.core.lifecycle.model import GoingKind, State, Step
+from agent.core.machine_api.model import CallKind
+from agent.core.state import Worker
 from agent.errors import Exit
 from tests.unit.core.test_simulation import FAULTS
 from tests.unit.simulation import World

@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import pytest
 
+from agent.core.config import Connection, K3sMode
 from agent.core.context import Moment
 from agent.core.host.facts import Gpu, GpuReading, KubeLogins
+from agent.core.kubernetes.model import Kube
+from agent.core.lifecycle.model import Going, GoingKind
+from agent.core.machine_api.model import Capacity
 from agent.core.machine_api.offer import capacity, decide, promise
-from agent.core.state import Capacity, Connection, Going, GoingKind, K3sMode, Kube, Link, Phase, Worker
+from agent.core.state import Worker
 from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.model import Link, Phase
 from tests.unit.core_cases import (
     ADDRESSES,
     AT,

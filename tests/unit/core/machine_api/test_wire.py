@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.host.facts import HostFacts, NodeFacts
+from agent.core.machine_api.model import CallKind, Capacity, Promise
 from agent.core.machine_api.wire import OutcomeKind, check_body, keepalive_body, read_reply, register_body
-from agent.core.state import CallKind, Capacity, Promise
 from tests.unit.core_cases import ADDRESSES, HOST, SSH
 
 ALL = Promise(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.core.config import Connection, Setup
 from agent.core.effects import CallGateway, Command, JoinTailnet, LookAtTailnet, ProbeApi, ProbeReverse
 from agent.core.events import (
     Answer,
@@ -23,12 +24,15 @@ from agent.core.events import (
     Tick,
 )
 from agent.core.host.facts import DaemonState, GpuReading, HostFacts, PeerFacts, TailnetFacts
+from agent.core.lifecycle.model import State
+from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
-from agent.core.state import CallKind, Connection, Phase, Setup, State, Worker
+from agent.core.state import Worker
 from agent.core.status import status
 from agent.core.step import step
 from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.model import Phase
 
 POLICY = Policy()
 SETUP = Setup("1165a9b6", "gpu", connection=Connection.TAILSCALE, joins_tailnet=True)

@@ -10,9 +10,10 @@ import statistics
 
 import pytest
 
+from agent.core.lifecycle.model import State
 from agent.core.policy import Policy
-from agent.core.state import Purpose, State
 from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.model import Purpose
 from tests.unit.simulation import World
 
 HOUR_S = 3600.0

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.policy import Policy
-from agent.core.state import Purpose
+from agent.core.tunnel.model import Purpose
 from agent.core.tunnel.ssh_argv import Endpoint, Forwards, argv
 from tests.unit.core_cases import ADDRESSES
 

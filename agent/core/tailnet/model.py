@@ -1,0 +1,32 @@
+"""The machine's place in its tailnet, as last heard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.host.facts import DaemonState, TailnetFacts
+
+
+@dataclass(frozen=True)
+class Tailnet:
+    """The machine's place in its tailnet, as its tailscaled says."""
+
+    facts: TailnetFacts | None = None
+    """As last heard; the gateway's side in it as last asked for."""
+    seen_at_s: float | None = None
+    peers_at_s: float | None = None
+    """When the gateway's side was last asked for."""
+    looking: bool = False
+    look_at_s: float = 0.0
+    failures: int = 0
+    """Looks in a row to which nobody answered."""
+    name: str = ""
+    """Full name in the tailnet, as last known."""
+    address: str = ""
+    missing: DaemonState | None = None
+    """Which login was missing when tailscaled last said so; None since it runs."""
+    joining: bool = False
+    join_at_s: float = 0.0
+    joins: int = 0
+    """Logins that were tried since the last that held."""
+    join_trouble: str | None = None

@@ -1,0 +1,56 @@
+"""A link: one OpenSSH child, or the way to the gateway where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from agent.core.tunnel.faults import Trouble
+
+
+class Purpose(str, Enum):
+    """One OpenSSH child per purpose, so that none of them can take another down."""
+
+    API = "api"
+    REVERSE = "reverse"
+    DATA = "data"
+
+
+class Phase(str, Enum):
+    """A link's own life. UP means that an answer came through it, not that a process lives."""
+
+    DOWN = "down"
+    STARTING = "starting"
+    UP = "up"
+
+
+@dataclass(frozen=True)
+class Link:
+    """One ssh child (or, without ssh, just the way to the gateway) and how it is doing."""
+
+    phase: Phase = Phase.DOWN
+    child: bool = False
+    """An ssh process of this generation was started and has not been heard to end."""
+    generation: int = 0
+    attempt: int = 0
+    """Failures in a row, for the backoff."""
+    retry_at_s: float = 0.0
+    started_at_s: float = 0.0
+    logged_in_at_s: float | None = None
+    up_since_s: float | None = None
+    down_since_s: float | None = None
+    """When the present outage began; None while up."""
+    conflict_since_s: float | None = None
+    answered_at_s: float | None = None
+    probing: bool = False
+    probe_at_s: float = 0.0
+    probe_s: float | None = None
+    """How long the last answer took."""
+    silent: int = 0
+    refusals: int = 0
+    session: bool = True
+    """Whether the child opens a session channel; False once the server refused one."""
+    trouble: Trouble | None = None
+    said: Trouble | None = None
+    """What the living child last complained of; explains a probe that was closed."""
+    restarts: tuple[tuple[str, int], ...] = ()
