@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from agent import __version__
 from agent.core.text.describe import nearest, shape, shown
-from agent.errors import AgentError, Exit, SettingsError
+from agent.errors import AgentError, ExitCode, SettingsError
 from agent.settings import add_arguments, describe, load, without_ignored
 from agent.settings.fields import FIELDS
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        return Exit.OK
+        return ExitCode.OK
 
 
 def _with_command(words: list[str]) -> list[str]:
@@ -117,7 +117,7 @@ def _run(args: argparse.Namespace) -> int:
         import json
 
         print(json.dumps(describe(settings), indent=2, default=str))
-        return Exit.OK
+        return ExitCode.OK
     from agent.runtime.main import start
 
     return start(settings, rejoin=args.rejoin)

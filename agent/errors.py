@@ -14,7 +14,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """Exit codes. The numbers are sysexits.h's (EX_SOFTWARE, EX_TEMPFAIL, EX_NOPERM, EX_CONFIG)."""
 
     OK = 0
@@ -28,13 +28,13 @@ class Exit(IntEnum):
 class AgentError(Exception):
     """Base of all errors raised on purpose; `exit_code` is what the process ends with when it is fatal."""
 
-    exit_code: Exit = Exit.BUG
+    exit_code: ExitCode = ExitCode.BUG
 
 
 class SettingsError(AgentError):
     """What is configured cannot work. Holds one line per problem, so that all are reported at once."""
 
-    exit_code = Exit.UNUSABLE
+    exit_code = ExitCode.UNUSABLE
 
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
@@ -48,10 +48,10 @@ class HostKeyError(SettingsError):
 class TransientError(AgentError):
     """Something outside did not answer as it should; the same attempt may succeed later."""
 
-    exit_code = Exit.GAVE_UP
+    exit_code = ExitCode.GAVE_UP
 
 
 class RejectedError(AgentError):
     """A credential was refused. The same attempt succeeds only with another credential."""
 
-    exit_code = Exit.REFUSED
+    exit_code = ExitCode.REFUSED

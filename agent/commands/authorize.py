@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.core.provisioning.authorized_keys import DEFAULT_TARGET, Grant, key_line
 from agent.core.text.describe import shown
-from agent.errors import Exit, SettingsError
+from agent.errors import ExitCode, SettingsError
 from agent.settings import parsers
 from agent.settings.values import bracketed
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the line. Raises: SettingsError naming the argument that cannot be used."""
     grant = Grant(tuple(args.machine_id or ()), (args.target, *_forward_targets(args.forward)))
     print(key_line(_read(args.public_key), grant, cert_authority=args.cert_authority))
-    return int(Exit.OK)
+    return int(ExitCode.OK)
 
 
 def _forward_targets(forwards: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.adapters.host.boot_record import NAME, read_file
 from agent.core.host.boot_record import chart
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 _DEFAULT = "/var/lib/beta9-worker"
 
@@ -35,4 +35,4 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**asdict(boot), "seconds": boot.seconds, "sum_s": boot.sum_s}, indent=2))
     else:
         print("\n".join(chart(boot)))
-    return Exit.FAILED_CHECK if boot.result == "failed" else Exit.OK
+    return ExitCode.FAILED_CHECK if boot.result == "failed" else ExitCode.OK

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from agent import __version__
-from agent.errors import Exit
+from agent.errors import ExitCode
 from agent.settings import Connection, add_arguments, examine
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     failed = [result.name for result in results if result.finding.verdict is Verdict.FAIL]
     text = json.dumps(_as_json(results), indent=2) if args.json else "\n".join(_as_text(results, failed))
     print(case.redactor.clean(text))
-    return Exit.FAILED_CHECK if failed else Exit.OK
+    return ExitCode.FAILED_CHECK if failed else ExitCode.OK
 
 
 def _groups(connection: Connection) -> dict[str, tuple[Any, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,6 +32,6 @@ def run(args: argparse.Namespace) -> int:
     path = "/readyz" if args.ready else "/healthz"
     reply = ask(args.address, path, timeout_s=5)
     if reply.status == 200:
-        return Exit.OK
+        return ExitCode.OK
     print(f"{path}: {reply.problem or reply.status}", file=sys.stderr)
-    return Exit.FAILED_CHECK
+    return ExitCode.FAILED_CHECK

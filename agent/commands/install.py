@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.errors import Exit, SettingsError
+from agent.errors import ExitCode, SettingsError
 
 BUNDLE = Path("/opt/beta9-worker")
 ENV_FILE = "/etc/beta9-worker/worker.env"
@@ -103,9 +103,9 @@ def _dry_run(host: Path, env_file: str) -> int:
         done = run_command(argv, ASK_S, env={"PATH": PATH, "BETA9_ROOT": str(host)})
     except CommandFailed as error:
         print(error.stdout + error.stderr, end="", file=sys.stderr)
-        return Exit.FAILED_CHECK
+        return ExitCode.FAILED_CHECK
     print(done.stdout, end="")
-    return Exit.OK
+    return ExitCode.OK
 
 
 def _own_image(mounts: str) -> str:
@@ -146,7 +146,7 @@ def _run_there(host: Path, env_file: str, environment: str) -> int:
         finally:
             handed_on.unlink(missing_ok=True)
     code = child.code
-    return code if code is not None and code in range(256) else Exit.BUG
+    return code if code is not None and code in range(256) else ExitCode.BUG
 
 
 def _unit(env_file: str) -> list[str]:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agent.errors import Exit, SettingsError
+from agent.errors import ExitCode, SettingsError
 
 DEFAULT_STATE_DIR = "/var/lib/beta9-worker"
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
@@ -48,18 +48,18 @@ def run(args: argparse.Namespace) -> int:
     told = _tell(path, {"command": "leave", "when_idle": bool(args.when_idle)})
     if told is not None:
         print(f"The agent {told}.")
-        return Exit.OK
+        return ExitCode.OK
     state = StateDir.open(path)
     if state.try_lock() is not None:
         print(
             "An agent runs and does not answer; 'systemctl stop beta9-worker' ends it in order.",
             file=sys.stderr,
         )
-        return Exit.FAILED_CHECK
+        return ExitCode.FAILED_CHECK
     state.write_stop("told to leave", "", time.time())
     state.unlock()
     print("No agent runs here; none will come back before 'beta9-worker run --rejoin'.")
-    return Exit.OK
+    return ExitCode.OK
 
 
 def simulate(args: argparse.Namespace) -> int:
@@ -69,11 +69,11 @@ def simulate(args: argparse.Namespace) -> int:
     told = _tell(path, wish)
     if told is None:
         print(f"No agent answers in {path}; is it running? 'beta9-worker status'", file=sys.stderr)
-        return Exit.FAILED_CHECK
+        return ExitCode.FAILED_CHECK
     print(f"The agent {told}.")
     if args.kind == "terminate":
         print("Afterwards it stays away, as after a real notice: 'beta9-worker run --rejoin' brings it back.")
-    return Exit.OK
+    return ExitCode.OK
 
 
 def _tell(state_dir: Path, wish: dict[str, Any]) -> str | None:

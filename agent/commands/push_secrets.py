@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from agent.core.provisioning.push_protocol import WHERE, Target
 from agent.core.text.describe import shown
-from agent.errors import Exit, SettingsError
+from agent.errors import ExitCode, SettingsError
 from agent.provisioning import machine_settings
 from agent.settings import parsers, sources
 from agent.settings.fields import BY_NAME
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     for name, how in done.items():
         path = f"{target.host}:{args.directory}/{name}"
         print(f"{name}: written to {path}" if how == "new" else f"{name}: {path} was the same already")
-    return Exit.OK
+    return ExitCode.OK
 
 
 def _target(args: argparse.Namespace) -> Target:

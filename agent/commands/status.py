@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from agent.commands.health import add_address
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 if TYPE_CHECKING:
     from agent.adapters.local_api.status_client import Reply
@@ -53,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
         except BrokenPipeError:
             # Whoever read has enough. What is still to be flushed at the end goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return Exit.OK
+            return ExitCode.OK
     reply = _ask(args)
     if reply.problem:
         print(f"status: {reply.problem}", file=sys.stderr)
-        return Exit.FAILED_CHECK
+        return ExitCode.FAILED_CHECK
     print(json.dumps(reply.body, indent=2) if args.json else "\n".join(_block(reply, as_json=False)))
-    return Exit.OK
+    return ExitCode.OK
 
 
 def _ask(args: argparse.Namespace) -> Reply:

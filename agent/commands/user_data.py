@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.core.provisioning import cloud_config, user_data
 from agent.core.provisioning.user_data import BASE64, CLOUD_CONFIG, CLOUDS, FORMATS, GZIP, SCRIPT, Cloud
-from agent.errors import Exit, SettingsError
+from agent.errors import ExitCode, SettingsError
 from agent.provisioning import machine_settings
 from agent.provisioning.machine_settings import MachineSettings
 from agent.provisioning.templates import Templates, read_templates, read_text
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
     _tell(settings, cloud)
-    return Exit.OK
+    return ExitCode.OK
 
 
 def _sets(words: list[str]) -> dict[str, str]:
@@ -157,7 +157,7 @@ def _check(args: argparse.Namespace, cloud: Cloud) -> int:
     user_data.require(*problems)
     _tell(settings, cloud)
     print(f"{args.check}: all well, {len(text.encode())} bytes")
-    return Exit.OK
+    return ExitCode.OK
 
 
 def _variables(worker_env: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ class K3sMode(str, Enum):
 
 
 @dataclass(frozen=True)
-class Setup:
+class Config:
     """What the settings say, as far as decisions need it. Never changes while the agent runs."""
 
     machine_id: str

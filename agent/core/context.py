@@ -8,7 +8,7 @@ from agent.core.policy import Policy
 
 
 @dataclass(frozen=True)
-class Moment:
+class Context:
     """`now_s` is on the monotonic clock; `jitter` is drawn evenly from [0, 1)."""
 
     now_s: float

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.core.machine_api.model import CallKind, Promise
+from agent.core.machine_api.model import Advertisement, CallKind
 from agent.core.tunnel.model import Purpose
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ReadKubeLogins:
 
 
 @dataclass(frozen=True)
-class LookAtTailnet:
+class QueryTailscaled:
     """Ask tailscaled how it is, `with_peers` also about the gateway's side. Ends in TailnetSeen."""
 
     with_peers: bool
@@ -84,7 +84,7 @@ class CallGateway:
     call_id: int
     kind: CallKind
     timeout_s: float
-    promise: Promise | None = None
+    promise: Advertisement | None = None
     fresh_secret: bool = False
 
 
@@ -97,7 +97,7 @@ class CordonNode:
 
 
 @dataclass(frozen=True)
-class LookAtWorkers:
+class ListWorkers:
     """Count the gateway's workers on the node. Ends in WorkersSeen."""
 
     number: int
@@ -124,27 +124,27 @@ class WriteStop:
 
 
 @dataclass(frozen=True)
-class Finish:
+class Exit:
     """End the process with this code."""
 
-    exit_code: Exit
+    exit_code: ExitCode
     reason: str
 
 
-Command = (
+Effect = (
     StartLink
     | StopLink
     | ProbeApi
     | ProbeReverse
     | ProbeKube
     | ReadKubeLogins
-    | LookAtTailnet
+    | QueryTailscaled
     | JoinTailnet
     | ReadFacts
     | CallGateway
     | CordonNode
-    | LookAtWorkers
+    | ListWorkers
     | EndWorkers
     | WriteStop
-    | Finish
+    | Exit
 )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from agent.core.host.facts import GpuReading, HostFacts, KubeLogins, NodeFacts, TailnetFacts
-from agent.core.lifecycle.model import GoingKind
+from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api.wire import Outcome
-from agent.core.tunnel.faults import Trouble
+from agent.core.tunnel.faults import Fault
 from agent.core.tunnel.model import Purpose
 
 
@@ -34,12 +34,12 @@ class LinkLoggedIn:
 
 
 @dataclass(frozen=True)
-class LinkSaid:
+class LinkComplained:
     """A living ssh child complained of something that explains why a forward does not answer."""
 
     purpose: Purpose
     generation: int
-    trouble: Trouble
+    trouble: Fault
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LinkEnded:
 
     purpose: Purpose
     generation: int
-    trouble: Trouble
+    trouble: Fault
 
 
 class Answer(str, Enum):
@@ -123,7 +123,7 @@ class KubeLoginsRead:
 
 
 @dataclass(frozen=True)
-class TailnetSeen:
+class TailscaledQueried:
     """tailscaled was asked how it is. Without `with_peers` nothing is said of the gateway's side."""
 
     facts: TailnetFacts
@@ -146,10 +146,10 @@ class CallEnded:
 
 
 @dataclass(frozen=True)
-class GoAsked:
+class ShutdownRequested:
     """Somebody asked the agent to leave (a signal, `leave`, a notice)."""
 
-    kind: GoingKind
+    kind: ShutdownKind
     reason: str
 
 
@@ -164,7 +164,7 @@ class NoticeKind(str, Enum):
 
 
 @dataclass(frozen=True)
-class Noticed:
+class NoticeReceived:
     """The machine's future has changed. `deadline_at_s` is on the clock of `step`; None: none was named."""
 
     kind: NoticeKind
@@ -183,7 +183,7 @@ class NodeCordoned:
 
 
 @dataclass(frozen=True)
-class WorkersSeen:
+class WorkersListed:
     """The gateway's workers on the node were counted; None with the problem that kept us from it."""
 
     number: int
@@ -202,18 +202,18 @@ Event = (
     Tick
     | FactsRead
     | LinkLoggedIn
-    | LinkSaid
+    | LinkComplained
     | LinkEnded
     | ApiProbed
     | ReverseProbed
     | KubeProbed
     | KubeLoginsRead
-    | TailnetSeen
+    | TailscaledQueried
     | TailnetJoinTried
     | CallEnded
-    | GoAsked
-    | Noticed
+    | ShutdownRequested
+    | NoticeReceived
     | NodeCordoned
-    | WorkersSeen
+    | WorkersListed
     | StopWritten
 )

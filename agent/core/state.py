@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.core.config import Connection, Setup
+from agent.core.config import Config, Connection
 from agent.core.host.facts import GpuReading, HostFacts
 from agent.core.kubernetes.model import Kube
-from agent.core.lifecycle.model import Ending, Going, Room, State
+from agent.core.lifecycle.model import DisplayedState, ExitDecision, NodeDrain, Shutdown
 from agent.core.machine_api.model import Call, Lease, Offer, Registration
 from agent.core.tailnet.model import Tailnet
 from agent.core.tunnel.model import Link, Purpose
 
 
 @dataclass(frozen=True)
-class Worker:
+class AgentState:
     """The agent's whole knowledge at one moment."""
 
-    setup: Setup
-    state: State = State.STARTING
+    setup: Config
+    state: DisplayedState = DisplayedState.STARTING
     since_s: float = 0.0
     born_at_s: float = 0.0
     host: HostFacts | None = None
@@ -52,11 +52,11 @@ class Worker:
     last_error_at_s: float | None = None
     registration: Registration = field(default_factory=Registration)
     lease: Lease = field(default_factory=Lease)
-    going: Going | None = None
-    room: Room = field(default_factory=Room)
+    going: Shutdown | None = None
+    room: NodeDrain = field(default_factory=NodeDrain)
     rebalance: str | None = None
     """Why the cloud would rather have the machine empty, while it says so."""
-    ending: Ending | None = None
+    ending: ExitDecision | None = None
 
     @property
     def address(self) -> str | None:

@@ -10,19 +10,19 @@ from dataclasses import asdict
 from typing import Any
 
 from agent.core.config import Connection
-from agent.core.lifecycle.model import GoingKind
+from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.policy import Policy
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.tailnet import login as tailnet
-from agent.core.tunnel.model import Link, Phase
+from agent.core.tunnel.model import Link, LinkPhase
 
 FULL_DISK_BYTES = 64 * 1024
 """Less than this free, and the state directory's few small files may not be written any more."""
 
 
 def status(
-    worker: Worker, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
+    worker: AgentState, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The whole status as a JSON object; `now_s` on the clock that the worker's moments are on."""
     promise = worker.registration.promise
@@ -56,13 +56,13 @@ def status(
     }
 
 
-def is_ready(worker: Worker, now_s: float) -> bool:
+def is_ready(worker: AgentState, now_s: float) -> bool:
     """READY, with a keepalive inside the lease."""
     expires_at_s = worker.lease.expires_at_s
     return worker.state.value == "READY" and expires_at_s is not None and now_s < expires_at_s
 
 
-def _gateway(worker: Worker, now_s: float, url: str) -> dict[str, Any]:
+def _gateway(worker: AgentState, now_s: float, url: str) -> dict[str, Any]:
     return {
         "url": url,
         "last_ok_s": _age(_latest(worker), now_s),
@@ -71,10 +71,10 @@ def _gateway(worker: Worker, now_s: float, url: str) -> dict[str, Any]:
     }
 
 
-def _tunnel(worker: Worker, gateway_url: str) -> dict[str, Any]:
+def _tunnel(worker: AgentState, gateway_url: str) -> dict[str, Any]:
     return {
         "connection": worker.setup.connection.value,
-        "up": worker.api.phase is Phase.UP,
+        "up": worker.api.phase is LinkPhase.UP,
         "generation": worker.api.generation,
         "restarts": sum(count for _, count in worker.api.restarts),
         "forward": _link(worker.api, gateway_url),
@@ -83,7 +83,7 @@ def _tunnel(worker: Worker, gateway_url: str) -> dict[str, Any]:
     }
 
 
-def _tailnet(worker: Worker, now_s: float) -> dict[str, Any] | None:
+def _tailnet(worker: AgentState, now_s: float) -> dict[str, Any] | None:
     """The machine's place in its tailnet; None where that is not the way to the gateway."""
     if worker.setup.connection is not Connection.TAILSCALE:
         return None
@@ -104,7 +104,7 @@ def _tailnet(worker: Worker, now_s: float) -> dict[str, Any] | None:
     }
 
 
-def _keepalive(worker: Worker, now_s: float, policy: Policy) -> dict[str, Any]:
+def _keepalive(worker: AgentState, now_s: float, policy: Policy) -> dict[str, Any]:
     lease = worker.lease
     left_s = None if lease.expires_at_s is None else max(0.0, round(lease.expires_at_s - now_s, 1))
     return {
@@ -115,7 +115,7 @@ def _keepalive(worker: Worker, now_s: float, policy: Policy) -> dict[str, Any]:
     }
 
 
-def _capacity(worker: Worker) -> dict[str, Any]:
+def _capacity(worker: AgentState) -> dict[str, Any]:
     return {
         **asdict(offer.capacity(worker)),
         "offered": _offered(worker),
@@ -123,7 +123,7 @@ def _capacity(worker: Worker) -> dict[str, Any]:
     }
 
 
-def _kubernetes(worker: Worker) -> dict[str, Any]:
+def _kubernetes(worker: AgentState) -> dict[str, Any]:
     kube = worker.kube
     return {
         "expected": kube.expected,
@@ -134,7 +134,7 @@ def _kubernetes(worker: Worker) -> dict[str, Any]:
     }
 
 
-def _placement(worker: Worker) -> dict[str, Any]:
+def _placement(worker: AgentState) -> dict[str, Any]:
     lease = worker.lease
     return {
         "keepalives_go": lease.ready and lease.failures == 0,
@@ -144,7 +144,7 @@ def _placement(worker: Worker) -> dict[str, Any]:
     }
 
 
-def _counters(worker: Worker) -> dict[str, Any]:
+def _counters(worker: AgentState) -> dict[str, Any]:
     lease, registration = worker.lease, worker.registration
     return {
         "keepalives": {"ok": lease.oks, "failed": lease.failed},
@@ -153,13 +153,13 @@ def _counters(worker: Worker) -> dict[str, Any]:
     }
 
 
-def _offered(worker: Worker) -> bool:
+def _offered(worker: AgentState) -> bool:
     """What the gateway was last told, which lags what we want by one call."""
     promise = worker.registration.promise
     return worker.registration.known and promise is not None and promise.offered
 
 
-def _unplaceable(worker: Worker) -> str | None:
+def _unplaceable(worker: AgentState) -> str | None:
     """Why the gateway can start no work here, None where it can."""
     if worker.offer.reason is not None:
         return worker.offer.reason
@@ -170,7 +170,7 @@ def _unplaceable(worker: Worker) -> str | None:
     return "the gateway was not told yet"
 
 
-def _node(worker: Worker) -> dict[str, Any] | None:
+def _node(worker: AgentState) -> dict[str, Any] | None:
     node = worker.kube.node
     if node is None:
         return None
@@ -185,10 +185,10 @@ def _node(worker: Worker) -> dict[str, Any] | None:
     }
 
 
-def _interruption(worker: Worker, now_s: float) -> dict[str, Any] | None:
+def _interruption(worker: AgentState, now_s: float) -> dict[str, Any] | None:
     """What the cloud has announced, and how far the agent is with it."""
     going = worker.going
-    if going is not None and going.kind is GoingKind.TERMINATE:
+    if going is not None and going.kind is ShutdownKind.TERMINATE:
         return {
             "kind": "terminate",
             "reason": going.reason,
@@ -201,7 +201,7 @@ def _interruption(worker: Worker, now_s: float) -> dict[str, Any] | None:
     return {"kind": "rebalance", "reason": worker.rebalance, "deadline_in_s": None, "step": step}
 
 
-def _drain(worker: Worker, now_s: float) -> dict[str, Any] | None:
+def _drain(worker: AgentState, now_s: float) -> dict[str, Any] | None:
     """How far leaving has come, whoever asked for it."""
     going, room = worker.going, worker.room
     if going is None:
@@ -222,7 +222,7 @@ def _left(at_s: float, now_s: float) -> float | None:
     return None if math.isinf(at_s) else round(max(0.0, at_s - now_s), 1)
 
 
-def _degraded(worker: Worker) -> list[str]:
+def _degraded(worker: AgentState) -> list[str]:
     texts = [] if worker.kube.problem is None else [f"Kubernetes: {worker.kube.problem}"]
     host = worker.host
     if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
@@ -243,7 +243,7 @@ def _degraded(worker: Worker) -> list[str]:
     return texts
 
 
-def _key_degraded(worker: Worker, now_s: float) -> list[str]:
+def _key_degraded(worker: AgentState, now_s: float) -> list[str]:
     expires_s = tailnet.key_expires_in_s(worker, now_s)
     if expires_s is None or not 0 < expires_s < tailnet.EXPIRES_SOON_S:
         return []
@@ -253,7 +253,7 @@ def _key_degraded(worker: Worker, now_s: float) -> list[str]:
     ]
 
 
-def _restarts(worker: Worker) -> dict[str, int]:
+def _restarts(worker: AgentState) -> dict[str, int]:
     total: dict[str, int] = {}
     for link in (worker.api, worker.reverse, worker.data):
         for reason, count in link.restarts:
@@ -263,14 +263,14 @@ def _restarts(worker: Worker) -> dict[str, int]:
 
 def _link(link: Link, address: str | None, note: str | None = None) -> dict[str, Any]:
     return {
-        "up": link.phase is Phase.UP,
+        "up": link.phase is LinkPhase.UP,
         "address": address,
         "reason": link.trouble.text if link.trouble else note,
         "generation": link.generation,
     }
 
 
-def _latest(worker: Worker) -> float | None:
+def _latest(worker: AgentState) -> float | None:
     moments = [at_s for at_s in (worker.lease.last_ok_s, worker.api.answered_at_s) if at_s is not None]
     return max(moments, default=None)
 

@@ -11,27 +11,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from agent.core.context import Moment
-from agent.core.effects import Command, Finish, ReadFacts
+from agent.core.context import Context
+from agent.core.effects import Effect, Exit, ReadFacts
 from agent.core.events import (
     ApiProbed,
     CallEnded,
     Event,
     FactsRead,
-    GoAsked,
     KubeLoginsRead,
     KubeProbed,
+    LinkComplained,
     LinkEnded,
     LinkLoggedIn,
-    LinkSaid,
     NodeCordoned,
-    Noticed,
+    NoticeReceived,
     ReverseProbed,
+    ShutdownRequested,
     StopWritten,
     TailnetJoinTried,
-    TailnetSeen,
+    TailscaledQueried,
     Tick,
-    WorkersSeen,
+    WorkersListed,
 )
 from agent.core.kubernetes import health as kube
 from agent.core.lifecycle import displayed_state, drain
@@ -40,18 +40,18 @@ from agent.core.lifecycle import shutdown as going
 from agent.core.lifecycle.model import FINAL
 from agent.core.machine_api import calls, offer
 from agent.core.policy import Policy
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.tailnet import login as tailnet
 from agent.core.tunnel import schedule as link_upkeep
 from agent.core.tunnel import ssh_events
-from agent.core.tunnel.model import Link, Phase
+from agent.core.tunnel.model import Link, LinkPhase
 
 
-def _on_tick(worker: Worker, _event: Tick, _at: Moment) -> Worker:
+def _on_tick(worker: AgentState, _event: Tick, _at: Context) -> AgentState:
     return worker
 
 
-def _on_facts(worker: Worker, event: FactsRead, at: Moment) -> Worker:
+def _on_facts(worker: AgentState, event: FactsRead, at: Context) -> AgentState:
     return replace(
         worker,
         host=event.host,
@@ -61,51 +61,51 @@ def _on_facts(worker: Worker, event: FactsRead, at: Moment) -> Worker:
     )
 
 
-HANDLERS: dict[type, Callable[[Worker, Any, Moment], Worker]] = {
+HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     Tick: _on_tick,
     FactsRead: _on_facts,
     LinkLoggedIn: ssh_events.on_logged_in,
-    LinkSaid: ssh_events.on_said,
+    LinkComplained: ssh_events.on_complained,
     LinkEnded: ssh_events.on_ended,
     ApiProbed: ssh_events.on_api_probed,
     ReverseProbed: ssh_events.on_reverse_probed,
     KubeProbed: kube.on_probed,
     KubeLoginsRead: kube.on_logins_read,
-    TailnetSeen: tailnet.on_seen,
+    TailscaledQueried: tailnet.on_seen,
     TailnetJoinTried: tailnet.on_join_tried,
     CallEnded: calls.on_ended,
-    GoAsked: going.on_asked,
-    Noticed: going.on_noticed,
+    ShutdownRequested: going.on_requested,
+    NoticeReceived: going.on_notice,
     NodeCordoned: drain.on_cordoned,
-    WorkersSeen: drain.on_workers,
+    WorkersListed: drain.on_workers,
     StopWritten: drain.on_written,
 }
 
 
 def step(
-    worker: Worker, event: Event, now_s: float, policy: Policy, jitter: float = 0.5
-) -> tuple[Worker, tuple[Command, ...]]:
+    worker: AgentState, event: Event, now_s: float, policy: Policy, jitter: float = 0.5
+) -> tuple[AgentState, tuple[Effect, ...]]:
     """Take one event in. `now_s` is monotonic, `jitter` is drawn evenly from [0, 1) by the caller.
 
     STOPPED and FAILED are final: nothing leads out of them, and nothing is done there.
     """
     if worker.state in FINAL:
         return worker, ()
-    at = Moment(now_s, policy, jitter)
+    at = Context(now_s, policy, jitter)
     worker = HANDLERS[type(event)](worker, event, at)
     return _advance(worker, at)
 
 
-def _advance(worker: Worker, at: Moment) -> tuple[Worker, tuple[Command, ...]]:
+def _advance(worker: AgentState, at: Context) -> tuple[AgentState, tuple[Effect, ...]]:
     """Do what is due. The order matters: the offer is decided on what the links are, calls on the offer."""
-    commands: list[Command] = []
+    commands: list[Effect] = []
     if not worker.reading and at.now_s >= worker.facts_at_s:
         worker = replace(worker, reading=True)
         commands.append(ReadFacts())
     worker, probes = kube.manage(worker, at)
     worker, tailnet_commands = tailnet.manage(worker, at)
     worker, link_commands = link_upkeep.manage(worker, at)
-    worker = fatal.judge(worker, at)
+    worker = fatal.decide_exit(worker, at)
     worker, room_commands = drain.manage(worker, at)
     worker = replace(worker, offer=offer.decide(worker, at))
     worker, calls_due = calls.manage(worker, at)
@@ -114,11 +114,11 @@ def _advance(worker: Worker, at: Moment) -> tuple[Worker, tuple[Command, ...]]:
     if worker.state in FINAL:
         worker, stops = link_upkeep.manage(worker, at)
         assert worker.ending is not None  # noqa: S101 - the table enters a final state for no other reason
-        commands = [*commands, *stops, Finish(worker.ending.exit_code, worker.ending.reason)]
+        commands = [*commands, *stops, Exit(worker.ending.exit_code, worker.ending.reason)]
     return worker, tuple(commands)
 
 
-def wake_in_s(worker: Worker, now_s: float, longest_s: float = 1.0) -> float:
+def wake_in_s(worker: AgentState, now_s: float, longest_s: float = 1.0) -> float:
     """Seconds until something is due, at most `longest_s`. Waking too early costs a look, never a mistake."""
     due = [worker.call_retry_at_s, worker.lease.next_at_s, worker.kube.probe_at_s, worker.room.ask_at_s]
     due += [worker.tailnet.look_at_s, worker.tailnet.join_at_s]
@@ -128,4 +128,4 @@ def wake_in_s(worker: Worker, now_s: float, longest_s: float = 1.0) -> float:
 
 
 def _link_due_s(link: Link) -> float:
-    return link.retry_at_s if link.phase is Phase.DOWN else link.probe_at_s
+    return link.retry_at_s if link.phase is LinkPhase.DOWN else link.probe_at_s

@@ -28,7 +28,7 @@ from agent.demo.kubernetes.standin import StandInKubernetes
 from agent.demo.listing import created_text, list_text
 from agent.demo.sshd.program import free_port
 from agent.demo.sshd.throwaway import HOST, ThrowAwaySshd
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 POOL = "gpu"
 READY_TIMEOUT_S = 60.0
@@ -44,14 +44,14 @@ class Show:
     done: threading.Event = field(default_factory=threading.Event)
     said: list[str] = field(default_factory=list)
 
-    def run(self) -> Exit:
+    def run(self) -> ExitCode:
         """Until Ctrl-C; with `once` until the machine is ready and a worker Job arrived."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.done.set())
         with ExitStack() as stack:
             return self._run(stack)
 
-    def _run(self, stack: ExitStack) -> Exit:
+    def _run(self, stack: ExitStack) -> ExitCode:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beta9-demo-")))
         pool = Pool(name=POOL) if GPU_DEVICE.exists() else Pool(name=POOL, gpu_type="", worker_gpu_count=0)
         settings = GatewaySettings(pools=(pool,), demand=1, health_interval_s=2)
@@ -131,7 +131,7 @@ class Show:
         kubernetes: StandInKubernetes,
         machine: Machine,
         settings: Mapping[str, str],
-    ) -> Exit:
+    ) -> ExitCode:
         life = _Life(gateway, machine.machine_id)
         deadline_s = time.monotonic() + READY_TIMEOUT_S
         told = False
@@ -141,18 +141,18 @@ class Show:
             if agent.code is not None:
                 print(f"The agent ended with exit code {agent.code}.", file=sys.stderr)
                 # Told to leave, by `leave` or a drill: that is an end as it should be.
-                return Exit.OK if told and agent.code == Exit.OK else Exit.BUG
+                return ExitCode.OK if told and agent.code == ExitCode.OK else ExitCode.BUG
             if not told and life.shown == "ready" and kubernetes.cluster.jobs:
                 told = True
                 self._tell_ready(gateway, kubernetes, settings)
                 if self.once:
-                    return Exit.OK
+                    return ExitCode.OK
             if not told and time.monotonic() > deadline_s:
                 why = f"Not ready after {READY_TIMEOUT_S:g} s; the agent's lines above say why."
                 print(why, file=sys.stderr)
-                return Exit.GAVE_UP
+                return ExitCode.GAVE_UP
         print("\nStopping: the agent drains and says goodbye.")
-        return Exit.OK
+        return ExitCode.OK
 
     def _tell_ready(
         self, gateway: EmbeddedGateway, kubernetes: StandInKubernetes, settings: Mapping[str, str]

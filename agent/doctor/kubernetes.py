@@ -14,7 +14,7 @@ from agent.adapters.kubernetes import kubeconfig
 from agent.adapters.kubernetes.api import Api
 from agent.core.events import REACHED, Answer, Probe
 from agent.core.kubernetes.objects import node_facts, pick_node
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
@@ -177,14 +177,14 @@ def _through(case: Case, address: str, certificate: str, ask: Callable[[], Seen]
     return _not_reached(case, address, seen.probe)
 
 
-def _not_opened(address: str, ended: Trouble | None) -> Finding:
+def _not_opened(address: str, ended: Fault | None) -> Finding:
     fix = f"free {address}, or let the key have it: 'beta9-worker authorize' prints its line"
     return fail(ended.text if ended else "sshd did not let a second connection in", fix)
 
 
 def _not_reached(case: Case, address: str, probe: Probe) -> Finding:
     complaint = case.tunnel.complaint()
-    if complaint is not None and complaint.kind is TroubleKind.PERMIT_OPEN:
+    if complaint is not None and complaint.kind is FaultKind.PERMIT_OPEN:
         return fail(
             complaint.text,
             f"the key's permitopen must name {address}:6443; 'beta9-worker authorize' prints the line",

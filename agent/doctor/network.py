@@ -8,7 +8,7 @@ import socket
 from typing import Any
 
 from agent.core.tunnel import addresses
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.errors import HostKeyError, TransientError
@@ -90,9 +90,9 @@ def _host_key(case: Case) -> Finding:
     except TransientError as error:
         return fail(str(error), "check the way to the SSH host")
     link = case.tunnel.connect(endpoint, reverse_address(case))
-    if link.ended is not None and link.ended.kind is TroubleKind.HOST_KEY:
+    if link.ended is not None and link.ended.kind is FaultKind.HOST_KEY:
         return fail(link.ended.text, fix)
-    if link.ended is not None and link.ended.kind in {TroubleKind.NO_SSH, TroubleKind.LOCAL_PORT}:
+    if link.ended is not None and link.ended.kind in {FaultKind.NO_SSH, FaultKind.LOCAL_PORT}:
         return fail(*_told(link.ended))
     return ok("the server shows the key that is pinned", found=link)
 
@@ -118,7 +118,7 @@ def _session(case: Case) -> Finding:
     )
 
 
-def _told(trouble: Trouble) -> tuple[str, str]:
+def _told(trouble: Fault) -> tuple[str, str]:
     """What ssh said, and what to do: the last bracket of the text (see core/tunnel/ssh_stderr.py)."""
     text = trouble.text
     depth = 0

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from agent.adapters.ssh.tunnel import Tunnel
 from agent.core.effects import StartLink
-from agent.core.events import Event, LinkEnded, LinkLoggedIn, LinkSaid
+from agent.core.events import Event, LinkComplained, LinkEnded, LinkLoggedIn
 from agent.core.tunnel import ssh_argv
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 from agent.settings import Settings
 
@@ -31,8 +31,8 @@ class Connected:
 
     logged_in: bool = False
     session: bool = True
-    ended: Trouble | None = None
-    said: Trouble | None = None
+    ended: Fault | None = None
+    said: Fault | None = None
     """What it complains of while it lives."""
 
 
@@ -70,7 +70,7 @@ class OwnTunnel:
         """Ask sshd for the reverse address, on a connection of its own. Only after `connect`."""
         return self._log_in(Purpose.REVERSE, address)
 
-    def complaint(self, patience_s: float = COMPLAINT_S) -> Trouble | None:
+    def complaint(self, patience_s: float = COMPLAINT_S) -> Fault | None:
         """What the connection that carries the forwards complained of since the last time, and forget it.
 
         ssh writes it while it closes the forwarded connection: who sees the one may be ahead of the other.
@@ -83,7 +83,7 @@ class OwnTunnel:
             said, link.said = link.said, None
         return said
 
-    def end_of(self, purpose: Purpose) -> Trouble | None:
+    def end_of(self, purpose: Purpose) -> Fault | None:
         """Why a connection ended, None while it lives."""
         return self._links[purpose].ended
 
@@ -98,7 +98,7 @@ class OwnTunnel:
         if link.ended is None and link.logged_in and purpose is Purpose.API:
             # A refused session ends the child a round trip after the login.
             self._wait(link, min(deadline_s, time.monotonic() + 1.0), until_up=False)
-        if link.ended is not None and link.ended.kind is TroubleKind.SESSION:
+        if link.ended is not None and link.ended.kind is FaultKind.SESSION:
             link = self._try(purpose, address, session=False, deadline_s=deadline_s)
         return link
 
@@ -119,13 +119,13 @@ class OwnTunnel:
             )
 
     def _note(self, event: Event) -> None:
-        if not isinstance(event, (LinkLoggedIn, LinkEnded, LinkSaid)):
+        if not isinstance(event, (LinkLoggedIn, LinkEnded, LinkComplained)):
             return
         with self._changed:
             link = self._links[event.purpose]
             if isinstance(event, LinkLoggedIn):
                 link.logged_in = True
-            elif isinstance(event, LinkSaid):
+            elif isinstance(event, LinkComplained):
                 link.said = event.trouble
             else:
                 link.ended = event.trouble

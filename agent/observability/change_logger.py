@@ -7,29 +7,37 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from agent.core.events import CallEnded, Event, FactsRead, Noticed, StopWritten, TailnetJoinTried, WorkersSeen
+from agent.core.events import (
+    CallEnded,
+    Event,
+    FactsRead,
+    NoticeReceived,
+    StopWritten,
+    TailnetJoinTried,
+    WorkersListed,
+)
 from agent.core.host.facts import DaemonState, PeerFacts
-from agent.core.lifecycle.model import State
+from agent.core.lifecycle.model import DisplayedState
 from agent.core.machine_api.wire import OutcomeKind
-from agent.core.state import Worker
-from agent.core.tunnel.model import Link, Phase, Purpose
-from agent.observability.log_throttle import Quiet
+from agent.core.state import AgentState
+from agent.core.tunnel.model import Link, LinkPhase, Purpose
+from agent.observability.log_throttle import LogThrottle
 from agent.observability.logs import EventLog
 
 # While the gateway is out of reach these two alternate with every attempt: one outage, one line.
-_TRYING = frozenset({State.CONNECTING, State.BACKOFF})
+_TRYING = frozenset({DisplayedState.CONNECTING, DisplayedState.BACKOFF})
 
 
 @dataclass
-class Narrator:
+class ChangeLogger:
     """Compares the knowledge before and after a step and says what changed."""
 
     log: EventLog
-    quiet: Quiet = field(default_factory=Quiet)
+    quiet: LogThrottle = field(default_factory=LogThrottle)
     transitions: deque[tuple[str, float, str]] = field(default_factory=lambda: deque(maxlen=20))
     """The latest states with the moment they began and why, for `/status`."""
 
-    def tell(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+    def tell(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
         """Called after every step. The state comes last: a cause is read before what it led to."""
         for purpose in Purpose:
             self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
@@ -44,19 +52,19 @@ class Narrator:
         self._leaving(before, after, event, now_s)
         self._state(before, after, now_s)
 
-    def _state(self, before: Worker, after: Worker, now_s: float) -> None:
+    def _state(self, before: AgentState, after: AgentState, now_s: float) -> None:
         if before.state is after.state:
             return
         why = _why(after)
         if not (before.state in _TRYING and after.state in _TRYING):
             self.transitions.append((after.state.value, now_s, why))
-            level = self.log.warning if after.state is State.FAILED else self.log.info
+            level = self.log.warning if after.state is DisplayedState.FAILED else self.log.info
             level("state", state=after.state.value, was=before.state.value, **({"why": why} if why else {}))
 
-    def _link(self, purpose: Purpose, before: Link, after: Link, worker: Worker, now_s: float) -> None:
+    def _link(self, purpose: Purpose, before: Link, after: Link, worker: AgentState, now_s: float) -> None:
         name = f"tunnel_{purpose.value}"
-        if after.phase is Phase.UP and (
-            before.phase is not Phase.UP or (before.trouble and not after.trouble)
+        if after.phase is LinkPhase.UP and (
+            before.phase is not LinkPhase.UP or (before.trouble and not after.trouble)
         ):
             fields: dict[str, Any] = {"generation": after.generation}
             if purpose is Purpose.REVERSE:
@@ -76,7 +84,7 @@ class Narrator:
                     retry_in_s=round(max(0.0, after.retry_at_s - now_s), 1),
                 )
 
-    def _tailnet(self, before: Worker, after: Worker, event: Event) -> None:
+    def _tailnet(self, before: AgentState, after: AgentState, event: Event) -> None:
         """Its troubles are the api link's; here is what else becomes of it."""
         was, now = before.tailnet.facts, after.tailnet.facts
         if isinstance(event, TailnetJoinTried):
@@ -98,7 +106,7 @@ class Narrator:
                 "tailnet_peer", name=peer.name, online=peer.online, direct=peer.direct, relay=peer.relay
             )
 
-    def _registration(self, before: Worker, after: Worker) -> None:
+    def _registration(self, before: AgentState, after: AgentState) -> None:
         if after.registration.times == before.registration.times:
             return
         promise = after.registration.promise
@@ -120,7 +128,7 @@ class Narrator:
                 "gateway_setting", text="directRedisHost is not set on the gateway; no work will come"
             )
 
-    def _offer(self, before: Worker, after: Worker) -> None:
+    def _offer(self, before: AgentState, after: AgentState) -> None:
         if before.offer == after.offer:
             return
         if after.offer.offered:
@@ -129,7 +137,7 @@ class Narrator:
             level = self.log.info if after.going else self.log.warning
             level("offering", what="nothing", reason=after.offer.reason)
 
-    def _kubernetes(self, before: Worker, after: Worker, now_s: float) -> None:
+    def _kubernetes(self, before: AgentState, after: AgentState, now_s: float) -> None:
         if after.kube.answering and not before.kube.answering:
             self.quiet.over("kubernetes", now_s)
             self.log.info("kubernetes_up")
@@ -140,7 +148,7 @@ class Narrator:
                 "kubernetes_absent" if not after.kube.expected else "kubernetes_down", text=after.kube.trouble
             )
 
-    def _call(self, event: CallEnded, before: Worker, now_s: float) -> None:
+    def _call(self, event: CallEnded, before: AgentState, now_s: float) -> None:
         outcome, call = event.outcome, before.call
         if call is None or call.call_id != event.call_id:
             return
@@ -158,9 +166,9 @@ class Narrator:
         if again is not None:
             self.log.warning(name, reason=outcome.kind.value, text=outcome.text, attempts=again.times)
 
-    def _leaving(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+    def _leaving(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
         """One line for each step of leaving, and for what was announced."""
-        if isinstance(event, Noticed):
+        if isinstance(event, NoticeReceived):
             in_s = None if event.deadline_at_s is None else round(event.deadline_at_s - now_s, 1)
             self.log.warning("notice", kind=event.kind.value, reason=event.reason, in_s=in_s)
         going = after.going
@@ -168,7 +176,7 @@ class Narrator:
             left_s = None if math.isinf(going.deadline_at_s) else round(going.deadline_at_s - now_s, 1)
             fields = {"kind": going.kind.value, "reason": going.reason, "deadline_in_s": left_s}
             # As counted last: the step itself has not looked yet.
-            workers = event.count if isinstance(event, WorkersSeen) else before.room.workers
+            workers = event.count if isinstance(event, WorkersListed) else before.room.workers
             self.log.info("drain", step=going.step.value, workers=workers, **fields)
         if after.room.cordoned is not before.room.cordoned and (after.room.cordoned or before.room.cordoned):
             self.log.info("cordon", cordoned=after.room.cordoned)
@@ -179,7 +187,7 @@ class Narrator:
         if isinstance(event, StopWritten) and event.problem:
             self.log.warning("stop_marker", text=event.problem)
 
-    def _gpus(self, before: Worker, after: Worker) -> None:
+    def _gpus(self, before: AgentState, after: AgentState) -> None:
         was = {gpu.uuid: gpu.healthy for gpu in before.gpus.gpus}
         for gpu in after.gpus.gpus:
             if not gpu.healthy and was.get(gpu.uuid, True):
@@ -203,7 +211,7 @@ def _failed_again(before: Link, after: Link) -> bool:
     )
 
 
-def _why(worker: Worker) -> str:
+def _why(worker: AgentState) -> str:
     if worker.ending is not None:
         return worker.ending.reason
     if worker.going is not None:

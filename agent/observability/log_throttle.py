@@ -27,7 +27,7 @@ class _Trouble:
     said_at_s: float
 
 
-class Quiet:
+class LogThrottle:
     """Keeps count of troubles by name. Not for several threads at once."""
 
     def __init__(self, pauses_s: tuple[float, ...] = PAUSES_S) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from agent.core.lifecycle.model import State
+from agent.core.lifecycle.model import DisplayedState
 
 PREFIX = "beta9_worker_"
-_STATES = tuple(str(state.value) for state in State)
+_STATES = tuple(str(state.value) for state in DisplayedState)
 GPU_LABELS = ("uuid", "name")
 
 Status = Mapping[str, Any]

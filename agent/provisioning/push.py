@@ -14,7 +14,7 @@ from agent.adapters.process.run import CommandFailed, run
 from agent.adapters.ssh.host_keys import Scan, scan
 from agent.core.provisioning import push_protocol
 from agent.core.provisioning.push_protocol import Failure, Target
-from agent.errors import Exit, HostKeyError, TransientError
+from agent.errors import ExitCode, HostKeyError, TransientError
 
 ATTEMPT_S = 60.0
 """For one ssh, login and writing included."""
@@ -60,7 +60,7 @@ def _attempt(target: Target, command: str, payload: str) -> dict[str, str] | Fai
     try:
         done = run(push_protocol.argv(target, command), ATTEMPT_S, input=payload)
     except CommandFailed as error:
-        if error.exit_code is Exit.UNUSABLE:  # no ssh at all
+        if error.exit_code is ExitCode.UNUSABLE:  # no ssh at all
             raise
         return push_protocol.failure(target, error.stderr, error.code)
     return push_protocol.outcome(done.stdout)

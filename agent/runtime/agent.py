@@ -25,7 +25,7 @@ from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.ssh.local_ports import holder_of
 from agent.adapters.ssh.tunnel import Tunnel, probe_sockets
 from agent.adapters.storage.state_dir import StateDir
-from agent.core.config import Connection, Setup
+from agent.core.config import Config, Connection
 from agent.core.effects import (
     CallGateway,
     ProbeApi,
@@ -42,35 +42,35 @@ from agent.core.events import (
     CallEnded,
     Event,
     FactsRead,
-    GoAsked,
     KubeLoginsRead,
     KubeProbed,
     Probe,
     ReverseProbed,
+    ShutdownRequested,
 )
 from agent.core.host.boot_record import trouble
 from agent.core.host.facts import GpuReading, HostFacts, KubeLogins
-from agent.core.lifecycle.model import GoingKind
+from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer, wire
 from agent.core.machine_api.model import CallKind, Registration
 from agent.core.machine_api.wire import Outcome, OutcomeKind
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.status import is_ready, status
 from agent.core.tunnel import addresses, ssh_argv
-from agent.errors import AgentError, Exit, SettingsError
-from agent.observability.change_logger import Narrator
+from agent.errors import AgentError, ExitCode, SettingsError
+from agent.observability.change_logger import ChangeLogger
 from agent.observability.logs import EventLog
 from agent.runtime import identity
-from agent.runtime.autoscaling import member_of
-from agent.runtime.shutdown import Leaving
-from agent.runtime.supervisor import Doing, Supervisor
-from agent.runtime.tailnet import Joining
+from agent.runtime.autoscaling import autoscaling_reporter
+from agent.runtime.shutdown import ShutdownHandling
+from agent.runtime.supervisor import Executor, Supervisor
+from agent.runtime.tailnet import TailnetLogin
 from agent.settings import Settings
 
 _SIGNALS = {
-    signal.SIGTERM: GoingKind.STOP,
-    signal.SIGINT: GoingKind.STOP,
-    signal.SIGUSR1: GoingKind.HAND_OVER,
+    signal.SIGTERM: ShutdownKind.STOP,
+    signal.SIGINT: ShutdownKind.STOP,
+    signal.SIGUSR1: ShutdownKind.HAND_OVER,
 }
 
 
@@ -89,7 +89,7 @@ class Agent:
     def __post_init__(self) -> None:
         settings = self.settings
         self.setup = make_setup(settings, self._machine_id())
-        self.joining = Joining(settings, self.state, self.credentials, lambda: self.supervisor.worker)
+        self.joining = TailnetLogin(settings, self.state, self.credentials, lambda: self.supervisor.worker)
         self.gateway = Gateway(
             settings.gateway_host,
             settings.gateway_port,
@@ -98,7 +98,7 @@ class Agent:
             self.joining.gateway_address,
         )
         self.kubernetes = open_kubernetes(settings, self.credentials)
-        self.leaving = Leaving(
+        self.leaving = ShutdownHandling(
             settings,
             self.state,
             self.credentials.directory,
@@ -108,12 +108,12 @@ class Agent:
             self.degraded,
         )
         self.gpus = GpuReader()
-        self.narrator = Narrator(self.log)
-        self.member = member_of(settings, self.log, lambda: identity.instance_id(settings))
+        self.narrator = ChangeLogger(self.log)
+        self.member = autoscaling_reporter(settings, self.log, lambda: identity.instance_id(settings))
         self.supervisor = Supervisor(
-            worker=self._newborn(),
+            worker=self._initial_state(),
             policy=settings.policy,
-            doings=self._doings(),
+            executors=self._executors(),
             narrator=self,
             now_s=self.clock.now_s,
             jitter=random.random,
@@ -129,13 +129,13 @@ class Agent:
             local=(local_bind(settings), settings.gateway_port),
         )
 
-    def _newborn(self) -> Worker:
+    def _initial_state(self) -> AgentState:
         """All that is known before anything has happened."""
         now_s = self.clock.now_s()
         registration = Registration(gateway_config=self.joining.gateway_config())
-        return Worker(self.setup, born_at_s=now_s, since_s=now_s, registration=registration)
+        return AgentState(self.setup, born_at_s=now_s, since_s=now_s, registration=registration)
 
-    def run(self) -> Exit:
+    def run(self) -> ExitCode:
         """Work until asked to go, or until it turns out that this can never work."""
         for number, kind in _SIGNALS.items():
             signal.signal(number, self._on_signal(kind))
@@ -153,7 +153,7 @@ class Agent:
             self.gateway.close()
             self.credentials.close()
 
-    def tell(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+    def tell(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
         """Called after every step: people and, where there is one, the cloud's group hear what changed."""
         self.narrator.tell(before, after, event, now_s)
         if self.member is not None:
@@ -182,9 +182,9 @@ class Agent:
         """What `/readyz` answers."""
         return is_ready(self.supervisor.worker, self.clock.now_s())
 
-    def _on_signal(self, kind: GoingKind) -> Callable[[int, FrameType | None], None]:
+    def _on_signal(self, kind: ShutdownKind) -> Callable[[int, FrameType | None], None]:
         def handle(number: int, _frame: FrameType | None) -> None:
-            self.supervisor.put(GoAsked(kind, signal.Signals(number).name))
+            self.supervisor.put(ShutdownRequested(kind, signal.Signals(number).name))
 
         return handle
 
@@ -197,22 +197,24 @@ class Agent:
 
     # --- Carrying commands out ---------------------------------------------------------------------------
 
-    def _doings(self) -> dict[type, Doing]:
+    def _executors(self) -> dict[type, Executor]:
         return {
-            StartLink: Doing(self._start_link),
-            StopLink: Doing(self._stop_link),
-            ProbeApi: Doing(self._probe_api, lambda c, e: ApiProbed(c.generation, _unasked(e))),
-            ProbeReverse: Doing(self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _unasked(e))),
-            ProbeKube: Doing(
+            StartLink: Executor(self._start_link),
+            StopLink: Executor(self._stop_link),
+            ProbeApi: Executor(self._probe_api, lambda c, e: ApiProbed(c.generation, _unasked(e))),
+            ProbeReverse: Executor(
+                self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _unasked(e))
+            ),
+            ProbeKube: Executor(
                 lambda c: self.kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_unasked(e))
             ),
-            ReadKubeLogins: Doing(
+            ReadKubeLogins: Executor(
                 lambda _: self.kubernetes.read_logins(), lambda _, e: KubeLoginsRead(KubeLogins(), 0, str(e))
             ),
-            ReadFacts: Doing(self._read_facts, self._facts_failed),
-            CallGateway: Doing(self._call, _call_failed),
-            **self.leaving.doings(),
-            **self.joining.doings(),
+            ReadFacts: Executor(self._read_facts, self._facts_failed),
+            CallGateway: Executor(self._call, _call_failed),
+            **self.leaving.executors(),
+            **self.joining.executors(),
         }
 
     def _start_link(self, command: StartLink) -> None:
@@ -284,14 +286,14 @@ class Agent:
             return ""
 
 
-def make_setup(settings: Settings, machine_id: str) -> Setup:
+def make_setup(settings: Settings, machine_id: str) -> Config:
     """The settings as far as decisions need them."""
     is_ssh = settings.connection is Connection.SSH
     if settings.reverse_bind != "auto":
         bound: tuple[str, ...] = (settings.reverse_bind,)
     else:
         bound = addresses.candidates(machine_id)
-    return Setup(
+    return Config(
         machine_id=machine_id,
         pool_name=settings.pool_name,
         provider_name=settings.provider_name,
@@ -314,7 +316,7 @@ def local_bind(settings: Settings) -> str:
     return "127.0.0.1" if settings.gateway_host == "localhost" else settings.gateway_host
 
 
-def make_forwards(settings: Settings, setup: Setup, sockets: tuple[Path, ...]) -> ssh_argv.Forwards:
+def make_forwards(settings: Settings, setup: Config, sockets: tuple[Path, ...]) -> ssh_argv.Forwards:
     """What the ssh children open, by the settings."""
     return ssh_argv.Forwards(
         gateway=f"{local_bind(settings)}:{settings.gateway_port}:{settings.ssh_target}",

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from agent.adapters.aws import imds
 from agent.adapters.aws.autoscaling import Autoscaling
 from agent.core.cloud import lifecycle_hooks
-from agent.core.cloud.lifecycle_hooks import Word
-from agent.core.state import Worker
+from agent.core.cloud.lifecycle_hooks import GroupSignal
+from agent.core.state import AgentState
 from agent.errors import AgentError, SettingsError, TransientError
 from agent.observability.logs import EventLog
 from agent.settings import Settings
@@ -28,18 +28,18 @@ Open = Callable[[str], Autoscaling]
 
 
 @dataclass
-class Member:
+class AutoscalingReporter:
     """Says each word once; `open_for` makes the adapter for a setting, which may take a second."""
 
     settings: Settings
     log: EventLog
     open_for: Open
-    _due: queue.SimpleQueue[Word | None] = field(default_factory=queue.SimpleQueue)
-    _told: set[Word] = field(default_factory=set)
+    _due: queue.SimpleQueue[GroupSignal | None] = field(default_factory=queue.SimpleQueue)
+    _told: set[GroupSignal] = field(default_factory=set)
     _ends: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def look(self, worker: Worker) -> None:
+    def look(self, worker: AgentState) -> None:
         """Called after every step, by the deciding thread."""
         word = lifecycle_hooks.word(worker)
         if word is None or word in self._told or self._hook(word) is None:
@@ -58,9 +58,9 @@ class Member:
         if self._thread is not None and self._thread.is_alive():
             self._thread.join(LAST_WORD_S)
 
-    def _hook(self, word: Word) -> LifecycleHook | None:
+    def _hook(self, word: GroupSignal) -> LifecycleHook | None:
         settings = self.settings
-        return settings.aws_termination_hook if word is Word.DRAINED else settings.aws_launch_hook
+        return settings.aws_termination_hook if word is GroupSignal.DRAINED else settings.aws_launch_hook
 
     def _say_all(self) -> None:
         while (word := self._due.get()) is not None:
@@ -69,7 +69,7 @@ class Member:
                 if self._ends.wait(AGAIN_S) or not self._due.empty():
                     break
 
-    def _said(self, word: Word) -> bool:
+    def _said(self, word: GroupSignal) -> bool:
         """Whether it was said, or never can be."""
         try:
             self._say(word)
@@ -81,14 +81,14 @@ class Member:
             return False
         return True
 
-    def _say(self, word: Word) -> None:
+    def _say(self, word: GroupSignal) -> None:
         hook = self._hook(word)
         assert hook is not None  # noqa: S101 - `look` asked
-        setting = "BETA9_AWS_TERMINATION_HOOK" if word is Word.DRAINED else "BETA9_AWS_LAUNCH_HOOK"
+        setting = "BETA9_AWS_TERMINATION_HOOK" if word is GroupSignal.DRAINED else "BETA9_AWS_LAUNCH_HOOK"
         speaker = self.open_for(setting)
-        result = "ABANDON" if word is Word.USELESS else "CONTINUE"
+        result = "ABANDON" if word is GroupSignal.USELESS else "CONTINUE"
         done = speaker.complete(hook, result)
-        if word is Word.USELESS and not done:
+        if word is GroupSignal.USELESS and not done:
             # It had joined before this start: the group must hear it otherwise.
             speaker.mark_unhealthy()
             result, done = "Unhealthy", True
@@ -96,7 +96,9 @@ class Member:
             self.log.info("group_told", word=word.value, hook=str(hook), result=result)
 
 
-def member_of(settings: Settings, log: EventLog, instance: Callable[[], str]) -> Member | None:
+def autoscaling_reporter(
+    settings: Settings, log: EventLog, instance: Callable[[], str]
+) -> AutoscalingReporter | None:
     """Return what speaks to this machine's group; None where no hook is set. `instance` looks the id up, once asked."""
     if settings.aws_launch_hook is None and settings.aws_termination_hook is None:
         return None
@@ -111,4 +113,4 @@ def member_of(settings: Settings, log: EventLog, instance: Callable[[], str]) ->
             raise SettingsError(f"{setting}: this is no EC2 instance (no metadata service answers); unset it")
         return Autoscaling(setting, settings.metadata_endpoint, found)
 
-    return Member(settings, log, open_for)
+    return AutoscalingReporter(settings, log, open_for)

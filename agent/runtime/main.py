@@ -13,7 +13,7 @@ from agent.adapters.storage.runtime_dir import private_directory
 from agent.adapters.storage.state_dir import StateDir
 from agent.core.host.boot_record import timeline, trouble
 from agent.core.text.redaction import Redactor
-from agent.errors import AgentError, Exit, TransientError
+from agent.errors import AgentError, ExitCode, TransientError
 from agent.observability import logs, status_server
 from agent.observability.logs import EventLog
 from agent.runtime.agent import Agent, wait_for_lock
@@ -24,7 +24,7 @@ AGAIN_S = 5.0
 """Pause before starting anew what failed for a reason that may pass (no place for a private file)."""
 
 
-def start(settings: Settings, *, rejoin: bool = False) -> Exit:
+def start(settings: Settings, *, rejoin: bool = False) -> ExitCode:
     """Run the agent to its end. Whatever goes wrong is logged; the exit code says what to do about it."""
     for number in (signal.SIGTERM, signal.SIGINT):
         # Until the agent itself takes signals there is nothing to say goodbye to.
@@ -38,17 +38,17 @@ def start(settings: Settings, *, rejoin: bool = False) -> Exit:
         log.error("stopped", text=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - expected: no traceback
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the top of the process: a bug ends it, said in full
-        log.error("bug", error=error, exit_code=int(Exit.BUG))  # noqa: TRY400 - `error` brings the traceback
-        return Exit.BUG
+        log.error("bug", error=error, exit_code=int(ExitCode.BUG))  # noqa: TRY400 - `error` brings the traceback
+        return ExitCode.BUG
     finally:
         written.close()
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(int(Exit.OK))
+    raise SystemExit(int(ExitCode.OK))
 
 
-def _run_at_last(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> Exit:
+def _run_at_last(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> ExitCode:
     """Only with --once does what may heal end the process; a service is there to wait for it."""
     for warning in settings.warnings:
         log.warning("setting", text=warning)
@@ -63,13 +63,13 @@ def _run_at_last(settings: Settings, redactor: Redactor, log: EventLog, rejoin: 
         pause.wait(AGAIN_S)
 
 
-def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> Exit:
+def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> ExitCode:
     state, without = _open_state(settings)
     if without:
         log.warning("state_dir", text=without)
     try:
         if not _may_come_back(settings, state, log, rejoin):
-            return Exit.OK
+            return ExitCode.OK
         credentials = Credentials(settings, private_directory(state), redactor)
         agent = Agent(settings, state, credentials, log, degraded={"state": without} if without else {})
         return _work(agent, log)
@@ -77,7 +77,7 @@ def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) ->
         state.unlock()
 
 
-def _work(agent: Agent, log: EventLog) -> Exit:
+def _work(agent: Agent, log: EventLog) -> ExitCode:
     settings = agent.settings
     endpoint = status_server.StatusServer(
         settings.status_addr,
@@ -99,7 +99,7 @@ def _work(agent: Agent, log: EventLog) -> Exit:
     finally:
         endpoint.stop()
     finish = agent.supervisor.finish
-    level = log.info if code is Exit.OK else log.error
+    level = log.info if code is ExitCode.OK else log.error
     level("ended", exit_code=int(code), why=finish.reason if finish else "")
     return code
 

@@ -14,19 +14,19 @@ from agent.adapters.kubernetes.drain import Drain
 from agent.adapters.kubernetes.local import LocalKubernetes
 from agent.adapters.local_api.control_socket import Control
 from agent.adapters.storage.state_dir import StateDir
-from agent.core.effects import CordonNode, EndWorkers, LookAtWorkers, WriteStop
-from agent.core.events import Event, NodeCordoned, StopWritten, WorkersSeen
+from agent.core.effects import CordonNode, EndWorkers, ListWorkers, WriteStop
+from agent.core.events import Event, NodeCordoned, StopWritten, WorkersListed
 from agent.errors import TransientError
 from agent.runtime.control_requests import event_for
 from agent.runtime.identity import instance_id
-from agent.runtime.supervisor import Doing
+from agent.runtime.supervisor import Executor
 from agent.settings import Settings
 
 NO_LOGIN = "BETA9_K3S=none: node and workers are not seen to from here"
 
 
 @dataclass
-class Leaving:
+class ShutdownHandling:
     """What runs beside the deciding thread for the sake of leaving; `put` gives the core an event."""
 
     settings: Settings
@@ -60,13 +60,13 @@ class Leaving:
         if self._watch is not None:
             self._watch.stop()
 
-    def doings(self) -> dict[type, Doing]:
+    def executors(self) -> dict[type, Executor]:
         """How the core's commands about leaving are carried out."""
         return {
-            CordonNode: Doing(self._cordon, lambda c, e: NodeCordoned(c.is_cordoned, str(e))),
-            LookAtWorkers: Doing(self._look, lambda c, e: WorkersSeen(c.number, None, str(e))),
-            EndWorkers: Doing(self._end, lambda c, e: WorkersSeen(c.number, None, str(e))),
-            WriteStop: Doing(self._write_stop, lambda _, e: StopWritten(str(e))),
+            CordonNode: Executor(self._cordon, lambda c, e: NodeCordoned(c.is_cordoned, str(e))),
+            ListWorkers: Executor(self._look, lambda c, e: WorkersListed(c.number, None, str(e))),
+            EndWorkers: Executor(self._end, lambda c, e: WorkersListed(c.number, None, str(e))),
+            WriteStop: Executor(self._write_stop, lambda _, e: StopWritten(str(e))),
         }
 
     def _wish(self, wish: dict[str, Any]) -> str:
@@ -79,14 +79,14 @@ class Leaving:
             return NodeCordoned(command.is_cordoned, NO_LOGIN)
         return self._drain.cordon(is_cordoned=command.is_cordoned, timeout_s=command.timeout_s)
 
-    def _look(self, command: LookAtWorkers) -> Event:
+    def _look(self, command: ListWorkers) -> Event:
         if self._drain is None:
-            return WorkersSeen(command.number, None, NO_LOGIN)
+            return WorkersListed(command.number, None, NO_LOGIN)
         return self._drain.look(command.number, command.timeout_s)
 
     def _end(self, command: EndWorkers) -> Event:
         if self._drain is None:
-            return WorkersSeen(command.number, None, NO_LOGIN)
+            return WorkersListed(command.number, None, NO_LOGIN)
         return self._drain.end(command.number, command.grace_s, command.timeout_s)
 
     def _write_stop(self, command: WriteStop) -> Event:

@@ -12,21 +12,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from agent.core.effects import Command, Finish
+from agent.core.effects import Effect, Exit
 from agent.core.events import Event, Tick
 from agent.core.policy import Policy
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.step import step, wake_in_s
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 STALLED_S = 30.0
 """A loop that did not turn for this long is stuck; it is `/healthz`'s only measure."""
 
 
-class Narrator(Protocol):
+class ChangeLogger(Protocol):
     """Tells people what changed."""
 
-    def tell(self, before: Worker, after: Worker, event: Event, now_s: float) -> None:
+    def tell(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
         """Called after every step, with the knowledge before and after it."""
 
 
@@ -38,7 +38,7 @@ class Action(Protocol):
 
 
 @dataclass(frozen=True)
-class Doing:
+class Executor:
     """How one kind of command is carried out: `act` does it, `failed` is what an unforeseen error becomes."""
 
     act: Action
@@ -50,22 +50,22 @@ class Doing:
 class Supervisor:
     """The agent at work. `run` returns when the core says Finish."""
 
-    worker: Worker
+    worker: AgentState
     policy: Policy
-    doings: Mapping[type, Doing]
-    narrator: Narrator
+    executors: Mapping[type, Executor]
+    narrator: ChangeLogger
     now_s: Callable[[], float]
     jitter: Callable[[], float]
     on_unforeseen: Callable[[str, Exception], None]
     events: queue.SimpleQueue[Event] = field(default_factory=queue.SimpleQueue)
     turned_at_s: float = 0.0
-    finish: Finish | None = None
+    finish: Exit | None = None
 
     def put(self, event: Event) -> None:
         """Tell the agent that something happened. Safe from any thread, and from a signal handler."""
         self.events.put(event)
 
-    def run(self) -> Exit:
+    def run(self) -> ExitCode:
         """Turn until the end is decided."""
         self._take(Tick())
         while self.finish is None:
@@ -88,21 +88,23 @@ class Supervisor:
         for command in commands:
             self._do(command)
 
-    def _do(self, command: Command) -> None:
-        if isinstance(command, Finish):
+    def _do(self, command: Effect) -> None:
+        if isinstance(command, Exit):
             self.finish = command
             return
-        doing = self.doings[type(command)]
+        doing = self.executors[type(command)]
         if doing.failed is None:
             doing.act(command)
             return
         try:
             name = type(command).__name__
-            threading.Thread(target=self._apart, args=(doing, command), name=name, daemon=True).start()
+            threading.Thread(
+                target=self._run_in_thread, args=(doing, command), name=name, daemon=True
+            ).start()
         except RuntimeError as error:  # no more threads can be had just now
             self.put(doing.failed(command, error))
 
-    def _apart(self, doing: Doing, command: Command) -> None:
+    def _run_in_thread(self, doing: Executor, command: Effect) -> None:
         assert doing.failed is not None  # noqa: S101 - `_do` looked
         try:
             event = doing.act(command)

@@ -10,34 +10,34 @@ from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.storage.state_dir import GATEWAY_NAME, StateDir
 from agent.adapters.tailscale.local_client import TailscaleDaemon
 from agent.core.config import Connection
-from agent.core.effects import JoinTailnet, LookAtTailnet
-from agent.core.events import Event, TailnetJoinTried, TailnetSeen
+from agent.core.effects import JoinTailnet, QueryTailscaled
+from agent.core.events import Event, TailnetJoinTried, TailscaledQueried
 from agent.core.host.facts import DaemonState, TailnetFacts
 from agent.core.machine_api.wire import Outcome
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.errors import AgentError, TransientError
-from agent.runtime.supervisor import Doing
+from agent.runtime.supervisor import Executor
 from agent.settings import Settings
 
 
 @dataclass
-class Joining:
+class TailnetLogin:
     """Idle unless the gateway is reached through a tailnet."""
 
     settings: Settings
     state: StateDir
     credentials: Credentials
-    worker: Callable[[], Worker]
+    worker: Callable[[], AgentState]
     """What the agent knows now."""
 
     def __post_init__(self) -> None:
         self.daemon = TailscaleDaemon(self.settings.tailscale_socket, self.settings.gateway_host)
 
-    def doings(self) -> dict[type, Doing]:
+    def executors(self) -> dict[type, Executor]:
         """How its commands are carried out."""
         return {
-            LookAtTailnet: Doing(self._look, lambda c, e: TailnetSeen(_unasked(e), c.with_peers)),
-            JoinTailnet: Doing(self._join, lambda _, e: TailnetJoinTried(f"not tried: {e}")),
+            QueryTailscaled: Executor(self._look, lambda c, e: TailscaledQueried(_unasked(e), c.with_peers)),
+            JoinTailnet: Executor(self._join, lambda _, e: TailnetJoinTried(f"not tried: {e}")),
         }
 
     def gateway_address(self) -> str:
@@ -67,9 +67,9 @@ class Joining:
             with contextlib.suppress(TransientError):
                 self.state.write_json(GATEWAY_NAME, {"config": outcome.gateway_config})
 
-    def _look(self, command: LookAtTailnet) -> Event:
+    def _look(self, command: QueryTailscaled) -> Event:
         facts = self.daemon.look(command.timeout_s, with_peers=command.with_peers)
-        return TailnetSeen(facts, command.with_peers)
+        return TailscaledQueried(facts, command.with_peers)
 
     def _join(self, command: JoinTailnet) -> Event:
         try:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from agent.core.config import Connection, K3sMode, Setup
-from agent.core.context import Moment
+from agent.core.config import Config, Connection, K3sMode
+from agent.core.context import Context
 from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
 from agent.core.kubernetes.model import Kube
-from agent.core.machine_api.model import Capacity, Promise, Registration
+from agent.core.machine_api.model import Advertisement, Capacity, Registration
 from agent.core.policy import Policy
-from agent.core.state import Worker
-from agent.core.tunnel.model import Link, Phase
+from agent.core.state import AgentState
+from agent.core.tunnel.model import Link, LinkPhase
 
 POLICY = Policy()
 NOW_S = 1000.0
-AT = Moment(NOW_S, POLICY)
+AT = Context(NOW_S, POLICY)
 ADDRESSES = ("127.70.1.1", "127.70.1.2", "127.70.1.3", "127.70.1.4")
-UP = Link(phase=Phase.UP, up_since_s=900.0, answered_at_s=999.0, generation=1, child=True)
-SSH = Setup(
+UP = Link(phase=LinkPhase.UP, up_since_s=900.0, answered_at_s=999.0, generation=1, child=True)
+SSH = Config(
     machine_id="1165a9b6",
     pool_name="gpu",
     connection=Connection.SSH,
@@ -34,9 +34,9 @@ LOGINS = KubeLogins(has_token=True, administers=True, cluster=1)
 ANSWERING = Kube(expected=True, looked=True, answering=True, logins=LOGINS)
 
 
-def placeable(**changes: Any) -> Worker:
+def placeable(**changes: Any) -> AgentState:
     """A worker where everything is well: linked, verified, k3s answering, two GPUs."""
-    worker = Worker(
+    worker = AgentState(
         SSH,
         host=HOST,
         gpus=TWO_GPUS,
@@ -48,12 +48,12 @@ def placeable(**changes: Any) -> Worker:
     return replace(worker, **changes)
 
 
-def with_setup(**changes: Any) -> Worker:
+def with_setup(**changes: Any) -> AgentState:
     """The same with other settings."""
     return placeable(setup=replace(SSH, **changes))
 
 
-def having_offered(**changes: Any) -> Worker:
+def having_offered(**changes: Any) -> AgentState:
     """The same, and the gateway was told so."""
-    promise = Promise(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
+    promise = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
     return placeable(registration=Registration(True, True, 1, promise=promise), **changes)

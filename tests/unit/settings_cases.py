@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.errors import Exit, SettingsError
+from agent.errors import ExitCode, SettingsError
 from agent.settings import Settings, add_arguments, load, without_ignored
 
 TOKEN = "swwMV_WA4C_FxN-_UY5UiRgdg2dTM1GUDLVUzO9c6fzyOs0BUJuXKLfxb-QcZkwAnlOGscu0U3WYmF1eQpcSBg=="
@@ -31,7 +31,7 @@ def with_(**variables: str) -> dict[str, str]:
 def problems(environ: dict[str, str], **flags: object) -> tuple[str, ...]:
     with pytest.raises(SettingsError) as caught:
         read(environ, **flags)
-    assert caught.value.exit_code is Exit.UNUSABLE
+    assert caught.value.exit_code is ExitCode.UNUSABLE
     return caught.value.problems
 
 

@@ -12,14 +12,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from agent.core.config import Connection, Setup
+from agent.core.config import Config, Connection
 from agent.core.effects import (
     CallGateway,
-    Command,
     CordonNode,
+    Effect,
     EndWorkers,
-    Finish,
-    LookAtWorkers,
+    Exit,
+    ListWorkers,
     ProbeApi,
     ProbeKube,
     ProbeReverse,
@@ -37,24 +37,24 @@ from agent.core.events import (
     FactsRead,
     KubeLoginsRead,
     KubeProbed,
+    LinkComplained,
     LinkEnded,
     LinkLoggedIn,
-    LinkSaid,
     NodeCordoned,
     Probe,
     ReverseProbed,
     StopWritten,
     Tick,
-    WorkersSeen,
+    WorkersListed,
 )
 from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
-from agent.core.lifecycle.model import State
+from agent.core.lifecycle.model import DisplayedState
 from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.step import step, wake_in_s
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 
 TTL_S = 300.0
@@ -110,8 +110,8 @@ class World:
     """Runs one worker against the simulated rest. `run_for` lets time pass."""
 
     seed: int
-    setup: Setup = field(
-        default_factory=lambda: Setup(
+    setup: Config = field(
+        default_factory=lambda: Config(
             "1165a9b6",
             "gpu",
             connection=Connection.SSH,
@@ -125,7 +125,7 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.now_s = 1000.0
-        self.worker = Worker(self.setup, born_at_s=self.now_s, since_s=self.now_s)
+        self.worker = AgentState(self.setup, born_at_s=self.now_s, since_s=self.now_s)
         self.faults = Faults()
         self.entry: Entry | None = None
         self.sessions: dict[Purpose, Session] = {}
@@ -133,11 +133,11 @@ class World:
         self.heap: list[tuple[float, int, Callable[[], Event | None]]] = []
         self.order = itertools.count()
         self.open_calls: dict[int, CallKind] = {}
-        self.finish: Finish | None = None
+        self.finish: Exit | None = None
         self.registrations = 0
         self.logins: list[tuple[float, Purpose]] = []
         """Every time that sshd was asked to let somebody in."""
-        self.seen: list[State] = []
+        self.seen: list[DisplayedState] = []
         self.workers: list[float] = []
         """When each worker on the node ends; infinite: not before it is told to."""
         self.ends_after_s = 2.0
@@ -146,7 +146,7 @@ class World:
         self.graces: list[float] = []
         """What workers were given each time that they were told to end."""
         self.marked: str | None = None
-        self.watch: Callable[[World, Event, Worker, Worker], None] = lambda *_: None
+        self.watch: Callable[[World, Event, AgentState, AgentState], None] = lambda *_: None
         self.feed(Tick())
 
     # --- Time ----------------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ class World:
 
     # --- What the core wants -------------------------------------------------------------------------------
 
-    def _do(self, command: Command) -> None:  # noqa: C901, PLR0912 - one line for each command
+    def _do(self, command: Effect) -> None:  # noqa: C901, PLR0912 - one line for each command
         match command:
             case ReadFacts():
                 facts = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
@@ -219,14 +219,14 @@ class World:
                 self._call(command)
             case CordonNode(is_cordoned=is_cordoned):
                 self.later(0.05, lambda: self._cordon(is_cordoned))
-            case LookAtWorkers(number=number):
+            case ListWorkers(number=number):
                 self.later(0.05, lambda: self._see(number, None))
             case EndWorkers(number=number, grace_s=grace_s):
                 self.later(0.05, lambda: self._see(number, grace_s))
             case WriteStop(reason=reason):
                 self.marked = reason
                 self.later(0.01, StopWritten)
-            case Finish():
+            case Exit():
                 self.finish = command
 
     def _cordon(self, is_cordoned: bool) -> Event:
@@ -237,13 +237,13 @@ class World:
 
     def _see(self, number: int, grace_s: float | None) -> Event:
         if self.faults.k3s:
-            return WorkersSeen(number, None, self.faults.k3s)
+            return WorkersListed(number, None, self.faults.k3s)
         if grace_s is not None and self.workers:
             self.graces.append(grace_s)
             ends_at_s = self.now_s + min(grace_s, self.ends_after_s)
             self.workers = [min(each, ends_at_s) for each in self.workers]
         self.workers = [each for each in self.workers if each > self.now_s]
-        return WorkersSeen(number, len(self.workers))
+        return WorkersListed(number, len(self.workers))
 
     def _start(self, command: StartLink) -> None:
         self._drop(command.purpose, noticed=True)
@@ -252,22 +252,22 @@ class World:
     def _connect(self, command: StartLink, again_s: tuple[float, ...]) -> None:
         purpose, generation = command.purpose, command.generation
 
-        def end(kind: TroubleKind) -> Callable[[], Event]:
-            return lambda: LinkEnded(purpose, generation, Trouble(kind, kind.value))
+        def end(kind: FaultKind) -> Callable[[], Event]:
+            return lambda: LinkEnded(purpose, generation, Fault(kind, kind.value))
 
         if self.worker.link(purpose).generation != generation or not self.worker.link(purpose).child:
             return  # ended meanwhile
         if self.faults.link and again_s:
             self.later(again_s[0], lambda: self._connect(command, again_s[1:]))
         elif self.faults.link:
-            self.later(self.policy.ssh_connect_timeout_s - sum(_SYN_AGAIN_S), end(TroubleKind.UNREACHABLE))
+            self.later(self.policy.ssh_connect_timeout_s - sum(_SYN_AGAIN_S), end(FaultKind.UNREACHABLE))
         elif self.faults.sshd:
-            self.later(0.02, end(TroubleKind.REFUSED))
+            self.later(0.02, end(FaultKind.REFUSED))
         elif self.faults.auth:
             self.logins.append((self.now_s, purpose))
-            self.later(0.2, end(TroubleKind.AUTH))
+            self.later(0.2, end(FaultKind.AUTH))
         elif command.address is not None and self._is_held(command.address):
-            self.later(0.2, end(TroubleKind.BIND))
+            self.later(0.2, end(FaultKind.BIND))
         else:
             self.logins.append((self.now_s, purpose))
             self.sessions[purpose] = Session(generation, command.address, prohibited=self.faults.permit_open)
@@ -295,8 +295,8 @@ class World:
         elif self.faults.link:
             probe = Probe(Answer.SILENT, command.timeout_s)
         elif session.prohibited:
-            trouble = Trouble(TroubleKind.PERMIT_OPEN, "prohibited")
-            self.later(0.005, lambda: LinkSaid(Purpose.API, command.generation, trouble))
+            trouble = Fault(FaultKind.PERMIT_OPEN, "prohibited")
+            self.later(0.005, lambda: LinkComplained(Purpose.API, command.generation, trouble))
             probe = Probe(Answer.CLOSED, 0.01)
         else:
             probe = {
@@ -387,14 +387,14 @@ class World:
             session.dead_since_s = None
             return None
         self._drop(purpose, noticed=False)
-        return LinkEnded(purpose, generation, Trouble(TroubleKind.LOST, "lost"))
+        return LinkEnded(purpose, generation, Fault(FaultKind.LOST, "lost"))
 
     def kill(self, purpose: Purpose) -> None:
         """The child (or its session) is killed."""
         session = self.sessions.get(purpose)
         if session is not None:
             self._drop(purpose, noticed=True)
-            self.feed(LinkEnded(purpose, session.generation, Trouble(TroubleKind.LOST, "lost")))
+            self.feed(LinkEnded(purpose, session.generation, Fault(FaultKind.LOST, "lost")))
 
     def stop_reverse_session(self) -> None:
         """sshd's session for the reverse path is stopped: the address is held, and silent."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.lifecycle import displayed_state
-from agent.core.lifecycle.model import FINAL, State
+from agent.core.lifecycle.model import FINAL, DisplayedState
 from agent.core.policy import Policy
 from agent.core.step import HANDLERS
 
@@ -222,8 +222,8 @@ def test_the_diagram_in_architecture_md_is_the_table() -> None:
 
 
 def test_every_state_is_reached_and_every_state_but_the_final_ones_is_left() -> None:
-    assert {row.target for row in displayed_state.TABLE} == set(State) - {State.STARTING}
-    assert {row.source for row in displayed_state.TABLE} == set(State) - FINAL
+    assert {row.target for row in displayed_state.TABLE} == set(DisplayedState) - {DisplayedState.STARTING}
+    assert {row.source for row in displayed_state.TABLE} == set(DisplayedState) - FINAL
 
 
 def test_every_condition_of_the_table_is_used_and_known() -> None:
@@ -241,7 +241,7 @@ def test_every_command_is_carried_out() -> None:
 
     wired = "".join(path.read_text(encoding="utf-8") for path in (AGENT / "runtime").glob("*.py"))
     # Finish is the supervisor's own: it ends the loop.
-    names = {each.__name__ for each in effects.Command.__args__} - {"Finish"}
+    names = {each.__name__ for each in effects.Effect.__args__} - {"Finish"}
     assert {name for name in names if f"{name}: Doing(" not in wired} == set()
 
 

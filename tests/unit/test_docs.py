@@ -12,7 +12,7 @@ import pytest
 from agent.cli import _COMMANDS
 from agent.core.machine_api.wire import OutcomeKind
 from agent.core.tunnel import ssh_stderr
-from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.faults import FaultKind
 from agent.settings.fields import known_variables
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def test_everything_that_ssh_may_say_is_in_the_guide() -> None:
 
 def test_every_reason_in_logs_and_metrics_is_in_the_guide() -> None:
     guide = GUIDE.read_text(encoding="utf-8")
-    reasons = {kind.value for kind in (*TroubleKind, *OutcomeKind)} - {"ok"}
+    reasons = {kind.value for kind in (*FaultKind, *OutcomeKind)} - {"ok"}
     assert {reason for reason in reasons if f"`{reason}`" not in guide} == set()
 
 

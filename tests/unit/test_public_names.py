@@ -13,34 +13,34 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.cloud.lifecycle_hooks import Word
+from agent.core.cloud.lifecycle_hooks import GroupSignal
 from agent.core.config import Connection
 from agent.core.events import NoticeKind
-from agent.core.lifecycle.model import GoingKind, State, Step
+from agent.core.lifecycle.model import DisplayedState, DrainPhase, ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import OutcomeKind
-from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.faults import FaultKind
 from agent.core.tunnel.model import Purpose
-from agent.errors import Exit
+from agent.errors import ExitCode
 from agent.observability.metrics import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 EVENT_NAME = re.compile("[a-z][a-z0-9_]{2,}")
 
 VALUES: dict[type[Enum], str] = {
-    State: "STARTING PREPARING CONNECTING REGISTERING READY BACKOFF DRAINING STOPPED FAILED",
-    TroubleKind: "refused unreachable dns host_key auth key_file bind address gateway_ports local_port permit_open "
+    DisplayedState: "STARTING PREPARING CONNECTING REGISTERING READY BACKOFF DRAINING STOPPED FAILED",
+    FaultKind: "refused unreachable dns host_key auth key_file bind address gateway_ports local_port permit_open "
     "target session lost silent secret no_ssh exited tailscaled tailnet_login tailnet_key",
     OutcomeKind: "ok machine_not_found unauthorized forbidden no_route bad_pool bad_request slow_down gateway_error "
     "bad_reply no_answer secret unusable",
     CallKind: "check register keepalive farewell",
     Purpose: "api reverse data",
     Connection: "ssh tailscale direct",
-    GoingKind: "stop hand_over leave leave_when_idle terminate",
-    Step: "looking waiting ending forcing farewell",
+    ShutdownKind: "stop hand_over leave leave_when_idle terminate",
+    DrainPhase: "looking waiting ending forcing farewell",
     NoticeKind: "terminate rebalance lifted",
-    Word: "joined useless drained",
+    GroupSignal: "joined useless drained",
 }
 """Of `/status`, metrics and logs."""
 
@@ -113,7 +113,7 @@ def test_what_blocks_work_is_as_published() -> None:
 
 
 def test_exit_codes_are_as_published() -> None:
-    assert {each.name: int(each) for each in Exit} == EXIT_CODES
+    assert {each.name: int(each) for each in ExitCode} == EXIT_CODES
 
 
 def test_metrics_and_their_labels_are_as_published() -> None:

@@ -14,7 +14,7 @@ from agent.adapters.aws import imds
 from agent.adapters.aws.imds import MetadataSession, UnansweredError
 from agent.core.cloud import interruption
 from agent.core.cloud.interruption import MAINTENANCE, NOTHING, Notice
-from agent.core.events import Noticed
+from agent.core.events import NoticeReceived
 
 INTERVAL_S = 2.0
 TIMEOUT_S = 1.5
@@ -28,7 +28,7 @@ class NoticeWatch:
     def __init__(
         self,
         endpoint: str,
-        emit: Callable[[Noticed], None],
+        emit: Callable[[NoticeReceived], None],
         now_s: Callable[[], float],
         wall_s: Callable[[], float],
         jitter: Callable[[], float],
@@ -84,7 +84,7 @@ class NoticeWatch:
             return
         self._told = notice
         deadline_at_s = None if notice.in_s is None else self._now_s() + notice.in_s
-        self._emit(Noticed(notice.kind, notice.reason, deadline_at_s, notice.comes_back))
+        self._emit(NoticeReceived(notice.kind, notice.reason, deadline_at_s, notice.comes_back))
 
 
 def is_heeded(choice: str, endpoint: str) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from agent.adapters.kubernetes.api import ApiError, Session
 from agent.adapters.kubernetes.local import Cluster
-from agent.core.events import NodeCordoned, WorkersSeen
+from agent.core.events import NodeCordoned, WorkersListed
 from agent.core.kubernetes.objects import WORKER_SELECTOR, is_worker
 from agent.errors import AgentError, TransientError
 
@@ -65,15 +65,15 @@ class Drain:
         session.call("PATCH", path, change, _MERGE)
         self._cluster.look_soon()
 
-    def look(self, number: int, timeout_s: float) -> WorkersSeen:
+    def look(self, number: int, timeout_s: float) -> WorkersListed:
         """Count the workers on the node."""
         return self._seen(number, timeout_s, None)
 
-    def end(self, number: int, grace_s: float, timeout_s: float) -> WorkersSeen:
+    def end(self, number: int, grace_s: float, timeout_s: float) -> WorkersListed:
         """Tell them to end within `grace_s`; with 0 remove them and their Jobs. Then count what is there."""
         return self._seen(number, timeout_s, grace_s)
 
-    def _seen(self, number: int, timeout_s: float, grace_s: float | None) -> WorkersSeen:
+    def _seen(self, number: int, timeout_s: float, grace_s: float | None) -> WorkersListed:
         try:
             with self._cluster.api.session(timeout_s) as session:
                 if grace_s is not None:
@@ -81,11 +81,11 @@ class Drain:
                         _delete(session, pod.path, {"gracePeriodSeconds": int(grace_s)})
                     if grace_s == 0:
                         self._delete_jobs(session)
-                return WorkersSeen(number, len(self._pods(session)))
+                return WorkersListed(number, len(self._pods(session)))
         except AgentError as error:
-            return WorkersSeen(number, None, str(error))
+            return WorkersListed(number, None, str(error))
         except (LookupError, TypeError, AttributeError) as error:
-            return WorkersSeen(number, None, f"the pods have another shape: {error!r}")
+            return WorkersListed(number, None, f"the pods have another shape: {error!r}")
 
     def _pods(self, session: Session) -> list[WorkerPod]:
         """The gateway's workers that are bound to the node and have not ended; one that is being ended counts."""

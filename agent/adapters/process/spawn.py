@@ -26,7 +26,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.errors import AgentError, Exit, TransientError
+from agent.errors import AgentError, ExitCode, TransientError
 
 PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
@@ -50,7 +50,7 @@ class CommandFailed(AgentError):  # noqa: N818 - what happened, said as a senten
 class CommandNotFound(CommandFailed):
     """There is no such program on this machine."""
 
-    exit_code = Exit.UNUSABLE
+    exit_code = ExitCode.UNUSABLE
 
     def __init__(self, argv: Sequence[str]) -> None:
         super().__init__(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from agent.adapters.process.run import CommandFailed, run
 from agent.core.tunnel.key_formats import fingerprint
-from agent.errors import Exit, HostKeyError, SettingsError, TransientError
+from agent.errors import ExitCode, HostKeyError, SettingsError, TransientError
 from agent.settings import SecretRef, Settings
 
 NAME = "known_hosts"
@@ -125,7 +125,7 @@ def _scanned(host: str, port: int, kind: str) -> list[HostKey]:
     try:
         done = run(argv, 2 * CONNECT_TIMEOUT_S, ok_codes=(0, 1))
     except CommandFailed as error:
-        if error.exit_code is Exit.UNUSABLE:  # no ssh-keyscan at all
+        if error.exit_code is ExitCode.UNUSABLE:  # no ssh-keyscan at all
             raise
         raise TransientError(
             f"host keys of {_spelled(host, port)} not fetched: {error}; tried again later"

@@ -12,15 +12,15 @@ from queue import SimpleQueue
 from agent.adapters.process.run import Child, CommandNotFound, spawn
 from agent.adapters.ssh.local_ports import is_taken
 from agent.core.effects import StartLink
-from agent.core.events import Event, LinkEnded, LinkLoggedIn, LinkSaid
+from agent.core.events import Event, LinkComplained, LinkEnded, LinkLoggedIn
 from agent.core.policy import Policy
 from agent.core.tunnel import ssh_argv, ssh_stderr
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 from agent.errors import HostKeyError, RejectedError, SettingsError, TransientError
 
-_NO_SSH = Trouble(
-    TroubleKind.NO_SSH,
+_NO_SSH = Fault(
+    FaultKind.NO_SSH,
     "there is no ssh on this machine; install the package openssh-client (Debian, Ubuntu) or openssh-clients",
 )
 
@@ -76,12 +76,12 @@ class Tunnel:
             if trouble is not None:
                 self.emit(LinkEnded(command.purpose, command.generation, trouble))
 
-    def _try(self, command: StartLink) -> Trouble | None:
+    def _try(self, command: StartLink) -> Fault | None:
         if command.purpose is Purpose.API and self.local is not None and is_taken(*self.local):
             host, port = self.local
             holder = self.describe_holder(port) or f"port {port} is held by another process"
             text = f"{host}:{port} is taken: {holder}; stop what holds it or set another BETA9_GATEWAY_PORT"
-            return Trouble(TroubleKind.LOCAL_PORT, text)
+            return Fault(FaultKind.LOCAL_PORT, text)
         try:
             argv = ssh_argv.argv(
                 command.purpose,
@@ -98,9 +98,9 @@ class Tunnel:
         except CommandNotFound:
             return _NO_SSH
         except (RejectedError, SettingsError, TransientError) as error:
-            return Trouble(_kind(error), str(error))
+            return Fault(_kind(error), str(error))
         except Exception as error:  # noqa: BLE001 - the top of a thread: it becomes the child's end
-            return Trouble(TroubleKind.EXITED, f"ssh could not be started: {error!r}")
+            return Fault(FaultKind.EXITED, f"ssh could not be started: {error!r}")
         return None
 
     def _spawn(self, command: StartLink, argv: tuple[str, ...]) -> Child:
@@ -112,20 +112,20 @@ class Tunnel:
             if ssh_stderr.logged_in(line):
                 self.emit(LinkLoggedIn(purpose, generation))
             elif (trouble := ssh_stderr.complaint(line)) is not None:
-                self.emit(LinkSaid(purpose, generation, trouble))
+                self.emit(LinkComplained(purpose, generation, trouble))
 
         def ended(code: int) -> None:
             self.emit(LinkEnded(purpose, generation, self._explain(ssh_stderr.ending(lines, code), lines)))
 
         return spawn(argv, name=f"ssh-{purpose.value}", on_line=said, on_exit=ended)
 
-    def _explain(self, trouble: Trouble, lines: Sequence[str]) -> Trouble:
+    def _explain(self, trouble: Fault, lines: Sequence[str]) -> Fault:
         """Name who holds a local port: the next thing that a person would look for."""
-        if trouble.kind is not TroubleKind.LOCAL_PORT:
+        if trouble.kind is not FaultKind.LOCAL_PORT:
             return trouble
         ports = [int(port) for line in lines for port in _ports(line)]
         holders = [text for port in ports if (text := self.describe_holder(port))]
-        return Trouble(trouble.kind, f"{trouble.text}; {holders[0]}") if holders else trouble
+        return Fault(trouble.kind, f"{trouble.text}; {holders[0]}") if holders else trouble
 
 
 def _ports(line: str) -> list[str]:
@@ -133,13 +133,13 @@ def _ports(line: str) -> list[str]:
     return [last.strip()] if colon and last.strip().isdigit() else []
 
 
-def _kind(error: Exception) -> TroubleKind:
+def _kind(error: Exception) -> FaultKind:
     if isinstance(error, RejectedError):
-        return TroubleKind.SECRET
+        return FaultKind.SECRET
     if isinstance(error, HostKeyError):
-        return TroubleKind.HOST_KEY
+        return FaultKind.HOST_KEY
     # Other settings that turn out unusable only here are the key's own.
-    return TroubleKind.KEY_FILE if isinstance(error, SettingsError) else TroubleKind.UNREACHABLE
+    return FaultKind.KEY_FILE if isinstance(error, SettingsError) else FaultKind.UNREACHABLE
 
 
 def probe_sockets(run_dir: Path, count: int) -> tuple[Path, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from enum import Enum
 
-from agent.core.lifecycle.model import GoingKind, State
+from agent.core.lifecycle.model import DisplayedState, ShutdownKind
 from agent.core.machine_api import offer
-from agent.core.state import Worker
-from agent.errors import Exit
+from agent.core.state import AgentState
+from agent.errors import ExitCode
 
 
-class Word(str, Enum):
+class GroupSignal(str, Enum):
     """What is said, once each."""
 
     JOINED = "joined"
@@ -25,7 +25,7 @@ class Word(str, Enum):
     """The group takes the machine out, and nothing runs here any more."""
 
 
-def word(worker: Worker) -> Word | None:
+def word(worker: AgentState) -> GroupSignal | None:
     """Return what is to be said now.
 
     Leased is not enough to have joined: the gateway must be able to place work here. A machine whose k3s or GPUs are
@@ -33,8 +33,8 @@ def word(worker: Worker) -> Word | None:
     without its database refuses good ones.
     """
     if worker.ending is not None:
-        if worker.ending.exit_code is Exit.UNUSABLE:
-            return Word.USELESS
-        taken = worker.going is not None and worker.going.kind is GoingKind.TERMINATE
-        return Word.DRAINED if taken else None
-    return Word.JOINED if worker.state is State.READY and offer.is_placeable(worker) else None
+        if worker.ending.exit_code is ExitCode.UNUSABLE:
+            return GroupSignal.USELESS
+        taken = worker.going is not None and worker.going.kind is ShutdownKind.TERMINATE
+        return GroupSignal.DRAINED if taken else None
+    return GroupSignal.JOINED if worker.state is DisplayedState.READY and offer.is_placeable(worker) else None

@@ -13,12 +13,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.config import K3sMode
-from agent.core.context import Moment
-from agent.core.effects import Command, ProbeKube, ReadKubeLogins
+from agent.core.context import Context
+from agent.core.effects import Effect, ProbeKube, ReadKubeLogins
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed
 from agent.core.host.facts import KubeLogins, NodeFacts
 from agent.core.kubernetes.model import Kube
-from agent.core.state import Worker
+from agent.core.state import AgentState
 
 _REASONS = {
     Answer.NOT_LISTENING: "k3s does not listen",
@@ -30,17 +30,17 @@ _REASONS = {
 }
 
 
-def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
+def manage(worker: AgentState, at: Context) -> tuple[AgentState, list[Effect]]:
     """Probe when due. One that is left alone is not asked; its token is read all the same, since files change."""
     kube = worker.kube
     if worker.ending is not None or kube.probing or at.now_s < kube.probe_at_s:
         return worker, []
     is_left_alone = worker.setup.k3s is K3sMode.NONE
-    command: Command = ReadKubeLogins() if is_left_alone else ProbeKube(at.policy.kube_timeout_s)
+    command: Effect = ReadKubeLogins() if is_left_alone else ProbeKube(at.policy.kube_timeout_s)
     return replace(worker, kube=replace(kube, probing=True)), [command]
 
 
-def on_logins_read(worker: Worker, event: KubeLoginsRead, at: Moment) -> Worker:
+def on_logins_read(worker: AgentState, event: KubeLoginsRead, at: Context) -> AgentState:
     """The token for a Kubernetes that is left alone, as it is now."""
     kube = replace(
         worker.kube,
@@ -54,7 +54,7 @@ def on_logins_read(worker: Worker, event: KubeLoginsRead, at: Moment) -> Worker:
     return replace(worker, kube=kube)
 
 
-def on_probed(worker: Worker, event: KubeProbed, at: Moment) -> Worker:
+def on_probed(worker: AgentState, event: KubeProbed, at: Context) -> AgentState:
     """One local probe ended."""
     if event.logins is not None:
         worker = _with_logins(worker, event.logins, at)
@@ -79,7 +79,7 @@ def on_probed(worker: Worker, event: KubeProbed, at: Moment) -> Worker:
     return replace(worker, kube=kube)
 
 
-def _with_logins(worker: Worker, logins: KubeLogins, at: Moment) -> Worker:
+def _with_logins(worker: AgentState, logins: KubeLogins, at: Context) -> AgentState:
     """What was done to the node of another cluster does not hold for this one's."""
     if logins.cluster != worker.kube.logins.cluster:
         room = replace(worker.room, cordoned=None, cordon_at_s=at.now_s, told=False)
@@ -87,14 +87,14 @@ def _with_logins(worker: Worker, logins: KubeLogins, at: Moment) -> Worker:
     return replace(worker, kube=replace(worker.kube, logins=logins))
 
 
-def _is_there(worker: Worker, answer: Answer) -> bool:
+def _is_there(worker: AgentState, answer: Answer) -> bool:
     """With `auto`, something that listens is a k3s we are meant to use, if there is a token for it."""
     if worker.setup.k3s is K3sMode.REQUIRED:
         return True
     return worker.kube.logins.has_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
 
 
-def _well(worker: Worker, kube: Kube, event: KubeProbed, at: Moment) -> Kube:
+def _well(worker: AgentState, kube: Kube, event: KubeProbed, at: Context) -> Kube:
     trouble = node_trouble(event.node, worker) if event.node is not None else None
     return replace(
         kube,
@@ -113,7 +113,7 @@ def _well(worker: Worker, kube: Kube, event: KubeProbed, at: Moment) -> Kube:
     )
 
 
-def node_trouble(node: NodeFacts, worker: Worker) -> str | None:
+def node_trouble(node: NodeFacts, worker: AgentState) -> str | None:
     """Why the node cannot take a worker although the API answers, or None."""
     if not node.ready:
         return "the Kubernetes node is not Ready"

@@ -9,29 +9,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.core.config import K3sMode
-from agent.core.context import Moment
-from agent.core.lifecycle.model import FINAL, State
-from agent.core.state import Worker
-from agent.core.tunnel.model import Phase
-from agent.errors import Exit
+from agent.core.context import Context
+from agent.core.lifecycle.model import FINAL, DisplayedState
+from agent.core.state import AgentState
+from agent.core.tunnel.model import LinkPhase
+from agent.errors import ExitCode
 
-Condition = Callable[[Worker], bool]
+Condition = Callable[[AgentState], bool]
 
 
 @dataclass(frozen=True)
 class Row:
     """One transition: from where, when (in words and as a condition), to where."""
 
-    source: State
+    source: DisplayedState
     when: str
-    target: State
+    target: DisplayedState
 
 
-def _leased(worker: Worker) -> bool:
+def _leased(worker: AgentState) -> bool:
     return worker.registration.known and worker.lease.ready
 
 
-def _prepared(worker: Worker) -> bool:
+def _prepared(worker: AgentState) -> bool:
     mode, kube = worker.setup.k3s, worker.kube
     return mode is K3sMode.NONE or kube.answering or (mode is K3sMode.AUTO and kube.looked)
 
@@ -39,39 +39,46 @@ def _prepared(worker: Worker) -> bool:
 CONDITIONS: dict[str, Condition] = {
     "the machine is known": lambda worker: worker.host is not None,
     "k3s answers, or is not needed": _prepared,
-    "the gateway answers": lambda worker: worker.api.phase is Phase.UP,
-    "the attempt failed": lambda worker: worker.api.phase is Phase.DOWN,
-    "the next attempt starts": lambda worker: worker.api.phase is not Phase.DOWN,
-    "the way to the gateway is lost": lambda worker: worker.api.phase is not Phase.UP,
+    "the gateway answers": lambda worker: worker.api.phase is LinkPhase.UP,
+    "the attempt failed": lambda worker: worker.api.phase is LinkPhase.DOWN,
+    "the next attempt starts": lambda worker: worker.api.phase is not LinkPhase.DOWN,
+    "the way to the gateway is lost": lambda worker: worker.api.phase is not LinkPhase.UP,
     "a keepalive is accepted": _leased,
     "the gateway does not know us": lambda worker: not _leased(worker),
     "asked to go": lambda worker: worker.going is not None,
-    "it cannot work": lambda worker: worker.ending is not None and worker.ending.exit_code is not Exit.OK,
-    "gone": lambda worker: worker.ending is not None and worker.ending.exit_code is Exit.OK,
+    "it cannot work": lambda worker: worker.ending is not None and worker.ending.exit_code is not ExitCode.OK,
+    "gone": lambda worker: worker.ending is not None and worker.ending.exit_code is ExitCode.OK,
 }
 
-_SERVICE = (State.STARTING, State.PREPARING, State.CONNECTING, State.REGISTERING, State.READY, State.BACKOFF)
+_SERVICE = (
+    DisplayedState.STARTING,
+    DisplayedState.PREPARING,
+    DisplayedState.CONNECTING,
+    DisplayedState.REGISTERING,
+    DisplayedState.READY,
+    DisplayedState.BACKOFF,
+)
 
 TABLE: tuple[Row, ...] = (
     # Whatever the state: an end that was decided, and leaving, come first.
-    *(Row(state, "it cannot work", State.FAILED) for state in _SERVICE),
+    *(Row(state, "it cannot work", DisplayedState.FAILED) for state in _SERVICE),
     # --once ends by itself, without being asked to go.
-    *(Row(state, "gone", State.STOPPED) for state in _SERVICE),
-    *(Row(state, "asked to go", State.DRAINING) for state in _SERVICE),
-    Row(State.DRAINING, "gone", State.STOPPED),
-    Row(State.STARTING, "the machine is known", State.PREPARING),
-    Row(State.PREPARING, "k3s answers, or is not needed", State.CONNECTING),
-    Row(State.CONNECTING, "the gateway answers", State.REGISTERING),
-    Row(State.CONNECTING, "the attempt failed", State.BACKOFF),
-    Row(State.BACKOFF, "the next attempt starts", State.CONNECTING),
-    Row(State.REGISTERING, "the way to the gateway is lost", State.CONNECTING),
-    Row(State.REGISTERING, "a keepalive is accepted", State.READY),
-    Row(State.READY, "the way to the gateway is lost", State.CONNECTING),
-    Row(State.READY, "the gateway does not know us", State.REGISTERING),
+    *(Row(state, "gone", DisplayedState.STOPPED) for state in _SERVICE),
+    *(Row(state, "asked to go", DisplayedState.DRAINING) for state in _SERVICE),
+    Row(DisplayedState.DRAINING, "gone", DisplayedState.STOPPED),
+    Row(DisplayedState.STARTING, "the machine is known", DisplayedState.PREPARING),
+    Row(DisplayedState.PREPARING, "k3s answers, or is not needed", DisplayedState.CONNECTING),
+    Row(DisplayedState.CONNECTING, "the gateway answers", DisplayedState.REGISTERING),
+    Row(DisplayedState.CONNECTING, "the attempt failed", DisplayedState.BACKOFF),
+    Row(DisplayedState.BACKOFF, "the next attempt starts", DisplayedState.CONNECTING),
+    Row(DisplayedState.REGISTERING, "the way to the gateway is lost", DisplayedState.CONNECTING),
+    Row(DisplayedState.REGISTERING, "a keepalive is accepted", DisplayedState.READY),
+    Row(DisplayedState.READY, "the way to the gateway is lost", DisplayedState.CONNECTING),
+    Row(DisplayedState.READY, "the gateway does not know us", DisplayedState.REGISTERING),
 )
 
 
-def follow(worker: Worker, at: Moment) -> Worker:
+def follow(worker: AgentState, at: Context) -> AgentState:
     """Take rows until none applies. No state is entered twice, so this ends."""
     seen = {worker.state}
     while worker.state not in FINAL:
@@ -83,7 +90,7 @@ def follow(worker: Worker, at: Moment) -> Worker:
     return worker
 
 
-def _next(worker: Worker) -> State | None:
+def _next(worker: AgentState) -> DisplayedState | None:
     for row in TABLE:
         if row.source is worker.state and CONDITIONS[row.when](worker):
             return row.target
@@ -92,7 +99,7 @@ def _next(worker: Worker) -> State | None:
 
 def diagram() -> str:
     """The table as a Mermaid state diagram, for ARCHITECTURE.md."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.STARTING.value}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {DisplayedState.STARTING.value}"]
     anywhere = {row.target: row.when for row in TABLE if all(_has(state, row) for state in _SERVICE)}
     lines += [f"    Service --> {target.value}: {when}" for target, when in anywhere.items()]
     lines += ["    state Service {"]
@@ -106,11 +113,11 @@ def diagram() -> str:
     lines += [
         f"    {row.source.value} --> {row.target.value}: {row.when}"
         for row in TABLE
-        if row.source is State.DRAINING
+        if row.source is DisplayedState.DRAINING
     ]
-    lines += [f"    {state.value} --> [*]" for state in (State.STOPPED, State.FAILED)]
+    lines += [f"    {state.value} --> [*]" for state in (DisplayedState.STOPPED, DisplayedState.FAILED)]
     return "\n".join(lines)
 
 
-def _has(state: State, row: Row) -> bool:
+def _has(state: DisplayedState, row: Row) -> bool:
     return Row(state, row.when, row.target) in TABLE

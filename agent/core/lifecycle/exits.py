@@ -8,61 +8,61 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.core.context import Moment
-from agent.core.lifecycle.model import Ending, Going
+from agent.core.context import Context
+from agent.core.lifecycle.model import ExitDecision, Shutdown
 from agent.core.machine_api.wire import Outcome, OutcomeKind
-from agent.core.state import Worker
-from agent.core.tunnel.faults import TroubleKind
-from agent.core.tunnel.model import Link, Phase
-from agent.errors import Exit
+from agent.core.state import AgentState
+from agent.core.tunnel.faults import FaultKind
+from agent.core.tunnel.model import Link, LinkPhase
+from agent.errors import ExitCode
 
 _LINK_ENDS = {
-    TroubleKind.AUTH: Exit.REFUSED,
-    TroubleKind.SECRET: Exit.REFUSED,
-    TroubleKind.HOST_KEY: Exit.UNUSABLE,
-    TroubleKind.KEY_FILE: Exit.UNUSABLE,
-    TroubleKind.NO_SSH: Exit.UNUSABLE,
+    FaultKind.AUTH: ExitCode.REFUSED,
+    FaultKind.SECRET: ExitCode.REFUSED,
+    FaultKind.HOST_KEY: ExitCode.UNUSABLE,
+    FaultKind.KEY_FILE: ExitCode.UNUSABLE,
+    FaultKind.NO_SSH: ExitCode.UNUSABLE,
 }
 
 
-REFUSALS: dict[OutcomeKind, Exit] = {
-    OutcomeKind.UNAUTHORIZED: Exit.REFUSED,
-    OutcomeKind.FORBIDDEN: Exit.REFUSED,
-    OutcomeKind.SECRET: Exit.REFUSED,
-    OutcomeKind.NO_ROUTE: Exit.UNUSABLE,
-    OutcomeKind.BAD_POOL: Exit.UNUSABLE,
-    OutcomeKind.BAD_REQUEST: Exit.UNUSABLE,
-    OutcomeKind.UNUSABLE: Exit.UNUSABLE,
+REFUSALS: dict[OutcomeKind, ExitCode] = {
+    OutcomeKind.UNAUTHORIZED: ExitCode.REFUSED,
+    OutcomeKind.FORBIDDEN: ExitCode.REFUSED,
+    OutcomeKind.SECRET: ExitCode.REFUSED,
+    OutcomeKind.NO_ROUTE: ExitCode.UNUSABLE,
+    OutcomeKind.BAD_POOL: ExitCode.UNUSABLE,
+    OutcomeKind.BAD_REQUEST: ExitCode.UNUSABLE,
+    OutcomeKind.UNUSABLE: ExitCode.UNUSABLE,
 }
 """Answers of the gateway that asking again does not change, and what each ends a first start with."""
 
 
-def after_refusal(worker: Worker, outcome: Outcome) -> Worker:
+def after_refusal(worker: AgentState, outcome: Outcome) -> AgentState:
     """A call failed: that ends a start where asking again does not help."""
     code = REFUSALS.get(outcome.kind)
     if code is None or worker.registration.times or worker.going is not None:
         return worker
-    return replace(worker, ending=Ending(code, outcome.text))
+    return replace(worker, ending=ExitDecision(code, outcome.text))
 
 
-def after_keepalive(worker: Worker) -> Worker:
+def after_keepalive(worker: AgentState) -> AgentState:
     """A keepalive was accepted: all that --once was to show."""
     if not worker.setup.once:
         return worker
-    return replace(worker, ending=Ending(Exit.OK, "registered and kept alive once"))
+    return replace(worker, ending=ExitDecision(ExitCode.OK, "registered and kept alive once"))
 
 
-def asked_twice(worker: Worker, reason: str) -> Worker:
+def asked_twice(worker: AgentState, reason: str) -> AgentState:
     """A second signal: at once, whatever runs."""
-    return replace(worker, ending=Ending(Exit.OK, f"{reason}, asked twice"))
+    return replace(worker, ending=ExitDecision(ExitCode.OK, f"{reason}, asked twice"))
 
 
-def left(worker: Worker, going: Going) -> Worker:
+def left(worker: AgentState, going: Shutdown) -> AgentState:
     """Everything is said and done, or its time is over."""
-    return replace(worker, ending=Ending(Exit.OK, going.reason))
+    return replace(worker, ending=ExitDecision(ExitCode.OK, going.reason))
 
 
-def judge(worker: Worker, at: Moment) -> Worker:
+def decide_exit(worker: AgentState, at: Context) -> AgentState:
     """End a start that no retry would save. Once registered, nothing but a signal or a bug ends the agent.
 
     Nor does it count any more while the agent leaves: it was asked to, and that is what its exit code says.
@@ -77,24 +77,26 @@ def judge(worker: Worker, at: Moment) -> Worker:
         why = _latest(worker)
         return replace(
             worker,
-            ending=Ending(Exit.GAVE_UP, f"not registered within {at.policy.once_deadline_s:g} s: {why}"),
+            ending=ExitDecision(
+                ExitCode.GAVE_UP, f"not registered within {at.policy.once_deadline_s:g} s: {why}"
+            ),
         )
     return worker
 
 
-def _hopeless(link: Link, at: Moment) -> Ending | None:
-    if link.phase is not Phase.DOWN or link.trouble is None:
+def _hopeless(link: Link, at: Context) -> ExitDecision | None:
+    if link.phase is not LinkPhase.DOWN or link.trouble is None:
         return None
     code = _LINK_ENDS.get(link.trouble.kind)
     if code is not None:
-        return Ending(code, link.trouble.text)
+        return ExitDecision(code, link.trouble.text)
     since_s = link.conflict_since_s
     if since_s is not None and at.now_s - since_s >= at.policy.conflict_s:
-        return Ending(Exit.UNUSABLE, f"{link.trouble.text}; tried for {at.policy.conflict_s:g} s")
+        return ExitDecision(ExitCode.UNUSABLE, f"{link.trouble.text}; tried for {at.policy.conflict_s:g} s")
     return None
 
 
-def _latest(worker: Worker) -> str:
+def _latest(worker: AgentState) -> str:
     trouble = worker.api.trouble
     return (
         worker.last_error

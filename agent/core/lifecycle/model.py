@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 
-class State(str, Enum):
+class DisplayedState(str, Enum):
     """Where the machine stands, as `/status` shows it. READY means leased, whatever is offered."""
 
     STARTING = "STARTING"
@@ -22,10 +22,10 @@ class State(str, Enum):
     FAILED = "FAILED"
 
 
-FINAL = frozenset({State.STOPPED, State.FAILED})
+FINAL = frozenset({DisplayedState.STOPPED, DisplayedState.FAILED})
 
 
-class GoingKind(str, Enum):
+class ShutdownKind(str, Enum):
     """Why the agent is leaving."""
 
     STOP = "stop"
@@ -40,7 +40,7 @@ class GoingKind(str, Enum):
     """The cloud takes the machine away."""
 
 
-class Step(str, Enum):
+class DrainPhase(str, Enum):
     """How far leaving has come; only ever forward."""
 
     LOOKING = "looking"
@@ -56,15 +56,15 @@ class Step(str, Enum):
 
 
 @dataclass(frozen=True)
-class Going:
+class Shutdown:
     """How the agent leaves. The deadline only ever shrinks."""
 
-    kind: GoingKind
+    kind: ShutdownKind
     since_s: float
     deadline_at_s: float
     """Infinite while waiting for workers to end by themselves."""
     reason: str
-    step: Step = Step.LOOKING
+    step: DrainPhase = DrainPhase.LOOKING
     step_at_s: float = 0.0
     stops: int = 0
     """How often a signal asked; the second one ends at once."""
@@ -75,7 +75,7 @@ class Going:
 
 
 @dataclass(frozen=True)
-class Room:
+class NodeDrain:
     """What was done to make room on the machine's own Kubernetes, and what is left there."""
 
     cordoned: bool | None = None
@@ -97,8 +97,8 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Ending:
+class ExitDecision:
     """The last decision: what the process ends with, and why."""
 
-    exit_code: Exit
+    exit_code: ExitCode
     reason: str

@@ -37,7 +37,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class Promise:
+class Advertisement:
     """What a registration tells the gateway. A difference from the last one means registering again."""
 
     hostname: str
@@ -53,7 +53,7 @@ class Call:
     call_id: int
     kind: CallKind
     deadline_at_s: float
-    promise: Promise | None = None
+    promise: Advertisement | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Registration:
     known: bool = False
     times: int = 0
     failures: int = 0
-    promise: Promise | None = None
+    promise: Advertisement | None = None
     at_s: float = 0.0
     gateway_config: bool | None = None
     """Whether the reply carried the gateway's configuration (so: whether directRedisHost is set)."""

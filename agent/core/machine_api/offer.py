@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent.core.config import Connection, K3sMode
-from agent.core.context import Moment
-from agent.core.machine_api.model import Capacity, Offer, Promise
-from agent.core.state import Worker
+from agent.core.context import Context
+from agent.core.machine_api.model import Advertisement, Capacity, Offer
+from agent.core.state import AgentState
 from agent.core.tailnet import login as tailnet
-from agent.core.tunnel.model import Phase
+from agent.core.tunnel.model import LinkPhase
 
 _NO_TOKEN = "BETA9_K3S=none and no BETA9_K3S_TOKEN: nothing can start here"  # noqa: S105 - a text
-Reason = Callable[[Worker, Moment], "str | None"]
+Reason = Callable[[AgentState, Context], "str | None"]
 
 
-def decide(worker: Worker, at: Moment) -> Offer:
+def decide(worker: AgentState, at: Context) -> Offer:
     """Everything, unless one of the reasons holds."""
     for label, reason in REASONS.items():
         text = reason(worker, at)
@@ -28,42 +28,42 @@ def decide(worker: Worker, at: Moment) -> Offer:
     return Offer(offered=True, reason=None)
 
 
-def path_expected(worker: Worker) -> bool:
+def path_expected(worker: AgentState) -> bool:
     """Whether work reaches this machine by our own reverse forward to a k3s that is there."""
     setup = worker.setup
     return setup.connection is Connection.SSH and setup.k3s is not K3sMode.NONE and worker.kube.expected
 
 
-def address_expected(worker: Worker) -> bool:
+def address_expected(worker: AgentState) -> bool:
     """Whether work reaches this machine at its own address in the tailnet, where its k3s is about to answer."""
     is_near = worker.setup.k3s is not K3sMode.NONE and worker.kube.answering
     return worker.setup.connection is Connection.TAILSCALE and is_near
 
 
-def _leaving(worker: Worker, _at: Moment) -> str | None:
+def _leaving(worker: AgentState, _at: Context) -> str | None:
     return f"leaving: {worker.going.reason}" if worker.going else None
 
 
-def _rebalanced(worker: Worker, _at: Moment) -> str | None:
+def _rebalanced(worker: AgentState, _at: Context) -> str | None:
     return f"rebalance: {worker.rebalance}" if is_withdrawn(worker) else None
 
 
-def is_withdrawn(worker: Worker) -> bool:
+def is_withdrawn(worker: AgentState) -> bool:
     """Whether the cloud would rather have the machine empty, and that is heeded."""
     return worker.rebalance is not None and worker.setup.heeds_rebalance
 
 
-def _once(worker: Worker, _at: Moment) -> str | None:
+def _once(worker: AgentState, _at: Context) -> str | None:
     if worker.setup.once and worker.setup.connection is Connection.SSH:
         return "--once opened the tunnel itself: the path by which work would come ends with it"
     return None
 
 
-def _unknown(worker: Worker, _at: Moment) -> str | None:
+def _unknown(worker: AgentState, _at: Context) -> str | None:
     return "the machine's capacity is not known yet" if worker.host is None else None
 
 
-def _kubernetes(worker: Worker, _at: Moment) -> str | None:
+def _kubernetes(worker: AgentState, _at: Context) -> str | None:
     kube = worker.kube
     if worker.setup.k3s is K3sMode.NONE:
         return None if kube.logins.has_token else kube.problem or _NO_TOKEN
@@ -77,7 +77,7 @@ def _kubernetes(worker: Worker, _at: Moment) -> str | None:
     return None if kube.answering else kube.trouble or "k3s does not answer"
 
 
-def _node(worker: Worker, at: Moment) -> str | None:
+def _node(worker: AgentState, at: Context) -> str | None:
     kube = worker.kube
     if worker.setup.k3s is K3sMode.NONE or kube.node_bad_since_s is None:
         return None
@@ -86,7 +86,7 @@ def _node(worker: Worker, at: Moment) -> str | None:
     return kube.node_trouble if never_offered or held_s >= at.policy.node_grace_s else None
 
 
-def _path(worker: Worker, at: Moment) -> str | None:
+def _path(worker: AgentState, at: Context) -> str | None:
     setup, link = worker.setup, worker.reverse
     if setup.connection is Connection.DIRECT:
         return (
@@ -97,7 +97,7 @@ def _path(worker: Worker, at: Moment) -> str | None:
         return wrong.text if wrong else "tailscaled was not asked yet"
     if setup.connection is Connection.TAILSCALE and not _hostname(worker):
         return "this machine's name in the tailnet is not known yet: the gateway would not know what to dial"
-    if setup.k3s is K3sMode.NONE or link.phase is Phase.UP:
+    if setup.k3s is K3sMode.NONE or link.phase is LinkPhase.UP:
         return None
     offered = worker.registration.promise is not None and worker.registration.promise.offered
     # A child that is being replaced takes a second; withdrawing for that would register twice for nothing. And
@@ -122,7 +122,7 @@ REASONS: dict[str, Reason] = {
 `/status`: public, so never renamed (tests/unit/test_public_names.py)."""
 
 
-def capacity(worker: Worker) -> Capacity:
+def capacity(worker: AgentState) -> Capacity:
     """What is here to give: cpu and memory less the reserve, GPUs as counted, free ones less the broken."""
     if worker.host is None:
         return Capacity()
@@ -136,14 +136,14 @@ def capacity(worker: Worker) -> Capacity:
     )
 
 
-def gpus_awaited(worker: Worker) -> bool:
+def gpus_awaited(worker: AgentState) -> bool:
     """Whether the driver sees GPUs that the device plugin has not advertised yet."""
     kube, node = worker.kube, worker.kube.node
     is_seen = any(gpu.healthy for gpu in worker.gpus.gpus)
     return kube.expected and node is not None and not node.gpus_allocatable and is_seen
 
 
-def _gpus(worker: Worker) -> tuple[int, int, int]:
+def _gpus(worker: AgentState) -> tuple[int, int, int]:
     """How many GPUs can be used, are held by pods, and are free: as the device plugin says, else by NVML."""
     healthy = sum(gpu.healthy for gpu in worker.gpus.gpus)
     failed = len(worker.gpus.gpus) - healthy
@@ -156,21 +156,21 @@ def _gpus(worker: Worker) -> tuple[int, int, int]:
     return node.gpus_allocatable, node.gpus_requested, max(0, free)
 
 
-def promise(worker: Worker) -> Promise:
+def promise(worker: AgentState) -> Advertisement:
     """What a registration made now would say; two that mean the same to the gateway compare equal."""
     has = capacity(worker)
     told = Capacity(gpu_count=has.gpu_count)
     if worker.offer.offered:
         told = Capacity(has.cpu_millicores, has.memory_mib, has.gpu_count)
-    return Promise(_hostname(worker), told, worker.offer.offered, worker.kube.token_serial)
+    return Advertisement(_hostname(worker), told, worker.offer.offered, worker.kube.token_serial)
 
 
-def is_told(worker: Worker) -> bool:
+def is_told(worker: AgentState) -> bool:
     """Whether the gateway was told what a registration made now would say."""
     return worker.registration.known and worker.registration.promise == promise(worker)
 
 
-def is_placeable(worker: Worker) -> bool:
+def is_placeable(worker: AgentState) -> bool:
     """Whether the gateway would place work here: it was told the present offer, and has accepted a keepalive since.
 
     A registration sets the machine back to `registered`, on which nothing is placed, until the next keepalive.
@@ -180,14 +180,14 @@ def is_placeable(worker: Worker) -> bool:
     return worker.offer.offered and is_told(worker) and is_listed
 
 
-def _hostname(worker: Worker) -> str:
+def _hostname(worker: AgentState) -> str:
     if worker.setup.hostname:
         return worker.setup.hostname
     if worker.setup.connection is Connection.TAILSCALE:
         return tailnet.hostname(worker)
     before = worker.registration.promise
     # While nothing is offered nobody dials: a new address is told once it is verified.
-    if before is not None and worker.reverse.phase is not Phase.UP:
+    if before is not None and worker.reverse.phase is not LinkPhase.UP:
         return before.hostname
     # Without a reverse path nothing is offered either; the address then only has to be nobody else's.
     return worker.address or ""

@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.core.config import Setup
+from agent.core.config import Config
 from agent.core.host.facts import HostFacts, NodeFacts
-from agent.core.machine_api.model import CallKind, Capacity, Promise
+from agent.core.machine_api.model import Advertisement, CallKind, Capacity
 
 REGISTER_PATH = "/api/v1/machine/register"
 KEEPALIVE_PATH = "/api/v1/machine/keepalive"
@@ -49,7 +49,7 @@ class Outcome:
     took_s: float = 0.0
 
 
-def register_body(setup: Setup, promise: Promise, k3s_token: str, private_ip: str) -> dict[str, str]:
+def register_body(setup: Config, promise: Advertisement, k3s_token: str, private_ip: str) -> dict[str, str]:
     """Body of POST /machine/register. Nothing offered is `0m` and `0Mi` with gpu_count as it was."""
     offered = promise.capacity if promise.offered else Capacity(gpu_count=promise.capacity.gpu_count)
     return {
@@ -71,7 +71,7 @@ def check_body() -> dict[str, object]:
 
 
 def keepalive_body(
-    setup: Setup, capacity: Capacity, host: HostFacts | None, node: NodeFacts | None
+    setup: Config, capacity: Capacity, host: HostFacts | None, node: NodeFacts | None
 ) -> dict[str, object]:
     """Body of POST /machine/keepalive. Millicores, MiB, bytes and per cent, as the gateway takes them."""
     return {

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.core.tunnel import ssh_stderr
-from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.faults import FaultKind
 from agent.errors import AgentError, HostKeyError, RejectedError, SettingsError, TransientError
 
 KNOWN_AS = "beta9-machine"
@@ -128,22 +128,22 @@ def _why_refused(lines: Sequence[str]) -> str:
     return "look at the disk and at the directory over there"
 
 
-_ADVICE: Mapping[TroubleKind, tuple[str, float, type[AgentError]]] = {
-    TroubleKind.HOST_KEY: (
+_ADVICE: Mapping[FaultKind, tuple[str, float, type[AgentError]]] = {
+    FaultKind.HOST_KEY: (
         "its host key is not a known one and nothing was sent: take the fingerprint from the cloud's console log and"
         " give it by --fingerprint, or its line by --known-hosts",
         0,
         HostKeyError,
     ),
-    TroubleKind.KEY_FILE: ("the key cannot be used: give another by --identity", 0, SettingsError),
-    TroubleKind.NO_SSH: ("ssh does not work here: see what it says", 0, SettingsError),
-    TroubleKind.AUTH: (
+    FaultKind.KEY_FILE: ("the key cannot be used: give another by --identity", 0, SettingsError),
+    FaultKind.NO_SSH: ("ssh does not work here: see what it says", 0, SettingsError),
+    FaultKind.AUTH: (
         "it does not let this user in with this key: name the image's user (ubuntu, debian, root), and the key by"
         " --identity; a key with a passphrase has to be in ssh-agent",
         60,
         RejectedError,
     ),
-    TroubleKind.DNS: ("its name is not known: check it", 60, TransientError),
+    FaultKind.DNS: ("its name is not known: check it", 60, TransientError),
 }
 """What to do; how long it may still change while a machine boots, in seconds; and what it is if it does not."""
 _COMING = ("is it up, and does its firewall let ssh in?", float("inf"), TransientError)

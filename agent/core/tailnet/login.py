@@ -11,14 +11,14 @@ from dataclasses import replace
 
 from agent.core.backoff import between_s
 from agent.core.config import Connection
-from agent.core.context import Moment
-from agent.core.effects import Command, JoinTailnet, LookAtTailnet
-from agent.core.events import TailnetJoinTried, TailnetSeen
+from agent.core.context import Context
+from agent.core.effects import Effect, JoinTailnet, QueryTailscaled
+from agent.core.events import TailnetJoinTried, TailscaledQueried
 from agent.core.host.facts import DaemonState, TailnetFacts
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.tailnet.model import Tailnet
-from agent.core.tunnel.faults import TAILNET, Trouble, TroubleKind
-from agent.core.tunnel.model import Phase, Purpose
+from agent.core.tunnel.faults import TAILNET, Fault, FaultKind
+from agent.core.tunnel.model import LinkPhase, Purpose
 from agent.core.tunnel.transitions import fail
 
 EXPIRES_SOON_S = 3 * 86_400.0
@@ -26,23 +26,23 @@ EXPIRES_SOON_S = 3 * 86_400.0
 
 _NO_LOGIN = frozenset({DaemonState.NEEDS_LOGIN, DaemonState.KEY_EXPIRED})
 _KINDS = {
-    DaemonState.ABSENT: TroubleKind.TAILSCALED,
-    DaemonState.STOPPED: TroubleKind.TAILSCALED,
-    DaemonState.STARTING: TroubleKind.TAILSCALED,
-    DaemonState.NEEDS_LOGIN: TroubleKind.TAILNET_LOGIN,
-    DaemonState.NEEDS_APPROVAL: TroubleKind.TAILNET_LOGIN,
-    DaemonState.KEY_EXPIRED: TroubleKind.TAILNET_KEY,
+    DaemonState.ABSENT: FaultKind.TAILSCALED,
+    DaemonState.STOPPED: FaultKind.TAILSCALED,
+    DaemonState.STARTING: FaultKind.TAILSCALED,
+    DaemonState.NEEDS_LOGIN: FaultKind.TAILNET_LOGIN,
+    DaemonState.NEEDS_APPROVAL: FaultKind.TAILNET_LOGIN,
+    DaemonState.KEY_EXPIRED: FaultKind.TAILNET_KEY,
 }
 
 
-def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
+def manage(worker: AgentState, at: Context) -> tuple[AgentState, list[Effect]]:
     """Ask tailscaled, and have it log in, whenever that is due."""
-    commands: list[Command] = []
+    commands: list[Effect] = []
     if worker.setup.connection is not Connection.TAILSCALE or worker.ending is not None:
         return worker, commands
     tailnet = worker.tailnet
     if not tailnet.looking and at.now_s >= tailnet.look_at_s:
-        commands.append(LookAtTailnet(_peers_are_due(worker, at), at.policy.tailnet_timeout_s))
+        commands.append(QueryTailscaled(_peers_are_due(worker, at), at.policy.tailnet_timeout_s))
         tailnet = replace(tailnet, looking=True)
     if _may_join(worker) and not tailnet.joining and at.now_s >= tailnet.join_at_s:
         commands.append(JoinTailnet(at.policy.join_timeout_s))
@@ -50,25 +50,25 @@ def manage(worker: Worker, at: Moment) -> tuple[Worker, list[Command]]:
     return replace(worker, tailnet=tailnet), commands
 
 
-def _peers_are_due(worker: Worker, at: Moment) -> bool:
+def _peers_are_due(worker: AgentState, at: Context) -> bool:
     """Where the gateway is not reached its side is of interest each time."""
     at_s = worker.tailnet.peers_at_s
     is_old = at_s is None or at.now_s - at_s >= at.policy.tailnet_peers_s
-    return is_old or worker.api.phase is not Phase.UP
+    return is_old or worker.api.phase is not LinkPhase.UP
 
 
-def _may_join(worker: Worker) -> bool:
+def _may_join(worker: AgentState) -> bool:
     facts = worker.tailnet.facts
     return worker.setup.joins_tailnet and facts is not None and _state(worker, facts) in _NO_LOGIN
 
 
-def _state(worker: Worker, facts: TailnetFacts) -> DaemonState:
+def _state(worker: AgentState, facts: TailnetFacts) -> DaemonState:
     """What is in the way. With a key that is not taken tailscaled is *starting* for ever: a login is still missing."""
     missing = worker.tailnet.missing
     return missing if facts.state is DaemonState.STARTING and missing is not None else facts.state
 
 
-def on_seen(worker: Worker, event: TailnetSeen, at: Moment) -> Worker:
+def on_seen(worker: AgentState, event: TailscaledQueried, at: Context) -> AgentState:
     """tailscaled answered, or did not: the api link lives and dies with it."""
     before = worker.tailnet
     tailnet = replace(before, looking=False, look_at_s=at.now_s + at.policy.tailnet_interval_s)
@@ -83,7 +83,7 @@ def on_seen(worker: Worker, event: TailnetSeen, at: Moment) -> Worker:
     return _follow(replace(worker, tailnet=tailnet), at)
 
 
-def _heard(tailnet: Tailnet, event: TailnetSeen, at: Moment) -> Tailnet:
+def _heard(tailnet: Tailnet, event: TailscaledQueried, at: Context) -> Tailnet:
     facts = event.facts
     if not event.with_peers and tailnet.facts is not None:
         facts = replace(facts, peer=tailnet.facts.peer)
@@ -101,19 +101,19 @@ def _heard(tailnet: Tailnet, event: TailnetSeen, at: Moment) -> Tailnet:
     )
 
 
-def _follow(worker: Worker, at: Moment) -> Worker:
+def _follow(worker: AgentState, at: Context) -> AgentState:
     """Without a tailnet there is no way to the gateway; with one again, it is tried at once."""
     wrong, link = trouble(worker), worker.api
     if wrong is not None:
-        is_new = link.phase is not Phase.DOWN or link.trouble != wrong
+        is_new = link.phase is not LinkPhase.DOWN or link.trouble != wrong
         return fail(worker, Purpose.API, wrong, at) if is_new else worker
     waited = link.trouble is None or link.trouble.kind in TAILNET
-    if link.phase is Phase.DOWN and waited:
+    if link.phase is LinkPhase.DOWN and waited:
         worker = replace(worker, api=replace(link, retry_at_s=at.now_s))
     return worker
 
 
-def on_join_tried(worker: Worker, event: TailnetJoinTried, at: Moment) -> Worker:
+def on_join_tried(worker: AgentState, event: TailnetJoinTried, at: Context) -> AgentState:
     """Whether the control server takes the key shows in what tailscaled says next."""
     tailnet, policy = worker.tailnet, at.policy
     pause_s = min(policy.join_cap_s, policy.join_base_s * 2.0 ** min(tailnet.joins - 1, 10))
@@ -127,21 +127,21 @@ def on_join_tried(worker: Worker, event: TailnetJoinTried, at: Moment) -> Worker
     return replace(worker, tailnet=tailnet)
 
 
-def is_up(worker: Worker) -> bool:
+def is_up(worker: AgentState) -> bool:
     """Whether peers can be reached at all; always so where there is no tailnet in the way."""
     return worker.setup.connection is not Connection.TAILSCALE or (
         worker.tailnet.facts is not None and trouble(worker) is None
     )
 
 
-def trouble(worker: Worker) -> Trouble | None:
+def trouble(worker: AgentState) -> Fault | None:
     """What is wrong with this machine's place in its tailnet, None where it is well or not known yet."""
     facts = worker.tailnet.facts
     if facts is None:
         return None
     if facts.state is DaemonState.RUNNING:
-        return Trouble(TroubleKind.TAILSCALED, _USERSPACE) if facts.userspace else None
-    return Trouble(_KINDS[_state(worker, facts)], _text(worker, facts))
+        return Fault(FaultKind.TAILSCALED, _USERSPACE) if facts.userspace else None
+    return Fault(_KINDS[_state(worker, facts)], _text(worker, facts))
 
 
 _USERSPACE = (
@@ -150,7 +150,7 @@ _USERSPACE = (
 )
 
 
-def _text(worker: Worker, facts: TailnetFacts) -> str:
+def _text(worker: AgentState, facts: TailnetFacts) -> str:
     told, state = f" ({facts.text})" if facts.text else "", _state(worker, facts)
     if state is DaemonState.ABSENT:
         return f"tailscaled does not answer{told}; 'systemctl status tailscaled' says more"
@@ -166,7 +166,7 @@ def _text(worker: Worker, facts: TailnetFacts) -> str:
     return f"{what}{told}; {_remedy(worker)}"
 
 
-def _remedy(worker: Worker) -> str:
+def _remedy(worker: AgentState) -> str:
     if not worker.setup.joins_tailnet:
         return "give a key by BETA9_TAILSCALE_AUTH_FILE, or log in by hand with 'tailscale up'"
     if worker.tailnet.join_trouble:
@@ -179,7 +179,7 @@ def _remedy(worker: Worker) -> str:
     return "logging in with the key of BETA9_TAILSCALE_AUTH"
 
 
-def unreached(worker: Worker, text: str) -> str:
+def unreached(worker: AgentState, text: str) -> str:
     """Why the gateway does not answer, with what is known of its place in the tailnet."""
     facts = worker.tailnet.facts
     if worker.setup.connection is not Connection.TAILSCALE or facts is None:
@@ -194,13 +194,13 @@ def unreached(worker: Worker, text: str) -> str:
     return text if peer.online else f"{text}; {peer.name} is not connected to the tailnet"
 
 
-def hostname(worker: Worker) -> str:
+def hostname(worker: AgentState) -> str:
     """What the gateway is told to dial. One that keeps no configuration for us appends the tailnet's name itself."""
     full = worker.tailnet.name
     return full.partition(".")[0] if worker.registration.gateway_config is False else full
 
 
-def key_expires_in_s(worker: Worker, now_s: float) -> float | None:
+def key_expires_in_s(worker: AgentState, now_s: float) -> float | None:
     """Seconds until the machine's key expires; None: never, or not known."""
     tailnet = worker.tailnet
     if tailnet.facts is None or tailnet.facts.key_expires_in_s is None or tailnet.seen_at_s is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class TroubleKind(str, Enum):
+class FaultKind(str, Enum):
     """Why a link is not up. The value is the label in metrics and logs."""
 
     REFUSED = "refused"
@@ -38,15 +38,15 @@ class TroubleKind(str, Enum):
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Fault:
     """One thing that is wrong: its kind, and a sentence with what to do next."""
 
-    kind: TroubleKind
+    kind: FaultKind
     text: str
 
 
-TAILNET = frozenset({TroubleKind.TAILSCALED, TroubleKind.TAILNET_LOGIN, TroubleKind.TAILNET_KEY})
+TAILNET = frozenset({FaultKind.TAILSCALED, FaultKind.TAILNET_LOGIN, FaultKind.TAILNET_KEY})
 """This machine is not in its tailnet: whoever is to be reached there cannot be."""
 
 # A refused credential or identity: asking again quickly only gets the source address banned.
-DENIED = frozenset({TroubleKind.HOST_KEY, TroubleKind.AUTH, TroubleKind.KEY_FILE})
+DENIED = frozenset({FaultKind.HOST_KEY, FaultKind.AUTH, FaultKind.KEY_FILE})

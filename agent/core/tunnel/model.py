@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from agent.core.tunnel.faults import Trouble
+from agent.core.tunnel.faults import Fault
 
 
 class Purpose(str, Enum):
@@ -16,7 +16,7 @@ class Purpose(str, Enum):
     DATA = "data"
 
 
-class Phase(str, Enum):
+class LinkPhase(str, Enum):
     """A link's own life. UP means that an answer came through it, not that a process lives."""
 
     DOWN = "down"
@@ -28,7 +28,7 @@ class Phase(str, Enum):
 class Link:
     """One ssh child (or, without ssh, just the way to the gateway) and how it is doing."""
 
-    phase: Phase = Phase.DOWN
+    phase: LinkPhase = LinkPhase.DOWN
     child: bool = False
     """An ssh process of this generation was started and has not been heard to end."""
     generation: int = 0
@@ -50,7 +50,7 @@ class Link:
     refusals: int = 0
     session: bool = True
     """Whether the child opens a session channel; False once the server refused one."""
-    trouble: Trouble | None = None
-    said: Trouble | None = None
+    trouble: Fault | None = None
+    said: Fault | None = None
     """What the living child last complained of; explains a probe that was closed."""
     restarts: tuple[tuple[str, int], ...] = ()

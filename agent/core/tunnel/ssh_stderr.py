@@ -10,94 +10,94 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 
-_Row = tuple[re.Pattern[str], TroubleKind, str]
+_Row = tuple[re.Pattern[str], FaultKind, str]
 
 
-def _row(pattern: str, kind: TroubleKind, fix: str) -> _Row:
+def _row(pattern: str, kind: FaultKind, fix: str) -> _Row:
     return re.compile(pattern, re.IGNORECASE), kind, fix
 
 
 _ENDINGS: tuple[_Row, ...] = (
     _row(
         r"host key.* has changed|revoked host key|was revoked",
-        TroubleKind.HOST_KEY,
+        FaultKind.HOST_KEY,
         "the gateway's host key differs from the pinned one: nothing was sent. If the server was set up anew, "
         "replace BETA9_SSH_KNOWN_HOSTS or BETA9_SSH_HOST_KEY_FINGERPRINT; else find out who answers there",
     ),
     _row(
         r"host key verification failed|no .* host key is known",
-        TroubleKind.HOST_KEY,
+        FaultKind.HOST_KEY,
         "the gateway's host key is not among the pinned ones; put the server's line into BETA9_SSH_KNOWN_HOSTS "
         "or its fingerprint into BETA9_SSH_HOST_KEY_FINGERPRINT",
     ),
     _row(
         r"load key .*: |identity file .* not accessible|bad permissions",
-        TroubleKind.KEY_FILE,
+        FaultKind.KEY_FILE,
         "ssh cannot use the private key; check BETA9_SSH_KEY or BETA9_SSH_KEY_FILE "
         "(an unencrypted private key, readable, with its final line break)",
     ),
     _row(
         r"no user exists for uid",
-        TroubleKind.NO_SSH,
+        FaultKind.NO_SSH,
         "ssh needs a passwd entry for the user that it runs as; run as root, or add one",
     ),
     _row(
         r"permission denied \(|too many authentication failures",
-        TroubleKind.AUTH,
+        FaultKind.AUTH,
         "the gateway's sshd does not accept the key; put the line that 'beta9-worker authorize' prints into the "
         "tunnel user's authorized_keys, and check BETA9_SSH_USER",
     ),
     _row(
         r"remote port forwarding failed",
-        TroubleKind.BIND,
+        FaultKind.BIND,
         "sshd refused the reverse address: it is taken (a dead session may still hold it), or the key's permitlisten "
         "does not name it; 'beta9-worker authorize' prints the line that does",
     ),
     _row(
         r"could not request local forwarding|cannot listen to port|unix_listener: cannot bind",
-        TroubleKind.LOCAL_PORT,
+        FaultKind.LOCAL_PORT,
         "a local port or socket of the tunnel cannot be opened; stop what holds it or set another BETA9_GATEWAY_PORT",
     ),
     _row(
         r"subsystem request failed|channel 0: open failed",
-        TroubleKind.SESSION,
+        FaultKind.SESSION,
         "sshd refuses a session channel; the tunnel goes on without one, small writes through it are slower",
     ),
     _row(
         r"could not resolve hostname",
-        TroubleKind.DNS,
+        FaultKind.DNS,
         "the SSH host's name cannot be resolved; check BETA9_SSH_HOST and this machine's DNS",
     ),
     _row(
         r"connect to host .*: connection refused",
-        TroubleKind.REFUSED,
+        FaultKind.REFUSED,
         "nothing listens there; check BETA9_SSH_HOST and BETA9_SSH_PORT, and that sshd runs on the gateway's host",
     ),
     _row(
         r"connect to host .*: |timed out during banner exchange|connection to .* port \d+ timed out",
-        TroubleKind.UNREACHABLE,
+        FaultKind.UNREACHABLE,
         "the SSH host does not answer; check BETA9_SSH_HOST, BETA9_SSH_PORT and the way out of this machine",
     ),
     _row(
         r"no matching .* found",
-        TroubleKind.AUTH,
+        FaultKind.AUTH,
         "ssh and the gateway's sshd have no algorithm in common; update the older one",
     ),
     _row(
         r"bad configuration option|bad local forwarding|bad port|unsupported option|unknown option",
-        TroubleKind.NO_SSH,
+        FaultKind.NO_SSH,
         "this ssh client does not know an option that the tunnel needs; OpenSSH 8.0 or later is needed",
     ),
     _row(
         r"timeout, server .* not responding",
-        TroubleKind.LOST,
+        FaultKind.LOST,
         "the gateway's host stopped answering; connecting again",
     ),
     _row(
         r"broken pipe|connection reset|closed by remote host|connection closed by|disconnected from|closed by",
-        TroubleKind.LOST,
+        FaultKind.LOST,
         "the connection was cut; connecting again",
     ),
 )
@@ -105,13 +105,13 @@ _ENDINGS: tuple[_Row, ...] = (
 _COMPLAINTS: tuple[_Row, ...] = (
     _row(
         r"channel (?!0:)\d+: open failed: administratively prohibited",
-        TroubleKind.PERMIT_OPEN,
+        FaultKind.PERMIT_OPEN,
         "sshd does not let this key reach the target; its permitopen must name it: 'beta9-worker authorize' prints "
         "the line",
     ),
     _row(
         r"channel (?!0:)\d+: open failed: connect failed",
-        TroubleKind.TARGET,
+        FaultKind.TARGET,
         "sshd cannot reach the target on its side; check BETA9_SSH_TARGET and that the gateway runs",
     ),
 )
@@ -121,23 +121,23 @@ _CHATTER = re.compile(r"^(Transferred: sent|Bytes per second:|Authenticated to )
 _LOGGED_IN = re.compile(r"^Authenticated to ")
 
 
-def ending(lines: Collection[str], code: int | None) -> Trouble:
+def ending(lines: Collection[str], code: int | None) -> Fault:
     """Why an ssh child ended, from the last lines of its stderr (oldest first) and its exit code."""
     told = [line for line in lines if not _CHATTER.search(line)]
     for pattern, kind, fix in _ENDINGS:
         for line in reversed(told):
             if pattern.search(line):
-                return Trouble(kind, f"ssh: {_tidy(line)} ({fix})")
+                return Fault(kind, f"ssh: {_tidy(line)} ({fix})")
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     last = f": {_tidy(told[-1])}" if told else ""
-    return Trouble(TroubleKind.EXITED, f"ssh ended with {how}{last}; connecting again")
+    return Fault(FaultKind.EXITED, f"ssh ended with {how}{last}; connecting again")
 
 
-def complaint(line: str) -> Trouble | None:
+def complaint(line: str) -> Fault | None:
     """What a living child complains of, if the line is a complaint."""
     for pattern, kind, fix in _COMPLAINTS:
         if pattern.search(line):
-            return Trouble(kind, f"ssh: {_tidy(line)} ({fix})")
+            return Fault(kind, f"ssh: {_tidy(line)} ({fix})")
     return None
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 
 from agent.core.events import Event
-from agent.core.lifecycle.model import State
-from agent.core.state import Worker
+from agent.core.lifecycle.model import DisplayedState
+from agent.core.state import AgentState
 from tests.integration.bounds import at_least, within
 from tests.integration.lab import AgentProcess, Lab, laboratory, wait_for
 from tests.integration.told import Tell
@@ -417,10 +417,12 @@ def simulated_restart(count: int) -> list[float]:
     for seed in range(count):
         world = World(seed)
         world.run_for(5 + seed * 60 / count)
-        assert world.worker.state is State.READY
+        assert world.worker.state is DisplayedState.READY
         sent: list[str] = []
 
-        def watch(world: World, _event: Event, before: Worker, after: Worker, sent: list[str] = sent) -> None:
+        def watch(
+            world: World, _event: Event, before: AgentState, after: AgentState, sent: list[str] = sent
+        ) -> None:
             if after.call is not None and after.call != before.call:
                 sent.append(after.call.kind.value)
 

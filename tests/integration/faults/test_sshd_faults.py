@@ -17,7 +17,7 @@ from agent.core.provisioning.authorized_keys import Grant, key_line
 from agent.core.tunnel.addresses import candidate
 from agent.core.tunnel.key_formats import fingerprint
 from agent.demo.sshd.throwaway import HOST
-from agent.errors import Exit
+from agent.errors import ExitCode
 from tests.integration.bounds import at_least
 from tests.integration.lab import AgentProcess, Lab, wait_for
 from tests.integration.told import Tell
@@ -111,14 +111,14 @@ def test_fault_19_local_port_taken(lab: Lab, tell: Tell) -> None:
         code = agent.wait_exit()
         took_s = time.monotonic() - began_s
     said = last_words(agent)
-    assert code == Exit.UNUSABLE
+    assert code == ExitCode.UNUSABLE
     assert took_s >= at_least(15)
     assert f"port {port} is held by" in said
     assert f"(pid {os.getpid()})" in said
 
     first = lab.ready_agent()
     second = lab.agent(BETA9_GATEWAY_PORT=first.environment["BETA9_GATEWAY_PORT"])
-    assert second.start().wait_exit() == Exit.UNUSABLE
+    assert second.start().wait_exit() == ExitCode.UNUSABLE
     assert f"(pid {first.ssh_pids()['api']})" in last_words(second)
     assert not lab.gateway.requests(machine_id=second.machine_id), "it used the other agent's tunnel"
     assert first.is_back()
@@ -143,7 +143,7 @@ def test_fault_20_host_key_differs(lab: Lab, tell: Tell) -> None:
     began_s = time.monotonic()
     code = newcomer.start().wait_exit()
     took_s = time.monotonic() - began_s
-    assert code == Exit.UNUSABLE
+    assert code == ExitCode.UNUSABLE
     assert "host key differs from the pinned one: nothing was sent" in last_words(newcomer)
     said = lab.sshd.log()[from_here:]
     assert "Connection from " in said
@@ -218,7 +218,7 @@ def test_fault_23_key_files_that_people_have(lab: Lab, tell: Tell) -> None:
     run(["ssh-keygen", "-q", "-p", "-N", "correct horse", "-f", str(encrypted)], timeout_s=20)
     agent = lab.agent(BETA9_SSH_KEY_FILE=str(encrypted))
     code = agent.start().wait_exit()
-    assert code == Exit.UNUSABLE
+    assert code == ExitCode.UNUSABLE
     assert "passphrase" in last_words(agent)
     assert "BETA9_SSH_KEY" in last_words(agent)
     tell(

@@ -15,19 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.config import Connection, K3sMode, Setup
+from agent.core.config import Config, Connection, K3sMode
 from agent.core.effects import (
     CallGateway,
-    Command,
     CordonNode,
+    Effect,
     EndWorkers,
-    Finish,
+    Exit,
     JoinTailnet,
-    LookAtTailnet,
-    LookAtWorkers,
+    ListWorkers,
     ProbeApi,
     ProbeKube,
     ProbeReverse,
+    QueryTailscaled,
     ReadFacts,
     ReadKubeLogins,
     StartLink,
@@ -40,22 +40,22 @@ from agent.core.events import (
     CallEnded,
     Event,
     FactsRead,
-    GoAsked,
     KubeLoginsRead,
     KubeProbed,
+    LinkComplained,
     LinkEnded,
     LinkLoggedIn,
-    LinkSaid,
     NodeCordoned,
-    Noticed,
     NoticeKind,
+    NoticeReceived,
     Probe,
     ReverseProbed,
+    ShutdownRequested,
     StopWritten,
     TailnetJoinTried,
-    TailnetSeen,
+    TailscaledQueried,
     Tick,
-    WorkersSeen,
+    WorkersListed,
 )
 from agent.core.host.facts import (
     DaemonState,
@@ -67,16 +67,16 @@ from agent.core.host.facts import (
     PeerFacts,
     TailnetFacts,
 )
-from agent.core.lifecycle.model import FINAL, GoingKind, State, Step
+from agent.core.lifecycle.model import FINAL, DisplayedState, DrainPhase, ShutdownKind
 from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.status import status
 from agent.core.step import step, wake_in_s
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
-from agent.errors import Exit
+from agent.errors import ExitCode
 
 POLICY = Policy()
 ADDRESSES = tuple(f"127.70.1.{n}" for n in (1, 2, 3, 4))
@@ -86,7 +86,7 @@ HOST = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
 
 purposes = st.sampled_from(Purpose)
 generations = st.integers(-1, 6)
-troubles = st.builds(Trouble, st.sampled_from(TroubleKind), st.text(max_size=5))
+troubles = st.builds(Fault, st.sampled_from(FaultKind), st.text(max_size=5))
 probes = st.builds(Probe, st.sampled_from(Answer), st.floats(0, 100), st.text(max_size=5))
 LOGINS = KubeLogins(has_token=True, administers=True, cluster=1)
 logins = st.builds(KubeLogins, st.booleans(), st.booleans(), st.integers(0, 2))
@@ -129,9 +129,9 @@ tailnets = st.builds(
     userspace=st.booleans(),
     peer=st.none() | peers,
 )
-goings = st.builds(GoAsked, st.sampled_from(GoingKind), st.just("SIGTERM"))
+goings = st.builds(ShutdownRequested, st.sampled_from(ShutdownKind), st.just("SIGTERM"))
 notices = st.builds(
-    Noticed,
+    NoticeReceived,
     st.sampled_from(NoticeKind),
     st.just("taken away"),
     st.none() | st.floats(-100, 5000),
@@ -142,7 +142,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.just(Tick()),
     facts,
     st.builds(LinkLoggedIn, purposes, generations),
-    st.builds(LinkSaid, purposes, generations, troubles),
+    st.builds(LinkComplained, purposes, generations, troubles),
     st.builds(LinkEnded, purposes, generations, troubles),
     st.builds(ApiProbed, generations, probes),
     st.builds(ReverseProbed, generations, probes),
@@ -152,9 +152,9 @@ events: st.SearchStrategy[Event] = st.one_of(
     goings,
     notices,
     st.builds(NodeCordoned, st.booleans(), problems),
-    st.builds(WorkersSeen, st.integers(-1, 12), st.none() | st.integers(0, 3), problems),
+    st.builds(WorkersListed, st.integers(-1, 12), st.none() | st.integers(0, 3), problems),
     st.builds(StopWritten, problems),
-    st.builds(TailnetSeen, tailnets, st.booleans()),
+    st.builds(TailscaledQueried, tailnets, st.booleans()),
     st.builds(TailnetJoinTried, problems),
 )
 
@@ -170,7 +170,7 @@ class Badly:
 
     outcome: Outcome
     probe: Probe
-    trouble: Trouble
+    trouble: Fault
     tailnet: TailnetFacts
 
 
@@ -189,7 +189,7 @@ moves = st.builds(
 )
 Moves = list[tuple[float, Move]]
 setups = st.builds(
-    Setup,
+    Config,
     machine_id=st.just("1165a9b6"),
     pool_name=st.just("gpu"),
     connection=st.sampled_from(Connection),
@@ -207,12 +207,12 @@ jitters = st.floats(0, 1, exclude_max=True)
 WELL = Badly(
     Outcome(OutcomeKind.OK, ttl_s=300.0, gateway_config=True),
     Probe(Answer.ANSWERED, 0.01),
-    Trouble(TroubleKind.LOST, ""),
+    Fault(FaultKind.LOST, ""),
     TailnetFacts(DaemonState.RUNNING, name="worker.tail.example", address="100.64.0.2"),
 )
 
 
-def answer(command: Command, move: Well | Badly) -> Event:
+def answer(command: Effect, move: Well | Badly) -> Event:
     """What comes of a command."""
     said = move if isinstance(move, Badly) else WELL
     makers: dict[type, Callable[[Any], Event]] = {
@@ -228,12 +228,12 @@ def answer(command: Command, move: Well | Badly) -> Event:
         ReadKubeLogins: lambda _: (
             KubeLoginsRead(LOGINS, 1) if said is WELL else KubeLoginsRead(KubeLogins(), problem="not there")
         ),
-        LookAtTailnet: lambda c: TailnetSeen(said.tailnet, c.with_peers),
+        QueryTailscaled: lambda c: TailscaledQueried(said.tailnet, c.with_peers),
         JoinTailnet: lambda _: TailnetJoinTried(None if said is WELL else "no answer"),
         CallGateway: lambda c: CallEnded(c.call_id, said.outcome),
         CordonNode: lambda c: NodeCordoned(c.is_cordoned, None if said is WELL else "refused"),
-        LookAtWorkers: lambda c: WorkersSeen(c.number, 0 if said is WELL else 2),
-        EndWorkers: lambda c: WorkersSeen(c.number, 0 if said is WELL else 2),
+        ListWorkers: lambda c: WorkersListed(c.number, 0 if said is WELL else 2),
+        EndWorkers: lambda c: WorkersListed(c.number, 0 if said is WELL else 2),
         WriteStop: lambda _: StopWritten(None if said is WELL else "disk full"),
     }
     return makers[type(command)](command)
@@ -251,20 +251,20 @@ class InFlight:
 class Life:
     """One worker and all that is known of it from outside."""
 
-    setup: Setup
+    setup: Config
     jitter: float = 0.5
     now_s: float = 1000.0
-    open: deque[Command] = field(default_factory=deque)
+    open: deque[Effect] = field(default_factory=deque)
     in_flight: dict[int, InFlight] = field(default_factory=dict)
     registered: bool = False
     administers: bool = True
     """Whether a kubeconfig ever comes."""
-    commands: tuple[Command, ...] = ()
+    commands: tuple[Effect, ...] = ()
 
     def __post_init__(self) -> None:
-        self.worker = Worker(self.setup, born_at_s=self.now_s, since_s=self.now_s)
+        self.worker = AgentState(self.setup, born_at_s=self.now_s, since_s=self.now_s)
 
-    def go(self, pause_s: float, move: Move) -> Worker:
+    def go(self, pause_s: float, move: Move) -> AgentState:
         """Make one move; the worker as it was before."""
         event = self._event(move)
         if isinstance(event, (KubeProbed, KubeLoginsRead)) and event.logins and not self.administers:
@@ -282,7 +282,7 @@ class Life:
                 if call.kind is CallKind.KEEPALIVE:
                     call.ends_at_s = min(call.ends_at_s, self.now_s + POLICY.farewell_s / 2)
         self.in_flight = {i: call for i, call in self.in_flight.items() if self.now_s < call.ends_at_s}
-        self.open += [each for each in self.commands if not isinstance(each, (StopLink, Finish))]
+        self.open += [each for each in self.commands if not isinstance(each, (StopLink, Exit))]
         return before
 
     def _event(self, move: Move) -> Event:
@@ -299,7 +299,7 @@ class Life:
 
 @given(setups, moves, jitters)
 def test_no_sequence_of_events_leads_where_nothing_may_lead(
-    setup: Setup, sequence: Moves, jitter: float
+    setup: Config, sequence: Moves, jitter: float
 ) -> None:
     life = Life(setup, jitter)
     life.go(0.0, Tick())
@@ -310,28 +310,30 @@ def test_no_sequence_of_events_leads_where_nothing_may_lead(
         if before.state in FINAL:
             assert after == before, "something led out of a final state"
             assert life.commands == ()
-        if before.state is State.DRAINING:
-            assert after.state in {State.DRAINING, *FINAL}, "back to service from draining"
+        if before.state is DisplayedState.DRAINING:
+            assert after.state in {DisplayedState.DRAINING, *FINAL}, "back to service from draining"
         if before.going and after.going:
-            assert list(Step).index(after.going.step) >= list(Step).index(before.going.step), "a step back"
+            assert list(DrainPhase).index(after.going.step) >= list(DrainPhase).index(before.going.step), (
+                "a step back"
+            )
             assert after.going.deadline_at_s <= before.going.deadline_at_s, "a drain deadline grew"
 
         if any(call.kind is CallKind.KEEPALIVE for call in life.calls()):
             assert life.registered, "a keepalive before any registration"
         assert len(life.in_flight) <= 1, f"two calls in flight: {life.in_flight}"
 
-        finishes = [command for command in life.commands if isinstance(command, Finish)]
+        finishes = [command for command in life.commands if isinstance(command, Exit)]
         assert len(finishes) == (after.state in FINAL and before.state not in FINAL)
         if finishes:
             assert life.commands[-1] is finishes[0]
-            assert (finishes[0].exit_code is Exit.OK) == (after.state is State.STOPPED)
-        if after.state is State.READY:
+            assert (finishes[0].exit_code is ExitCode.OK) == (after.state is DisplayedState.STOPPED)
+        if after.state is DisplayedState.READY:
             assert after.lease.ready
             assert after.registration.known
 
 
 @given(setups, moves, jitters)
-def test_nothing_is_offered_that_could_not_start(setup: Setup, sequence: Moves, jitter: float) -> None:
+def test_nothing_is_offered_that_could_not_start(setup: Config, sequence: Moves, jitter: float) -> None:
     life = Life(setup, jitter)
     for pause_s, move in sequence:
         life.go(pause_s, move)
@@ -357,38 +359,38 @@ def test_nothing_is_offered_that_could_not_start(setup: Setup, sequence: Moves, 
 
 @given(setups, moves, jitters)
 def test_a_registered_machine_ends_only_because_it_was_asked_to(
-    setup: Setup, sequence: Moves, jitter: float
+    setup: Config, sequence: Moves, jitter: float
 ) -> None:
     life = Life(setup, jitter)
     for pause_s, move in sequence:
         before = life.go(pause_s, move)
-        if before.registration.times and life.worker.state is State.FAILED:
-            assert before.state is State.FAILED
-        if life.worker.state is State.STOPPED:
+        if before.registration.times and life.worker.state is DisplayedState.FAILED:
+            assert before.state is DisplayedState.FAILED
+        if life.worker.state is DisplayedState.STOPPED:
             assert life.worker.going is not None or setup.once
 
 
 @given(setups, moves, jitters)
 def test_the_status_page_and_the_next_wake_up_can_be_made_at_any_moment(
-    setup: Setup, sequence: Moves, jitter: float
+    setup: Config, sequence: Moves, jitter: float
 ) -> None:
     life = Life(setup, jitter)
     for pause_s, move in sequence:
         life.go(pause_s, move)
         told = status(life.worker, life.now_s, POLICY, "http://localhost:1994")
-        assert told["state"] in {state.value for state in State}
+        assert told["state"] in {state.value for state in DisplayedState}
         assert 0.005 <= wake_in_s(life.worker, life.now_s) <= 1.0
 
 
-@given(moves, jitters, st.sampled_from(GoingKind), st.floats(0, 30))
+@given(moves, jitters, st.sampled_from(ShutdownKind), st.floats(0, 30))
 def test_whoever_is_asked_to_go_is_gone_within_the_bound(
-    sequence: Moves, jitter: float, kind: GoingKind, later_s: float
+    sequence: Moves, jitter: float, kind: ShutdownKind, later_s: float
 ) -> None:
-    life = Life(Setup("1165a9b6", "gpu", connection=Connection.SSH, addresses=ADDRESSES), jitter)
+    life = Life(Config("1165a9b6", "gpu", connection=Connection.SSH, addresses=ADDRESSES), jitter)
     life.administers = False  # with a kubeconfig, workers are given their time
     for pause_s, move in sequence:
         life.go(abs(pause_s), move)
-    life.go(0.0, GoAsked(kind, "SIGTERM"))
+    life.go(0.0, ShutdownRequested(kind, "SIGTERM"))
     # Nobody answers anything any more; only time passes.
     life.go(max(POLICY.notice_farewell_s, POLICY.hand_over_s) + later_s, Tick())
     assert life.worker.state in FINAL
@@ -396,9 +398,9 @@ def test_whoever_is_asked_to_go_is_gone_within_the_bound(
 
 @pytest.mark.parametrize("connection", [Connection.SSH, Connection.TAILSCALE])
 def test_the_good_answers_alone_lead_to_ready(connection: Connection) -> None:
-    life = Life(Setup("1165a9b6", "gpu", connection=connection, addresses=ADDRESSES))
+    life = Life(Config("1165a9b6", "gpu", connection=connection, addresses=ADDRESSES))
     for _ in range(60):
         life.go(0.05, Well())
-    assert life.worker.state is State.READY
+    assert life.worker.state is DisplayedState.READY
     assert life.worker.offer.offered
     assert life.worker.registration.times == 1

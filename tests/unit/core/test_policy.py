@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.backoff import between_s, full_jitter_s
-from agent.core.context import Moment
+from agent.core.context import Context
 from agent.core.policy import Policy, timing_problem
-from agent.core.tunnel.faults import DENIED, TroubleKind
+from agent.core.tunnel.faults import DENIED, FaultKind
 from agent.core.tunnel.model import Link
 from agent.core.tunnel.transitions import pause_s
 
@@ -34,19 +34,19 @@ def test_a_pause_between_two_bounds_keeps_to_them(jitter: float) -> None:
 
 
 def test_a_young_outage_is_tried_often_and_an_old_one_seldom() -> None:
-    young, old = Moment(1000.0, POLICY, 0.999), Moment(1000.0 + POLICY.outage_s, POLICY, 0.999)
+    young, old = Context(1000.0, POLICY, 0.999), Context(1000.0 + POLICY.outage_s, POLICY, 0.999)
     link = Link(attempt=20, down_since_s=1000.0)
-    assert pause_s(link, TroubleKind.UNREACHABLE, young) < POLICY.outage_cap_s
-    assert POLICY.outage_cap_s < pause_s(link, TroubleKind.UNREACHABLE, old) < POLICY.backoff_cap_s
+    assert pause_s(link, FaultKind.UNREACHABLE, young) < POLICY.outage_cap_s
+    assert POLICY.outage_cap_s < pause_s(link, FaultKind.UNREACHABLE, old) < POLICY.backoff_cap_s
 
 
 @pytest.mark.parametrize("kind", sorted(DENIED))
-def test_a_refused_credential_is_not_tried_again_within_a_minute(kind: TroubleKind) -> None:
-    assert pause_s(Link(), kind, Moment(0.0, POLICY, 0.0)) >= 60
+def test_a_refused_credential_is_not_tried_again_within_a_minute(kind: FaultKind) -> None:
+    assert pause_s(Link(), kind, Context(0.0, POLICY, 0.0)) >= 60
 
 
 def test_a_refused_session_channel_costs_no_pause() -> None:
-    assert pause_s(Link(attempt=9), TroubleKind.SESSION, Moment(0.0, POLICY, 0.999)) == 0
+    assert pause_s(Link(attempt=9), FaultKind.SESSION, Context(0.0, POLICY, 0.999)) == 0
 
 
 def test_the_timings_we_ship_fit_the_lease() -> None:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.events import CallEnded, Event, GoAsked
+from agent.core.events import CallEnded, Event, ShutdownRequested
 from agent.core.host.facts import KubeLogins
-from agent.core.lifecycle.model import GoingKind, State
+from agent.core.lifecycle.model import DisplayedState, ShutdownKind
 from agent.core.machine_api.model import CallKind
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.tunnel.model import Purpose
-from agent.errors import Exit
+from agent.errors import ExitCode
 from tests.unit.simulation import World
 
 Change = Callable[[World], None]
@@ -25,20 +25,22 @@ def started(seed: int = 1) -> World:
     world = World(seed)
     world.watch = invariants
     world.run_for(5)
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     assert world.would_place()
     return world
 
 
-def invariants(world: World, event: Event, before: Worker, after: Worker) -> None:
+def invariants(world: World, event: Event, before: AgentState, after: AgentState) -> None:
     """What must hold in every state, whatever happened."""
     call = after.call
     if call is not None and call.kind is CallKind.KEEPALIVE:
         assert after.registration.times > 0, "a keepalive before any registration"
-    if before.state in {State.STOPPED, State.FAILED}:
+    if before.state in {DisplayedState.STOPPED, DisplayedState.FAILED}:
         assert after == before, "something led out of a final state"
-    if before.state is State.DRAINING:
-        assert after.state in {State.DRAINING, State.STOPPED, State.FAILED}, "back to service from draining"
+    if before.state is DisplayedState.DRAINING:
+        assert after.state in {DisplayedState.DRAINING, DisplayedState.STOPPED, DisplayedState.FAILED}, (
+            "back to service from draining"
+        )
     if isinstance(event, CallEnded) and before.call is None:
         assert after.lease == before.lease, "a stale answer changed the lease"
     if after.registration.times and after.going is None and not after.setup.once:
@@ -100,7 +102,7 @@ def test_the_machine_is_ready_again_after_the_last_fault_heals(
         heal(world)
         world.run_for(then_s)
     world.run_for(150)
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     assert world.would_place(), world.worker.offer
     assert not world.dial_hangs()
 
@@ -112,9 +114,12 @@ def test_an_outage_shorter_than_the_lease_costs_no_registration(seconds: float) 
     world.run_for(seconds)
     world.faults.link = False
     world.run_for(15)
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     # Offering again after the outage means registering; being forgotten does not happen.
-    assert all(state is not State.REGISTERING for state in world.seen[world.seen.index(State.READY) :])
+    assert all(
+        state is not DisplayedState.REGISTERING
+        for state in world.seen[world.seen.index(DisplayedState.READY) :]
+    )
 
 
 def test_an_outage_longer_than_the_lease_costs_exactly_one_registration_as_the_same_machine() -> None:
@@ -149,7 +154,7 @@ def test_a_k3s_that_hangs_is_cut_off_before_it_can_stop_the_pool() -> None:
     world.run_for(10)
     assert not world.dial_hangs()
     assert not world.would_place()
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     world.faults.k3s = ""
     world.run_for(10)
     assert world.would_place()
@@ -173,12 +178,12 @@ def test_a_stop_ends_within_five_seconds_whatever_is_going_on(fault: str | None,
         FAULTS[fault][0](world)
     world.run_for(after_s)
     if world.finish is not None:
-        assert world.finish.exit_code in {Exit.REFUSED, Exit.UNUSABLE}
+        assert world.finish.exit_code in {ExitCode.REFUSED, ExitCode.UNUSABLE}
         return
-    world.feed(GoAsked(GoingKind.STOP, "SIGTERM"))
+    world.feed(ShutdownRequested(ShutdownKind.STOP, "SIGTERM"))
     world.run_for(5)
     assert world.finish is not None
-    assert world.finish.exit_code is Exit.OK
+    assert world.finish.exit_code is ExitCode.OK
     assert not world.would_place()
 
 
@@ -190,13 +195,13 @@ def test_fifty_agents_do_not_come_back_in_step() -> None:
         world.run_for(30)
         world.faults.sshd = False
         world.run_for(10)
-        assert world.worker.state is State.READY
+        assert world.worker.state is DisplayedState.READY
         moments.append(round(world.worker.api.up_since_s or 0, 2))
     assert len(set(moments)) > 25
 
 
 def test_the_same_seed_gives_the_same_life() -> None:
-    def life(seed: int) -> list[State]:
+    def life(seed: int) -> list[DisplayedState]:
         world = started(seed)
         chance = random.Random(seed)
         for name in chance.choices(sorted(FAULTS), k=4):

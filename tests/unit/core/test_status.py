@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from agent.core.host.facts import Gpu, GpuReading
-from agent.core.lifecycle.model import State
-from agent.core.machine_api.model import Capacity, Lease, Offer, Promise, Registration
-from agent.core.state import Worker
+from agent.core.lifecycle.model import DisplayedState
+from agent.core.machine_api.model import Advertisement, Capacity, Lease, Offer, Registration
+from agent.core.state import AgentState
 from agent.core.status import is_ready, status
-from agent.core.tunnel.faults import Trouble, TroubleKind
-from agent.core.tunnel.model import Link, Phase
+from agent.core.tunnel.faults import Fault, FaultKind
+from agent.core.tunnel.model import Link, LinkPhase
 from tests.unit.core_cases import ADDRESSES, NOW_S, POLICY, SSH, UP, placeable
 
 LEASE = Lease(ready=True, last_ok_s=NOW_S - 12, expires_at_s=NOW_S + 288, failures=1)
-PROMISE = Promise(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
+PROMISE = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
 READY = placeable(
-    state=State.READY,
+    state=DisplayedState.READY,
     since_s=NOW_S - 20,
     lease=LEASE,
     offer=Offer(True, None),
@@ -28,7 +28,7 @@ READY = placeable(
 )
 
 
-def told(worker: Worker = READY) -> dict[str, Any]:
+def told(worker: AgentState = READY) -> dict[str, Any]:
     page = status(worker, NOW_S, POLICY, "http://localhost:1994")
     return dict(json.loads(json.dumps(page)))
 
@@ -58,7 +58,7 @@ def test_ages_are_seconds_ago_and_the_lease_is_seconds_left() -> None:
 
 
 def test_what_never_happened_is_null() -> None:
-    page = told(Worker(SSH))
+    page = told(AgentState(SSH))
     assert page["gateway"]["last_ok_s"] is None
     assert page["keepalive"]["last_ok_s"] is None
     assert page["keepalive"]["ttl_s"] is None
@@ -84,8 +84,8 @@ def test_the_forward_is_known_by_where_the_gateway_is_reached() -> None:
 
 
 def test_a_link_that_is_down_says_why() -> None:
-    trouble = Trouble(TroubleKind.BIND, "sshd refused the reverse address")
-    page = told(replace(READY, reverse=Link(phase=Phase.DOWN, trouble=trouble)))
+    trouble = Fault(FaultKind.BIND, "sshd refused the reverse address")
+    page = told(replace(READY, reverse=Link(phase=LinkPhase.DOWN, trouble=trouble)))
     assert page["tunnel"]["reverse"]["up"] is False
     assert page["tunnel"]["reverse"]["reason"] == "sshd refused the reverse address"
 
@@ -136,5 +136,5 @@ def test_a_refused_session_channel_is_named_with_its_child() -> None:
 def test_ready_means_in_state_ready_with_a_lease_that_has_not_run_out() -> None:
     assert is_ready(READY, NOW_S)
     assert not is_ready(READY, NOW_S + 288)
-    assert not is_ready(replace(READY, state=State.CONNECTING), NOW_S)
+    assert not is_ready(replace(READY, state=DisplayedState.CONNECTING), NOW_S)
     assert not is_ready(replace(READY, lease=Lease()), NOW_S)

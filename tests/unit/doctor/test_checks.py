@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from agent.core.events import Answer, Probe
-from agent.core.tunnel.faults import Trouble, TroubleKind
+from agent.core.tunnel.faults import Fault, FaultKind
 from agent.doctor import gateway, gpu, kubernetes, machine, network
 from agent.doctor.check import Check, Verdict, ok
 from tests.unit.doctor_cases import Make, made_in, outcomes
@@ -89,11 +89,11 @@ def test_the_clock_is_read_off_the_gateway_s_answer(made: Make, behind_s: int, v
 
 
 def test_what_ssh_says_is_parted_from_what_to_do() -> None:
-    trouble = Trouble(TroubleKind.AUTH, "ssh: Permission denied (publickey). (put the line there)")
+    trouble = Fault(FaultKind.AUTH, "ssh: Permission denied (publickey). (put the line there)")
     assert network._told(trouble) == ("ssh: Permission denied (publickey).", "put the line there")
-    nested = Trouble(TroubleKind.KEY_FILE, "ssh: Load key (check it (readable))")
+    nested = Fault(FaultKind.KEY_FILE, "ssh: Load key (check it (readable))")
     assert network._told(nested) == ("ssh: Load key", "check it (readable)")
-    assert network._told(Trouble(TroubleKind.EXITED, "ssh ended")) == ("ssh ended", network.UNKNOWN)
+    assert network._told(Fault(FaultKind.EXITED, "ssh ended")) == ("ssh ended", network.UNKNOWN)
 
 
 def program(directory: Path, name: str, text: str) -> None:

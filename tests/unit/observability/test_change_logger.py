@@ -13,18 +13,18 @@ import pytest
 from agent.core.events import CallEnded, FactsRead, Tick
 from agent.core.host.facts import Gpu, GpuReading, HostFacts
 from agent.core.kubernetes.model import Kube
-from agent.core.lifecycle.model import State
-from agent.core.machine_api.model import Call, CallKind, Capacity, Offer, Promise, Registration
+from agent.core.lifecycle.model import DisplayedState
+from agent.core.machine_api.model import Advertisement, Call, CallKind, Capacity, Offer, Registration
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.text.redaction import Redactor
-from agent.core.tunnel.faults import Trouble, TroubleKind
-from agent.core.tunnel.model import Link, Phase
+from agent.core.tunnel.faults import Fault, FaultKind
+from agent.core.tunnel.model import Link, LinkPhase
 from agent.observability import logs
-from agent.observability.change_logger import Narrator
+from agent.observability.change_logger import ChangeLogger
 from tests.unit.core_cases import ADDRESSES, UP, placeable
 from tests.unit.simulation import World
 
-LOST = Trouble(TroubleKind.LOST, "the connection was cut")
+LOST = Fault(FaultKind.LOST, "the connection was cut")
 
 
 class Told:
@@ -33,7 +33,7 @@ class Told:
     def __init__(self) -> None:
         self.stream = io.StringIO()
         self.logs = logs.setup("json", "debug", Redactor(), self.stream)
-        self.narrator = Narrator(logs.get_logger())
+        self.narrator = ChangeLogger(logs.get_logger())
 
     def lines(self) -> list[dict[str, Any]]:
         self.logs.close(30)
@@ -57,16 +57,18 @@ def test_nothing_changed_nothing_is_said(told: Told) -> None:
 
 
 def test_a_change_of_state_is_one_line_with_both_states(told: Told) -> None:
-    told.narrator.tell(placeable(state=State.REGISTERING), placeable(state=State.READY), Tick(), 1.0)
+    told.narrator.tell(
+        placeable(state=DisplayedState.REGISTERING), placeable(state=DisplayedState.READY), Tick(), 1.0
+    )
     line = told.lines()[0]
     assert (line["event"], line["state"], line["was"]) == ("state", "READY", "REGISTERING")
 
 
 def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(told: Told) -> None:
-    down = Link(phase=Phase.DOWN, trouble=LOST)
+    down = Link(phase=LinkPhase.DOWN, trouble=LOST)
     told.narrator.tell(placeable(), placeable(api=down), Tick(), 0.0)
     for second in range(1, 50):
-        again = replace(down, trouble=Trouble(TroubleKind.REFUSED, f"attempt {second}"))
+        again = replace(down, trouble=Fault(FaultKind.REFUSED, f"attempt {second}"))
         told.narrator.tell(placeable(api=down), placeable(api=again), Tick(), float(second))
     told.narrator.tell(placeable(api=down), placeable(), Tick(), 50.0)
     lines = told.lines()
@@ -76,7 +78,7 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(told: Told
 
 
 def test_trying_again_and_again_is_no_news(told: Told) -> None:
-    trying, pausing = placeable(state=State.CONNECTING), placeable(state=State.BACKOFF)
+    trying, pausing = placeable(state=DisplayedState.CONNECTING), placeable(state=DisplayedState.BACKOFF)
     for _ in range(20):
         told.narrator.tell(trying, pausing, Tick(), 1.0)
         told.narrator.tell(pausing, trying, Tick(), 2.0)
@@ -84,12 +86,12 @@ def test_trying_again_and_again_is_no_news(told: Told) -> None:
 
 
 def test_the_address_is_told_with_the_reverse_path(told: Told) -> None:
-    told.narrator.tell(placeable(reverse=Link(phase=Phase.STARTING)), placeable(reverse=UP), Tick(), 1.0)
+    told.narrator.tell(placeable(reverse=Link(phase=LinkPhase.STARTING)), placeable(reverse=UP), Tick(), 1.0)
     assert told.lines()[0]["address"] == ADDRESSES[0]
 
 
 def test_a_registration_says_what_the_gateway_was_told(told: Told) -> None:
-    promise = Promise(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
+    promise = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
     after = placeable(registration=Registration(True, True, 1, promise=promise, gateway_config=True))
     told.narrator.tell(placeable(), after, Tick(), 1.0)
     line = told.lines()[0]
@@ -102,7 +104,7 @@ def test_a_registration_says_what_the_gateway_was_told(told: Told) -> None:
 
 
 def test_a_gateway_that_will_never_send_work_is_named_once(told: Told) -> None:
-    promise = Promise(ADDRESSES[0], Capacity(), offered=False)
+    promise = Advertisement(ADDRESSES[0], Capacity(), offered=False)
     first = placeable(registration=Registration(True, True, 1, promise=promise, gateway_config=False))
     second = replace(first, registration=replace(first.registration, times=2))
     told.narrator.tell(placeable(), first, Tick(), 1.0)
@@ -177,7 +179,10 @@ def test_an_hour_without_a_gateway_is_a_handful_of_lines(told: Told) -> None:
 def test_the_last_states_are_kept_for_the_status_page(told: Told) -> None:
     for number in range(50):
         told.narrator.tell(
-            placeable(state=State.READY), placeable(state=State.REGISTERING), Tick(), float(number)
+            placeable(state=DisplayedState.READY),
+            placeable(state=DisplayedState.REGISTERING),
+            Tick(),
+            float(number),
         )
     assert len(told.narrator.transitions) == 20
     assert told.narrator.transitions[-1][:2] == ("REGISTERING", 49.0)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from agent.core.text.redaction import Redactor
 from agent.observability import logs
 from agent.observability.log_format import JsonFormatter, TerminalFormatter
-from agent.observability.log_throttle import Quiet, Repeats
+from agent.observability.log_throttle import LogThrottle, Repeats
 
 SECRET = 'to="ken"\n7f3a4b5c'  # a quote and a newline: escaped by JSON, it would not be recognised any more
 GENEROUS_S = 30.0
@@ -316,7 +316,7 @@ def test_a_non_blocking_pipe_loses_nothing() -> None:
 
 
 def test_an_hour_of_failing_attempts_is_a_handful_of_lines() -> None:
-    quiet = Quiet()
+    quiet = LogThrottle()
     said = [(now_s, r) for now_s in range(0, 3600, 4) if (r := quiet.again("gateway", now_s))]
     assert [now_s for now_s, _ in said] == [0, 60, 360, 1260]
     assert said[-1][1] == Repeats(times=316, lasted_s=1260)
@@ -325,13 +325,13 @@ def test_an_hour_of_failing_attempts_is_a_handful_of_lines() -> None:
 
 
 def test_the_longest_pause_goes_on() -> None:
-    quiet = Quiet()
+    quiet = LogThrottle()
     said = [now_s for now_s in range(0, 20_000, 10) if quiet.again("gateway", now_s)]
     assert said == [0, 60, 360, 1260, 4860, 8460, 12060, 15660, 19260]
 
 
 def test_troubles_are_counted_apart_and_start_anew() -> None:
-    quiet = Quiet()
+    quiet = LogThrottle()
     assert quiet.again("a", 0)
     assert quiet.again("b", 1)
     assert quiet.again("a", 2) is None

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from agent.cli import _COMMANDS
-from agent.core.lifecycle.model import State
+from agent.core.lifecycle.model import DisplayedState
 from agent.core.machine_api import offer
-from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.faults import FaultKind
 from agent.observability.metrics import FAMILIES, render
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -23,11 +23,11 @@ OF_PROMETHEUS = {"up"}
 ADDED_BY_PROMETHEUS = {"instance", "job"}
 LABELS = {family.full_name: set(family.labels) for family in FAMILIES.values()}
 VALUES = {
-    "state": {state.value for state in State},
+    "state": {state.value for state in DisplayedState},
     "link": {"forward", "reverse", "data"},
     "path": {"forward", "reverse", "kubernetes"},
     "result": {"ok", "failed"},
-    "reason": {kind.value for kind in TroubleKind},
+    "reason": {kind.value for kind in FaultKind},
     "by": set(offer.REASONS),
     "job": {"beta9-worker"},
 }

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from agent.core.events import Event
-from agent.core.lifecycle.model import State
-from agent.core.state import Worker
+from agent.core.lifecycle.model import DisplayedState
+from agent.core.state import AgentState
 from agent.core.tunnel.model import Purpose
-from agent.observability.change_logger import Narrator
+from agent.observability.change_logger import ChangeLogger
 from agent.observability.logs import EventLog
 from tests.unit.simulation import World
 
@@ -38,15 +38,15 @@ def narrated(seed: int) -> tuple[World, Told]:
     logger = logging.Logger("narrated", logging.INFO)
     told = Told()
     logger.addHandler(told)
-    narrator = Narrator(EventLog(logger))
+    narrator = ChangeLogger(EventLog(logger))
     world = World(seed)
 
-    def tell(world: World, event: Event, before: Worker, after: Worker) -> None:
+    def tell(world: World, event: Event, before: AgentState, after: AgentState) -> None:
         narrator.tell(before, after, event, world.now_s)
 
     world.watch = tell
     world.run_for(120)
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     told.lines.clear()
     told.events.clear()
     return world, told
@@ -82,7 +82,7 @@ def test_an_hour_of_outage_is_a_handful_of_lines(outage: str) -> None:
     during = list(told.lines)
     heal(world)
     world.run_for(400)
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     assert during, "an outage that nobody is told of"
     assert len(told.lines) <= HANDFUL, "\n".join(told.lines)
 

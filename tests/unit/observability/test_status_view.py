@@ -16,10 +16,10 @@ from typing import IO, Any
 
 import pytest
 
-from agent.core.config import Setup
+from agent.core.config import Config
 from agent.core.host.facts import Gpu, GpuReading, HostFacts
 from agent.core.policy import Policy
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.status import status
 from agent.observability.status_server import StatusServer
 from agent.observability.status_view import LABEL_WIDTH, live, plain, rows, span
@@ -34,7 +34,7 @@ BOARDS = (
 
 def told(**changes: Any) -> dict[str, Any]:
     """What a fresh worker's real status page says, with parts replaced."""
-    worker = Worker(Setup("1165a9b6", "gpu"), host=HostFacts(8000, 16384), gpus=GpuReading(BOARDS))
+    worker = AgentState(Config("1165a9b6", "gpu"), host=HostFacts(8000, 16384), gpus=GpuReading(BOARDS))
     made = status(worker, 12.0, Policy(), "http://localhost:1994")
     for name, part in changes.items():
         made[name] = {**made[name], **part} if isinstance(part, dict) and made.get(name) else part

@@ -18,7 +18,7 @@ import pytest
 from agent.adapters.process import spawn as fork
 from agent.adapters.process.child import LINE_LIMIT_BYTES
 from agent.adapters.process.run import CommandFailed, CommandNotFound, clean_environment, run, spawn
-from agent.errors import Exit, TransientError
+from agent.errors import ExitCode, TransientError
 
 GENEROUS_S = 30.0
 
@@ -107,7 +107,7 @@ def test_endless_output_is_bounded() -> None:
 def test_fault_48_a_program_that_is_not_there() -> None:
     with pytest.raises(CommandNotFound) as caught:
         run(["no-such-program"], timeout_s=1)
-    assert caught.value.exit_code is Exit.UNUSABLE
+    assert caught.value.exit_code is ExitCode.UNUSABLE
     assert "no-such-program: not found on PATH" in str(caught.value)
 
 

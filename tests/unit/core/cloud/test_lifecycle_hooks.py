@@ -10,64 +10,72 @@ import pytest
 
 from agent.adapters.aws import imds
 from agent.adapters.aws.autoscaling import Autoscaling
-from agent.core.cloud.lifecycle_hooks import Word, word
-from agent.core.config import Setup
-from agent.core.lifecycle.model import Ending, Going, GoingKind, State
+from agent.core.cloud.lifecycle_hooks import GroupSignal, word
+from agent.core.config import Config
+from agent.core.lifecycle.model import DisplayedState, ExitDecision, Shutdown, ShutdownKind
 from agent.core.machine_api.model import Lease, Offer
-from agent.core.state import Worker
-from agent.errors import Exit, RejectedError, SettingsError, TransientError
+from agent.core.state import AgentState
+from agent.errors import ExitCode, RejectedError, SettingsError, TransientError
 from agent.observability.logs import EventLog
-from agent.runtime.autoscaling import Member, member_of
+from agent.runtime.autoscaling import AutoscalingReporter, autoscaling_reporter
 from agent.settings.values import LifecycleHook
 from tests.unit.core_cases import NOW_S, having_offered
 from tests.unit.settings_cases import read, with_
 
-WORKER = Worker(Setup("1165a9b6", "gpu"))
+WORKER = AgentState(Config("1165a9b6", "gpu"))
 READY = having_offered(
-    state=State.READY,
+    state=DisplayedState.READY,
     offer=Offer(offered=True, reason=None),
     lease=Lease(ready=True, last_ok_s=NOW_S, expires_at_s=NOW_S + 300),
 )
-TERMINATED = Going(GoingKind.TERMINATE, 0.0, 90.0, "the group takes this machine out")
+TERMINATED = Shutdown(ShutdownKind.TERMINATE, 0.0, 90.0, "the group takes this machine out")
 
 
 def test_it_has_joined_once_work_can_be_placed() -> None:
-    assert word(READY) is Word.JOINED
+    assert word(READY) is GroupSignal.JOINED
 
 
 @pytest.mark.parametrize(
     "worker",
     [
         WORKER,
-        replace(READY, state=State.CONNECTING),
+        replace(READY, state=DisplayedState.CONNECTING),
         replace(READY, offer=Offer(reason="k3s does not answer")),
         replace(READY, registration=replace(READY.registration, at_s=NOW_S + 1)),
         replace(READY, candidate=1),
     ],
     ids=["starting", "no gateway", "leased without an offer", "registered again", "not told its new address"],
 )
-def test_until_then_nothing_is_said(worker: Worker) -> None:
+def test_until_then_nothing_is_said(worker: AgentState) -> None:
     assert word(worker) is None
 
 
 def test_what_can_never_work_says_so_at_the_end() -> None:
-    assert word(replace(WORKER, ending=Ending(Exit.UNUSABLE, "a host key that differs"))) is Word.USELESS
+    assert (
+        word(replace(WORKER, ending=ExitDecision(ExitCode.UNUSABLE, "a host key that differs")))
+        is GroupSignal.USELESS
+    )
 
 
-@pytest.mark.parametrize("code", [Exit.REFUSED, Exit.GAVE_UP, Exit.OK, Exit.BUG])
-def test_what_may_work_at_the_next_start_does_not(code: Exit) -> None:
-    assert word(replace(WORKER, ending=Ending(code, "…"))) is None
+@pytest.mark.parametrize("code", [ExitCode.REFUSED, ExitCode.GAVE_UP, ExitCode.OK, ExitCode.BUG])
+def test_what_may_work_at_the_next_start_does_not(code: ExitCode) -> None:
+    assert word(replace(WORKER, ending=ExitDecision(code, "…"))) is None
 
 
 def test_a_machine_that_is_taken_out_says_when_it_is_drained() -> None:
-    assert word(replace(READY, going=TERMINATED, offer=Offer(reason="leaving"), state=State.DRAINING)) is None
-    ended = replace(READY, going=TERMINATED, ending=Ending(Exit.OK, "drained"), state=State.STOPPED)
-    assert word(ended) is Word.DRAINED
+    assert (
+        word(replace(READY, going=TERMINATED, offer=Offer(reason="leaving"), state=DisplayedState.DRAINING))
+        is None
+    )
+    ended = replace(
+        READY, going=TERMINATED, ending=ExitDecision(ExitCode.OK, "drained"), state=DisplayedState.STOPPED
+    )
+    assert word(ended) is GroupSignal.DRAINED
 
 
 def test_a_service_that_is_stopped_says_nothing() -> None:
-    going = replace(TERMINATED, kind=GoingKind.STOP)
-    assert word(replace(READY, going=going, ending=Ending(Exit.OK, "SIGTERM"))) is None
+    going = replace(TERMINATED, kind=ShutdownKind.STOP)
+    assert word(replace(READY, going=going, ending=ExitDecision(ExitCode.OK, "SIGTERM"))) is None
 
 
 # --- Saying it -------------------------------------------------------------------------------------------
@@ -103,12 +111,12 @@ class Lines:
     warning = info
 
 
-def member(speaker: Speaker, lines: Lines) -> Member:
+def member(speaker: Speaker, lines: Lines) -> AutoscalingReporter:
     settings = read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch", BETA9_AWS_TERMINATION_HOOK="g/end"))
-    return Member(settings, cast("EventLog", lines), lambda _: cast("Autoscaling", speaker))
+    return AutoscalingReporter(settings, cast("EventLog", lines), lambda _: cast("Autoscaling", speaker))
 
 
-def said(*workers: Worker, answers: list[Exception | bool]) -> tuple[list[str], Lines]:
+def said(*workers: AgentState, answers: list[Exception | bool]) -> tuple[list[str], Lines]:
     speaker, lines = Speaker(answers), Lines()
     one = member(speaker, lines)
     for each in workers:
@@ -124,12 +132,12 @@ def test_each_word_is_said_once() -> None:
 
 
 def test_a_useless_machine_abandons_its_launch() -> None:
-    heard, _ = said(replace(WORKER, ending=Ending(Exit.UNUSABLE, "…")), answers=[True])
+    heard, _ = said(replace(WORKER, ending=ExitDecision(ExitCode.UNUSABLE, "…")), answers=[True])
     assert heard == ["g/launch ABANDON"]
 
 
 def test_one_that_had_joined_before_is_marked_unhealthy() -> None:
-    heard, lines = said(replace(WORKER, ending=Ending(Exit.UNUSABLE, "…")), answers=[False])
+    heard, lines = said(replace(WORKER, ending=ExitDecision(ExitCode.UNUSABLE, "…")), answers=[False])
     assert heard == ["g/launch ABANDON", "unhealthy"]
     assert lines.lines[-1][1]["result"] == "Unhealthy"
 
@@ -159,12 +167,14 @@ def test_a_hook_that_is_not_there_is_not_asked_for_again() -> None:
 
 
 def test_a_machine_in_no_group_has_nothing_of_this() -> None:
-    assert member_of(read(with_()), cast("EventLog", Lines()), lambda: "i-0") is None
+    assert autoscaling_reporter(read(with_()), cast("EventLog", Lines()), lambda: "i-0") is None
 
 
 def test_a_machine_that_is_no_instance_is_told_to_unset_it() -> None:
     lines = Lines()
-    one = member_of(read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch")), cast("EventLog", lines), lambda: "")
+    one = autoscaling_reporter(
+        read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch")), cast("EventLog", lines), lambda: ""
+    )
     assert one is not None
     one.look(READY)
     one.close()
@@ -184,7 +194,9 @@ def test_a_metadata_service_that_is_silent_just_then_is_asked_again(monkeypatch:
         return ""
 
     lines = Lines()
-    one = member_of(read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch")), cast("EventLog", lines), instance)
+    one = autoscaling_reporter(
+        read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch")), cast("EventLog", lines), instance
+    )
     assert one is not None
     one.look(READY)
     assert asked_thrice.wait(20)

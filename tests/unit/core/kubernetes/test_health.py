@@ -14,22 +14,22 @@ from agent.core.host.facts import Gpu, GpuReading, KubeLogins, NodeFacts
 from agent.core.kubernetes import health as kube
 from agent.core.kubernetes.model import Kube
 from agent.core.kubernetes.objects import node_facts, pick_node
-from agent.core.lifecycle.model import Room
+from agent.core.lifecycle.model import NodeDrain
 from agent.core.machine_api import calls, offer
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_setup
 
 EIGHT = tuple(Gpu(f"GPU-{n}", "H100") for n in range(8))
 
 
-def on_node(node: NodeFacts | None, failed: int = 0, **changes: Any) -> Worker:
+def on_node(node: NodeFacts | None, failed: int = 0, **changes: Any) -> AgentState:
     """A machine with eight boards, some failed, and this node."""
     gpus = tuple(replace(gpu, healthy=n >= failed) for n, gpu in enumerate(EIGHT))
     there = Kube(expected=True, looked=True, answering=True, node=node)
     return placeable(gpus=GpuReading(gpus), kube=there, **changes)
 
 
-def counts(worker: Worker) -> tuple[int, int]:
+def counts(worker: AgentState) -> tuple[int, int]:
     has = offer.capacity(worker)
     return has.gpu_count, has.free_gpu_count
 
@@ -130,7 +130,7 @@ def test_a_probe_that_failed_by_itself_says_nothing_of_logins() -> None:
 
 
 def test_what_was_done_to_the_node_of_another_cluster_does_not_count() -> None:
-    before = placeable(room=Room(cordoned=True, told=True))
+    before = placeable(room=NodeDrain(cordoned=True, told=True))
     same = kube.on_probed(before, KubeProbed(Probe(Answer.ANSWERED), logins=LOGINS), AT)
     assert same.room == before.room
     another = KubeProbed(Probe(Answer.ANSWERED), logins=replace(LOGINS, cluster=2))

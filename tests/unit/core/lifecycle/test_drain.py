@@ -8,22 +8,22 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.events import Event, GoAsked, Noticed, NoticeKind
+from agent.core.events import Event, NoticeKind, NoticeReceived, ShutdownRequested
 from agent.core.host.facts import KubeLogins
-from agent.core.lifecycle.model import GoingKind, State, Step
+from agent.core.lifecycle.model import DisplayedState, DrainPhase, ShutdownKind
 from agent.core.machine_api.model import CallKind
-from agent.core.state import Worker
-from agent.errors import Exit
+from agent.core.state import AgentState
+from agent.errors import ExitCode
 from tests.unit.core.test_simulation import FAULTS
 from tests.unit.simulation import World
 
-STEPS = list(Step)
+STEPS = list(DrainPhase)
 
 
-def only_forward(world: World, _event: Event, before: Worker, after: Worker) -> None:
+def only_forward(world: World, _event: Event, before: AgentState, after: AgentState) -> None:
     """What must hold while leaving, whatever happens."""
-    if before.state is State.DRAINING:
-        assert after.state in {State.DRAINING, State.STOPPED}
+    if before.state is DisplayedState.DRAINING:
+        assert after.state in {DisplayedState.DRAINING, DisplayedState.STOPPED}
     if before.going is not None:
         assert after.going is not None, "it forgot that it was leaving"
         assert after.going.deadline_at_s <= before.going.deadline_at_s, "the deadline grew"
@@ -32,7 +32,7 @@ def only_forward(world: World, _event: Event, before: Worker, after: Worker) -> 
         assert not after.offer.offered
     if after.going is not None and after.call is not None and after.call.call_id > before.calls:
         assert after.call.promise is None or not after.call.promise.offered, "it offers while leaving"
-        if after.going.step is Step.FAREWELL:
+        if after.going.step is DrainPhase.FAREWELL:
             assert after.call.kind is not CallKind.KEEPALIVE, "a keepalive after the farewell began"
 
 
@@ -43,14 +43,14 @@ def started(workers: int = 0, ends_after_s: float = 2.0, logins: KubeLogins = AD
     world = World(seed=1, kube_logins=logins)
     world.watch = only_forward
     world.run_for(8)
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     world.workers, world.ends_after_s = [math.inf] * workers, ends_after_s
     return world
 
 
 def notice(world: World, in_s: float | None = 120.0, *, comes_back: bool = False) -> None:
     at_s = None if in_s is None else world.now_s + in_s
-    world.feed(Noticed(NoticeKind.TERMINATE, "taken away", at_s, comes_back))
+    world.feed(NoticeReceived(NoticeKind.TERMINATE, "taken away", at_s, comes_back))
 
 
 def test_a_notice_while_idle_takes_seconds() -> None:
@@ -58,7 +58,7 @@ def test_a_notice_while_idle_takes_seconds() -> None:
     notice(world)
     world.run_for(5)
     assert world.finish is not None
-    assert world.finish.exit_code is Exit.OK
+    assert world.finish.exit_code is ExitCode.OK
     assert world.entry is not None
     assert (world.entry.status, world.entry.cpu) == ("registered", 0)
     assert world.marked == "taken away"
@@ -120,7 +120,7 @@ def test_a_machine_that_is_started_again_gets_no_marker() -> None:
 
 def test_a_signal_writes_no_marker_and_leaves_an_idle_node_alone() -> None:
     world = started()
-    world.feed(GoAsked(GoingKind.STOP, "SIGTERM"))
+    world.feed(ShutdownRequested(ShutdownKind.STOP, "SIGTERM"))
     world.run_for(5)
     assert world.finish is not None
     assert world.marked is None
@@ -130,7 +130,7 @@ def test_a_signal_writes_no_marker_and_leaves_an_idle_node_alone() -> None:
 def test_leaving_when_idle_waits_for_hours_and_keeps_the_lease() -> None:
     world = started()
     world.workers = [world.now_s + 7200]
-    world.feed(GoAsked(GoingKind.LEAVE_IDLE, "told to leave when idle"))
+    world.feed(ShutdownRequested(ShutdownKind.LEAVE_IDLE, "told to leave when idle"))
     for _ in range(70):
         world.run_for(100)
         assert world.finish is None
@@ -148,7 +148,7 @@ def test_leaving_when_idle_waits_for_hours_and_keeps_the_lease() -> None:
 
 def test_a_notice_hurries_whoever_waits() -> None:
     world = started(workers=1, ends_after_s=math.inf)
-    world.feed(GoAsked(GoingKind.LEAVE_IDLE, "told to leave when idle"))
+    world.feed(ShutdownRequested(ShutdownKind.LEAVE_IDLE, "told to leave when idle"))
     world.run_for(600)
     assert world.finish is None
     notice(world, 60)
@@ -159,13 +159,13 @@ def test_a_notice_hurries_whoever_waits() -> None:
 
 def test_a_recommendation_withdraws_the_offer_and_is_lifted_again() -> None:
     world = started(workers=1)
-    world.feed(Noticed(NoticeKind.REBALANCE, "risk"))
+    world.feed(NoticeReceived(NoticeKind.REBALANCE, "risk"))
     world.run_for(5)
     assert not world.would_place()
     assert world.cordoned
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     assert world.graces == []
-    world.feed(Noticed(NoticeKind.LIFTED, "nothing announced"))
+    world.feed(NoticeReceived(NoticeKind.LIFTED, "nothing announced"))
     world.run_for(5)
     assert world.would_place()
     assert not world.cordoned
@@ -180,9 +180,11 @@ def test_a_notice_with_k3s_down_ends_before_the_machine_does() -> None:
     assert world.finish is not None
 
 
-asked = st.sampled_from([GoingKind.STOP, GoingKind.LEAVE, GoingKind.LEAVE_IDLE, GoingKind.HAND_OVER])
+asked = st.sampled_from(
+    [ShutdownKind.STOP, ShutdownKind.LEAVE, ShutdownKind.LEAVE_IDLE, ShutdownKind.HAND_OVER]
+)
 wishes = st.one_of(
-    st.builds(GoAsked, asked, st.just("asked")),
+    st.builds(ShutdownRequested, asked, st.just("asked")),
     st.builds(
         lambda kind, in_s, back: (kind, in_s, back),
         st.sampled_from(NoticeKind),
@@ -190,7 +192,7 @@ wishes = st.one_of(
         st.booleans(),
     ),
 )
-Wish = GoAsked | tuple[NoticeKind, float | None, bool]
+Wish = ShutdownRequested | tuple[NoticeKind, float | None, bool]
 
 
 @settings(max_examples=settings().max_examples // 4)
@@ -208,15 +210,15 @@ def test_whoever_asks_and_whatever_breaks_leaving_goes_only_forward_and_ends_in_
         FAULTS[name][0](world)
         world.run_for(then_s)
     for wish, then_s in wanted:
-        if isinstance(wish, GoAsked):
+        if isinstance(wish, ShutdownRequested):
             world.feed(wish)
         else:
             kind, in_s, back = wish
             deadline_at_s = None if in_s is None else world.now_s + in_s
-            world.feed(Noticed(kind, "taken away", deadline_at_s, back))
+            world.feed(NoticeReceived(kind, "taken away", deadline_at_s, back))
         world.run_for(then_s)
     going = world.worker.going
     if going is not None and not math.isinf(going.deadline_at_s):
         world.run_for(max(0.0, going.deadline_at_s - world.now_s) + 1.5)
         assert world.finish is not None, "the deadline passed"
-        assert world.finish.exit_code is Exit.OK
+        assert world.finish.exit_code is ExitCode.OK

@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from agent.core.config import Connection, K3sMode
-from agent.core.context import Moment
+from agent.core.context import Context
 from agent.core.host.facts import Gpu, GpuReading, KubeLogins
 from agent.core.kubernetes.model import Kube
-from agent.core.lifecycle.model import Going, GoingKind
+from agent.core.lifecycle.model import Shutdown, ShutdownKind
 from agent.core.machine_api.model import Capacity
 from agent.core.machine_api.offer import capacity, decide, promise
-from agent.core.state import Worker
-from agent.core.tunnel.faults import Trouble, TroubleKind
-from agent.core.tunnel.model import Link, Phase
+from agent.core.state import AgentState
+from agent.core.tunnel.faults import Fault, FaultKind
+from agent.core.tunnel.model import Link, LinkPhase
 from tests.unit.core_cases import (
     ADDRESSES,
     AT,
@@ -30,10 +30,10 @@ from tests.unit.core_cases import (
 
 ANSWERING = Kube(expected=True, looked=True, answering=True)
 CORDONED = replace(ANSWERING, node_trouble="the Kubernetes node is cordoned", node_bad_since_s=NOW_S - 1)
-LEAVING = Going(GoingKind.STOP, NOW_S, NOW_S + 3, "SIGTERM")
+LEAVING = Shutdown(ShutdownKind.STOP, NOW_S, NOW_S + 3, "SIGTERM")
 
 
-def left_alone(logins: KubeLogins, problem: str | None = None) -> Worker:
+def left_alone(logins: KubeLogins, problem: str | None = None) -> AgentState:
     """Somebody else sees to k3s, and these logins were found."""
     kube = Kube(looked=True, logins=logins, problem=problem)
     return replace(with_setup(k3s=K3sMode.NONE), kube=kube)
@@ -67,14 +67,14 @@ def test_where_all_is_well_everything_is_offered() -> None:
         (placeable(kube=CORDONED), "the Kubernetes node is cordoned"),
         (placeable(reverse=Link()), "the reverse path is not verified yet"),
         (
-            placeable(reverse=Link(trouble=Trouble(TroubleKind.BIND, "sshd refused the reverse address"))),
+            placeable(reverse=Link(trouble=Fault(FaultKind.BIND, "sshd refused the reverse address"))),
             "sshd refused the reverse address",
         ),
         (with_setup(connection=Connection.DIRECT), "BETA9_HOSTNAME is not set"),
         (with_setup(connection=Connection.TAILSCALE), "tailscaled was not asked yet"),
     ],
 )
-def test_nothing_is_offered_and_the_reason_is_told(worker: Worker, reason: str) -> None:
+def test_nothing_is_offered_and_the_reason_is_told(worker: AgentState, reason: str) -> None:
     offer = decide(worker, AT)
     assert not offer.offered
     assert offer.reason is not None
@@ -98,19 +98,19 @@ def test_directly_connected_a_machine_offers_once_its_name_is_known() -> None:
 
 
 def test_a_child_that_is_being_replaced_withdraws_nothing() -> None:
-    down = Link(phase=Phase.STARTING, down_since_s=NOW_S - 1)
+    down = Link(phase=LinkPhase.STARTING, down_since_s=NOW_S - 1)
     assert decide(having_offered(reverse=down), AT).offered
 
 
 def test_a_way_back_that_stays_down_withdraws_the_offer() -> None:
-    down = Link(phase=Phase.STARTING, down_since_s=NOW_S - POLICY.path_grace_s)
+    down = Link(phase=LinkPhase.STARTING, down_since_s=NOW_S - POLICY.path_grace_s)
     assert not decide(having_offered(reverse=down), AT).offered
 
 
 def test_a_node_in_trouble_withdraws_the_offer_only_after_its_grace() -> None:
     worker = having_offered(kube=CORDONED)
     assert decide(worker, AT).offered
-    later = Moment(NOW_S + POLICY.node_grace_s, POLICY)
+    later = Context(NOW_S + POLICY.node_grace_s, POLICY)
     assert decide(worker, later).reason == "the Kubernetes node is cordoned"
 
 
@@ -161,7 +161,7 @@ def test_the_gateway_is_told_the_address_that_was_verified() -> None:
 
 
 def test_a_new_address_is_not_told_before_it_is_verified() -> None:
-    moving = having_offered(candidate=1, reverse=Link(phase=Phase.STARTING))
+    moving = having_offered(candidate=1, reverse=Link(phase=LinkPhase.STARTING))
     assert promise(moving).hostname == ADDRESSES[0]
     assert promise(replace(moving, reverse=UP)).hostname == ADDRESSES[1]
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.host.facts import HostFacts, NodeFacts
-from agent.core.machine_api.model import CallKind, Capacity, Promise
+from agent.core.machine_api.model import Advertisement, CallKind, Capacity
 from agent.core.machine_api.wire import OutcomeKind, check_body, keepalive_body, read_reply, register_body
 from tests.unit.core_cases import ADDRESSES, HOST, SSH
 
-ALL = Promise(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
+ALL = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
 INTEGERS = frozenset(
     {
         "total_cpu_available",
@@ -53,7 +53,7 @@ def test_a_registration_is_made_of_strings_only() -> None:
 
 
 def test_offering_nothing_means_no_cpu_and_no_memory_and_as_many_gpus_as_before() -> None:
-    nothing = Promise(ADDRESSES[0], Capacity(7500, 15360, 2), offered=False)
+    nothing = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=False)
     body = register_body(SSH, nothing, "", "")
     assert (body["cpu"], body["memory"], body["gpu_count"]) == ("0m", "0Mi", "2")
 

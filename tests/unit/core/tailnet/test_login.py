@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.core.config import Connection, Setup
-from agent.core.effects import CallGateway, Command, JoinTailnet, LookAtTailnet, ProbeApi, ProbeReverse
+from agent.core.config import Config, Connection
+from agent.core.effects import CallGateway, Effect, JoinTailnet, ProbeApi, ProbeReverse, QueryTailscaled
 from agent.core.events import (
     Answer,
     ApiProbed,
@@ -20,22 +20,22 @@ from agent.core.events import (
     Probe,
     ReverseProbed,
     TailnetJoinTried,
-    TailnetSeen,
+    TailscaledQueried,
     Tick,
 )
 from agent.core.host.facts import DaemonState, GpuReading, HostFacts, PeerFacts, TailnetFacts
-from agent.core.lifecycle.model import State
+from agent.core.lifecycle.model import DisplayedState
 from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
-from agent.core.state import Worker
+from agent.core.state import AgentState
 from agent.core.status import status
 from agent.core.step import step
-from agent.core.tunnel.faults import TroubleKind
-from agent.core.tunnel.model import Phase
+from agent.core.tunnel.faults import FaultKind
+from agent.core.tunnel.model import LinkPhase
 
 POLICY = Policy()
-SETUP = Setup("1165a9b6", "gpu", connection=Connection.TAILSCALE, joins_tailnet=True)
+SETUP = Config("1165a9b6", "gpu", connection=Connection.TAILSCALE, joins_tailnet=True)
 PEER = PeerFacts("gateway.tail.example", "100.64.0.1", online=True, direct=True)
 RUNNING = TailnetFacts(
     DaemonState.RUNNING, name="worker.tail.example", address="100.64.0.2", tailnet="tail.example", peer=PEER
@@ -49,17 +49,17 @@ def facts(state: DaemonState, **more: Any) -> TailnetFacts:
 class Machine:
     """One worker in a tailnet; what it asks for is answered as `tailnet`, `gateway` and `own` say."""
 
-    def __init__(self, setup: Setup = SETUP, tailnet: TailnetFacts = RUNNING) -> None:
+    def __init__(self, setup: Config = SETUP, tailnet: TailnetFacts = RUNNING) -> None:
         self.now_s = 1000.0
-        self.worker = Worker(setup, born_at_s=self.now_s, since_s=self.now_s)
+        self.worker = AgentState(setup, born_at_s=self.now_s, since_s=self.now_s)
         self.tailnet = tailnet
         self.gateway = Probe(Answer.ANSWERED, 0.01)
         self.own = Probe(Answer.ANSWERED, 0.01)
         self.config: bool = True
-        self.done: list[Command] = []
+        self.done: list[Effect] = []
         self.promised: list[str] = []
 
-    def take(self, event: Event) -> tuple[Command, ...]:
+    def take(self, event: Event) -> tuple[Effect, ...]:
         self.worker, commands = step(self.worker, event, self.now_s, POLICY)
         self.done += commands
         return commands
@@ -75,9 +75,9 @@ class Machine:
             self.now_s += 0.1
         return self
 
-    def _answers(self, command: Command) -> Iterator[Event]:
-        if isinstance(command, LookAtTailnet):
-            yield TailnetSeen(self.tailnet, command.with_peers)
+    def _answers(self, command: Effect) -> Iterator[Event]:
+        if isinstance(command, QueryTailscaled):
+            yield TailscaledQueried(self.tailnet, command.with_peers)
         elif isinstance(command, JoinTailnet):
             yield TailnetJoinTried()
         elif isinstance(command, ProbeApi):
@@ -102,7 +102,7 @@ class Machine:
 
 def test_a_machine_in_its_tailnet_becomes_ready_and_registers_its_full_name_once() -> None:
     machine = Machine().live(5)
-    assert machine.worker.state is State.READY
+    assert machine.worker.state is DisplayedState.READY
     assert machine.worker.offer.offered
     assert machine.promised == ["worker.tail.example"]
     assert machine.count(JoinTailnet) == 0
@@ -137,23 +137,23 @@ def test_a_host_name_that_is_set_is_told_as_it_is() -> None:
     [
         (
             facts(DaemonState.ABSENT, text="no such file"),
-            TroubleKind.TAILSCALED,
+            FaultKind.TAILSCALED,
             "does not answer (no such file)",
         ),
-        (facts(DaemonState.STOPPED), TroubleKind.TAILSCALED, "tailscale is down on this machine"),
-        (facts(DaemonState.STARTING), TroubleKind.TAILSCALED, "it waits for the control server"),
-        (facts(DaemonState.NEEDS_APPROVAL), TroubleKind.TAILNET_LOGIN, "must approve this machine"),
-        (facts(DaemonState.NEEDS_LOGIN), TroubleKind.TAILNET_LOGIN, "not logged in to its tailnet"),
-        (facts(DaemonState.KEY_EXPIRED), TroubleKind.TAILNET_KEY, "key in the tailnet has expired"),
-        (replace(RUNNING, userspace=True), TroubleKind.TAILSCALED, "without a network interface"),
+        (facts(DaemonState.STOPPED), FaultKind.TAILSCALED, "tailscale is down on this machine"),
+        (facts(DaemonState.STARTING), FaultKind.TAILSCALED, "it waits for the control server"),
+        (facts(DaemonState.NEEDS_APPROVAL), FaultKind.TAILNET_LOGIN, "must approve this machine"),
+        (facts(DaemonState.NEEDS_LOGIN), FaultKind.TAILNET_LOGIN, "not logged in to its tailnet"),
+        (facts(DaemonState.KEY_EXPIRED), FaultKind.TAILNET_KEY, "key in the tailnet has expired"),
+        (replace(RUNNING, userspace=True), FaultKind.TAILSCALED, "without a network interface"),
     ],
-    ids=lambda value: value.value if isinstance(value, TroubleKind) else "",
+    ids=lambda value: value.value if isinstance(value, FaultKind) else "",
 )
 def test_without_its_tailnet_a_machine_waits_and_says_why(
-    seen: TailnetFacts, kind: TroubleKind, text: str
+    seen: TailnetFacts, kind: FaultKind, text: str
 ) -> None:
     machine = Machine(tailnet=seen).live(10)
-    assert machine.worker.state is State.BACKOFF
+    assert machine.worker.state is DisplayedState.BACKOFF
     assert machine.worker.api.trouble is not None
     assert machine.worker.api.trouble.kind is kind
     told = machine.status()
@@ -163,7 +163,7 @@ def test_without_its_tailnet_a_machine_waits_and_says_why(
     assert not told["tailnet"]["up"]
     assert machine.count(ProbeApi) == 0, "asked for the gateway without a way there"
     machine.tailnet = RUNNING
-    assert machine.live(8).worker.state is State.READY
+    assert machine.live(8).worker.state is DisplayedState.READY
 
 
 def test_a_daemon_that_went_away_and_came_back_costs_no_registration() -> None:
@@ -171,20 +171,20 @@ def test_a_daemon_that_went_away_and_came_back_costs_no_registration() -> None:
     machine.tailnet = facts(DaemonState.ABSENT, text="refused")
     machine.live(20)
     assert machine.worker.state.value == "BACKOFF"
-    assert machine.worker.api.phase is Phase.DOWN
+    assert machine.worker.api.phase is LinkPhase.DOWN
     assert "does not answer" in machine.status()["tailnet"]["reason"]
     machine.tailnet = RUNNING
     machine.live(5)
-    assert machine.worker.state is State.READY
+    assert machine.worker.state is DisplayedState.READY
     assert machine.worker.offer.offered
     assert machine.worker.registration.times == 1
 
 
 def test_one_look_that_gets_no_answer_is_not_believed() -> None:
     machine = Machine().live(5)
-    machine.take(TailnetSeen(facts(DaemonState.ABSENT), with_peers=False))
+    machine.take(TailscaledQueried(facts(DaemonState.ABSENT), with_peers=False))
     assert machine.worker.api.phase.value == "up"
-    machine.take(TailnetSeen(facts(DaemonState.ABSENT), with_peers=False))
+    machine.take(TailscaledQueried(facts(DaemonState.ABSENT), with_peers=False))
     assert machine.worker.api.phase.value == "down"
 
 
@@ -217,7 +217,7 @@ def test_a_key_that_expires_is_replaced_by_a_login() -> None:
     machine.live(5)
     assert machine.count(JoinTailnet) == 1
     machine.tailnet = RUNNING
-    assert machine.live(5).worker.state is State.READY
+    assert machine.live(5).worker.state is DisplayedState.READY
     assert machine.worker.tailnet.joins == 0
 
 
@@ -225,7 +225,7 @@ def test_nothing_is_offered_while_6443_does_not_answer_at_the_tailnet_address() 
     machine = Machine()
     machine.own = Probe(Answer.NOT_LISTENING, text="nothing listens there")
     machine.live(15)
-    assert machine.worker.state is State.READY
+    assert machine.worker.state is DisplayedState.READY
     assert not machine.worker.offer.offered
     assert (
         "does not answer at its own address in the tailnet, 100.64.0.2"
@@ -264,7 +264,7 @@ def test_peers_are_asked_for_each_time_only_while_the_gateway_is_not_reached() -
     machine = Machine().live(5)
     machine.done.clear()
     machine.live(60)
-    looks = [command for command in machine.done if isinstance(command, LookAtTailnet)]
+    looks = [command for command in machine.done if isinstance(command, QueryTailscaled)]
     assert len(looks) >= 15
     assert 1 <= sum(look.with_peers for look in looks) <= 3
     assert machine.status()["tailnet"]["peer"]["direct"] is True
@@ -275,11 +275,11 @@ def test_the_key_s_end_is_told_ahead() -> None:
     told = machine.status()
     assert 7100 < told["tailnet"]["key_expires_in_s"] <= 7200
     assert any("key in the tailnet expires in 2.0 h" in text for text in told["degraded"])
-    assert machine.worker.state is State.READY
+    assert machine.worker.state is DisplayedState.READY
 
 
 def test_without_a_tailnet_there_is_nothing_to_say_of_it() -> None:
     machine = Machine(replace(SETUP, connection=Connection.DIRECT, hostname="worker.example")).live(5)
-    assert machine.count(LookAtTailnet) == 0
+    assert machine.count(QueryTailscaled) == 0
     assert machine.status()["tailnet"] is None
-    assert machine.worker.state is State.READY
+    assert machine.worker.state is DisplayedState.READY

@@ -10,9 +10,9 @@ import statistics
 
 import pytest
 
-from agent.core.lifecycle.model import State
+from agent.core.lifecycle.model import DisplayedState
 from agent.core.policy import Policy
-from agent.core.tunnel.faults import TroubleKind
+from agent.core.tunnel.faults import FaultKind
 from agent.core.tunnel.model import Purpose
 from tests.unit.simulation import World
 
@@ -22,7 +22,7 @@ HOUR_S = 3600.0
 def started(seed: int = 1) -> World:
     world = World(seed)
     world.run_for(70)
-    assert world.worker.state is State.READY
+    assert world.worker.state is DisplayedState.READY
     assert world.would_place()
     return world
 
@@ -106,7 +106,7 @@ def test_a_target_that_the_key_may_not_open_costs_a_login_a_minute_and_heals() -
     assert len(moments) > 10
     assert min(gaps_s(moments)) >= Policy().denied_min_s
     assert world.worker.api.trouble is not None
-    assert world.worker.api.trouble.kind is TroubleKind.PERMIT_OPEN
+    assert world.worker.api.trouble.kind is FaultKind.PERMIT_OPEN
     world.faults.permit_open = False
     world.run_for(120)
     assert world.would_place()

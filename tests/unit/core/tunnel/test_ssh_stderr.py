@@ -10,80 +10,80 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.tunnel import ssh_stderr
-from agent.core.tunnel.faults import DENIED, TroubleKind
+from agent.core.tunnel.faults import DENIED, FaultKind
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "ssh_stderr.json").read_text(encoding="utf-8"))
 RECORDED = {case["case"]: case["stderr"].splitlines() for case in CASES}
 
 ENDINGS = {
-    "connection refused": TroubleKind.REFUSED,
-    "no banner (TCP accepts, says nothing)": TroubleKind.UNREACHABLE,
-    "closed before the banner": TroubleKind.LOST,
-    "reset before the banner": TroubleKind.LOST,
-    "not an ssh server (HTTP)": TroubleKind.LOST,
-    "dns: no such name": TroubleKind.DNS,
-    "dns: no resolver reachable": TroubleKind.DNS,
-    "network unreachable": TroubleKind.UNREACHABLE,
-    "no route to host": TroubleKind.UNREACHABLE,
-    "connect timed out": TroubleKind.UNREACHABLE,
-    "host key unknown": TroubleKind.HOST_KEY,
-    "host key differs": TroubleKind.HOST_KEY,
-    "host key revoked": TroubleKind.HOST_KEY,
-    "known_hosts file missing": TroubleKind.HOST_KEY,
-    "key not accepted": TroubleKind.AUTH,
-    "user unknown": TroubleKind.AUTH,
-    "identity file missing": TroubleKind.KEY_FILE,
-    "key without its final newline": TroubleKind.KEY_FILE,
-    "key file readable by others": TroubleKind.KEY_FILE,
-    "key with CRLF line ends": TroubleKind.KEY_FILE,
-    "key file holds no key": TroubleKind.KEY_FILE,
-    "key file empty": TroubleKind.KEY_FILE,
-    "key file holds the public key": TroubleKind.KEY_FILE,
-    "key file unreadable": TroubleKind.KEY_FILE,
+    "connection refused": FaultKind.REFUSED,
+    "no banner (TCP accepts, says nothing)": FaultKind.UNREACHABLE,
+    "closed before the banner": FaultKind.LOST,
+    "reset before the banner": FaultKind.LOST,
+    "not an ssh server (HTTP)": FaultKind.LOST,
+    "dns: no such name": FaultKind.DNS,
+    "dns: no resolver reachable": FaultKind.DNS,
+    "network unreachable": FaultKind.UNREACHABLE,
+    "no route to host": FaultKind.UNREACHABLE,
+    "connect timed out": FaultKind.UNREACHABLE,
+    "host key unknown": FaultKind.HOST_KEY,
+    "host key differs": FaultKind.HOST_KEY,
+    "host key revoked": FaultKind.HOST_KEY,
+    "known_hosts file missing": FaultKind.HOST_KEY,
+    "key not accepted": FaultKind.AUTH,
+    "user unknown": FaultKind.AUTH,
+    "identity file missing": FaultKind.KEY_FILE,
+    "key without its final newline": FaultKind.KEY_FILE,
+    "key file readable by others": FaultKind.KEY_FILE,
+    "key with CRLF line ends": FaultKind.KEY_FILE,
+    "key file holds no key": FaultKind.KEY_FILE,
+    "key file empty": FaultKind.KEY_FILE,
+    "key file holds the public key": FaultKind.KEY_FILE,
+    "key file unreadable": FaultKind.KEY_FILE,
     # ssh does not say that a passphrase is missing: BatchMode skips the key in silence.
-    "key encrypted, not in authorized_keys": TroubleKind.AUTH,
-    "key encrypted": TroubleKind.AUTH,
-    "no passwd entry for the uid": TroubleKind.NO_SSH,
-    "remote bind not in permitlisten": TroubleKind.BIND,
-    "remote bind taken": TroubleKind.BIND,
-    "remote bind taken, ExitOnForwardFailure=no": TroubleKind.BIND,
-    "AllowTcpForwarding no: -R": TroubleKind.BIND,
-    "local port taken": TroubleKind.LOCAL_PORT,
-    "local unix socket taken": TroubleKind.LOCAL_PORT,
-    "local unix socket in a missing directory": TroubleKind.LOCAL_PORT,
-    "local privileged port as ordinary user": TroubleKind.LOCAL_PORT,
-    "local address not of this host": TroubleKind.LOCAL_PORT,
-    "subsystem unknown to the server": TroubleKind.SESSION,
-    "subsystem not configured": TroubleKind.SESSION,
-    "sessions not allowed (MaxSessions 0)": TroubleKind.SESSION,
-    "server stopped (server-alive timeout)": TroubleKind.LOST,
-    "session killed on the server (KILL)": TroubleKind.LOST,
-    "session terminated on the server (TERM)": TroubleKind.LOST,
-    "connection reset in mid-session": TroubleKind.LOST,
-    "connection closed in mid-session": TroubleKind.LOST,
-    "ssh itself terminated": TroubleKind.EXITED,
-    "ssh itself killed": TroubleKind.EXITED,
-    "forced command ends at once": TroubleKind.EXITED,
-    "no common host key algorithm": TroubleKind.AUTH,
-    "no common key exchange": TroubleKind.AUTH,
-    "bad option": TroubleKind.NO_SSH,
-    "bad -L": TroubleKind.NO_SSH,
-    "bad port": TroubleKind.NO_SSH,
-    "user not allowed": TroubleKind.AUTH,
-    "root not permitted": TroubleKind.AUTH,
-    "MaxAuthTries exceeded": TroubleKind.AUTH,
-    "key not accepted, sshd offers passwords, too": TroubleKind.AUTH,
-    "only passwords": TroubleKind.AUTH,
-    "MaxStartups reached": TroubleKind.LOST,
+    "key encrypted, not in authorized_keys": FaultKind.AUTH,
+    "key encrypted": FaultKind.AUTH,
+    "no passwd entry for the uid": FaultKind.NO_SSH,
+    "remote bind not in permitlisten": FaultKind.BIND,
+    "remote bind taken": FaultKind.BIND,
+    "remote bind taken, ExitOnForwardFailure=no": FaultKind.BIND,
+    "AllowTcpForwarding no: -R": FaultKind.BIND,
+    "local port taken": FaultKind.LOCAL_PORT,
+    "local unix socket taken": FaultKind.LOCAL_PORT,
+    "local unix socket in a missing directory": FaultKind.LOCAL_PORT,
+    "local privileged port as ordinary user": FaultKind.LOCAL_PORT,
+    "local address not of this host": FaultKind.LOCAL_PORT,
+    "subsystem unknown to the server": FaultKind.SESSION,
+    "subsystem not configured": FaultKind.SESSION,
+    "sessions not allowed (MaxSessions 0)": FaultKind.SESSION,
+    "server stopped (server-alive timeout)": FaultKind.LOST,
+    "session killed on the server (KILL)": FaultKind.LOST,
+    "session terminated on the server (TERM)": FaultKind.LOST,
+    "connection reset in mid-session": FaultKind.LOST,
+    "connection closed in mid-session": FaultKind.LOST,
+    "ssh itself terminated": FaultKind.EXITED,
+    "ssh itself killed": FaultKind.EXITED,
+    "forced command ends at once": FaultKind.EXITED,
+    "no common host key algorithm": FaultKind.AUTH,
+    "no common key exchange": FaultKind.AUTH,
+    "bad option": FaultKind.NO_SSH,
+    "bad -L": FaultKind.NO_SSH,
+    "bad port": FaultKind.NO_SSH,
+    "user not allowed": FaultKind.AUTH,
+    "root not permitted": FaultKind.AUTH,
+    "MaxAuthTries exceeded": FaultKind.AUTH,
+    "key not accepted, sshd offers passwords, too": FaultKind.AUTH,
+    "only passwords": FaultKind.AUTH,
+    "MaxStartups reached": FaultKind.LOST,
 }
 """What ended the child."""
 
 COMPLAINTS = {
-    "permitopen refuses the target": TroubleKind.PERMIT_OPEN,
-    "AllowTcpForwarding no: -L": TroubleKind.PERMIT_OPEN,
-    "target refused on the far side": TroubleKind.TARGET,
-    "target's name unknown on the far side": TroubleKind.TARGET,
-    "target silent on the far side": TroubleKind.TARGET,
+    "permitopen refuses the target": FaultKind.PERMIT_OPEN,
+    "AllowTcpForwarding no: -L": FaultKind.PERMIT_OPEN,
+    "target refused on the far side": FaultKind.TARGET,
+    "target's name unknown on the far side": FaultKind.TARGET,
+    "target silent on the far side": FaultKind.TARGET,
 }
 """What a living child says."""
 
@@ -116,7 +116,7 @@ def test_what_a_probe_finds_better_is_no_complaint(case: str) -> None:
     assert [line for line in RECORDED[case] if ssh_stderr.complaint(line)] == []
 
 
-@pytest.mark.parametrize("case", [case for case, kind in ENDINGS.items() if kind is not TroubleKind.EXITED])
+@pytest.mark.parametrize("case", [case for case, kind in ENDINGS.items() if kind is not FaultKind.EXITED])
 def test_a_person_is_told_what_ssh_said_and_what_to_do(case: str) -> None:
     text = ssh_stderr.ending(RECORDED[case], 255).text
     assert text.startswith("ssh: ")
@@ -160,6 +160,6 @@ def test_a_server_cannot_paint_on_the_terminal_of_whoever_reads_the_log() -> Non
 @given(st.lists(st.text(max_size=80), max_size=20), st.none() | st.integers(-64, 255))
 def test_no_words_whatsoever_are_an_exception(lines: list[str], code: int | None) -> None:
     trouble = ssh_stderr.ending(lines, code)
-    assert trouble.kind in TroubleKind
+    assert trouble.kind in FaultKind
     assert "\n" not in trouble.text
     assert all(ssh_stderr.complaint(line) is None or line for line in lines)
