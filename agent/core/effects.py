@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from agent.core.machine_api.model import Advertisement, CallKind
+from agent.core.machine_api.model import CallKind
 from agent.core.tunnel.model import Purpose
 from agent.errors import ExitCode
 
@@ -34,6 +35,8 @@ class ProbeApi:
 
     generation: int
     timeout_s: float
+    spare: int | None = None
+    """Which candidate address nobody listens on: an echo from there tells a silent gateway from a dead tunnel."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class ProbeReverse:
     generation: int
     candidate: int
     timeout_s: float
+    address: str | None = None
+    """Where the gateway's side reaches this machine."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +79,22 @@ class JoinTailnet:
 
 @dataclass(frozen=True)
 class ReadFacts:
-    """Look at the machine. Ends in FactsRead."""
+    """Read the machine's facts. Ends in FactsRead."""
+
+    with_containers: bool = True
+    """Also ask the Docker Engine; not at the start, which loading its library would hold up."""
 
 
 @dataclass(frozen=True)
 class CallGateway:
-    """Make one call. Ends in CallEnded. `fresh_secret`: resolve the token anew before."""
+    """Make one call with this body. Ends in CallEnded. A registration's body lacks only the token for k3s, a secret."""
 
     call_id: int
     kind: CallKind
     timeout_s: float
-    promise: Advertisement | None = None
+    body: dict[str, Any] = field(default_factory=dict)
     fresh_secret: bool = False
+    """Resolve the gateway's token anew before."""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class FactsRead:
-    """The machine was looked at."""
+    """The machine's facts were read; with an error they were not, and what was read before stands."""
 
-    host: HostFacts
-    gpus: GpuReading
+    host: HostFacts | None
+    gpus: GpuReading | None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LinkComplained:
 
     purpose: Purpose
     generation: int
-    trouble: Fault
+    fault: Fault
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class LinkEnded:
 
     purpose: Purpose
     generation: int
-    trouble: Fault
+    fault: Fault
 
 
 class Answer(str, Enum):

@@ -17,8 +17,8 @@ from agent.core.tunnel.model import Link, Purpose
 class AgentState:
     """The agent's whole knowledge at one moment."""
 
-    setup: Config
-    state: DisplayedState = DisplayedState.STARTING
+    config: Config
+    displayed: DisplayedState = DisplayedState.STARTING
     since_s: float = 0.0
     born_at_s: float = 0.0
     host: HostFacts | None = None
@@ -47,25 +47,25 @@ class AgentState:
     """The last call was refused: resolve the secret anew before the next."""
     path_verified: bool = False
     """The reverse path has answered at least once with the registered token."""
-    gateway_trouble: str | None = None
+    gateway_error: str | None = None
     last_error: str | None = None
     last_error_at_s: float | None = None
     registration: Registration = field(default_factory=Registration)
     lease: Lease = field(default_factory=Lease)
-    going: Shutdown | None = None
-    room: NodeDrain = field(default_factory=NodeDrain)
+    shutdown: Shutdown | None = None
+    node_drain: NodeDrain = field(default_factory=NodeDrain)
     rebalance: str | None = None
     """Why the cloud would rather have the machine empty, while it says so."""
-    ending: ExitDecision | None = None
+    exit_decision: ExitDecision | None = None
 
     @property
     def address(self) -> str | None:
         """Where the gateway's side reaches this machine's k3s, None where that is not known."""
-        if self.setup.connection is Connection.TAILSCALE:
+        if self.config.connection is Connection.TAILSCALE:
             return self.tailnet.address or None
-        if not self.setup.addresses:
+        if not self.config.addresses:
             return None
-        return self.setup.addresses[self.candidate % len(self.setup.addresses)]
+        return self.config.addresses[self.candidate % len(self.config.addresses)]
 
     def link(self, purpose: Purpose) -> Link:
         """The link for one purpose."""

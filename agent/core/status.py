@@ -22,78 +22,78 @@ FULL_DISK_BYTES = 64 * 1024
 
 
 def status(
-    worker: AgentState, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
+    state: AgentState, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The whole status as a JSON object; `now_s` on the clock that the worker's moments are on."""
-    promise = worker.registration.promise
+    advertisement = state.registration.advertisement
     return {
-        "machine_id": worker.setup.machine_id,
-        "pool": worker.setup.pool_name,
-        "state": worker.state.value,
-        "since_s": _age(worker.since_s, now_s),
-        "gateway": _gateway(worker, now_s, gateway_url),
-        "tunnel": _tunnel(worker, gateway_url),
-        "tailnet": _tailnet(worker, now_s),
+        "machine_id": state.config.machine_id,
+        "pool": state.config.pool_name,
+        "state": state.displayed.value,
+        "since_s": _age(state.since_s, now_s),
+        "gateway": _gateway(state, now_s, gateway_url),
+        "tunnel": _tunnel(state, gateway_url),
+        "tailnet": _tailnet(state, now_s),
         "registration": {
-            "hostname": promise.hostname if promise else None,
-            "times": worker.registration.times,
+            "hostname": advertisement.hostname if advertisement else None,
+            "times": state.registration.times,
         },
-        "keepalive": _keepalive(worker, now_s, policy),
-        "capacity": _capacity(worker),
-        "kubernetes": _kubernetes(worker),
-        "placement": _placement(worker),
-        "gpus": [asdict(gpu) for gpu in worker.gpus.gpus],
-        "interruption": _interruption(worker, now_s),
-        "drain": _drain(worker, now_s),
-        "version": worker.setup.version,
-        "degraded": [*degraded, *_degraded(worker), *_key_degraded(worker, now_s)],
-        "counters": _counters(worker),
+        "keepalive": _keepalive(state, now_s, policy),
+        "capacity": _capacity(state),
+        "kubernetes": _kubernetes(state),
+        "placement": _placement(state),
+        "gpus": [asdict(gpu) for gpu in state.gpus.gpus],
+        "interruption": _interruption(state, now_s),
+        "drain": _drain(state, now_s),
+        "version": state.config.version,
+        "degraded": [*degraded, *_degraded(state), *_key_degraded(state, now_s)],
+        "counters": _counters(state),
         "probes": {
-            "forward_s": worker.api.probe_s,
-            "reverse_s": worker.reverse.probe_s,
-            "kubernetes_s": worker.kube.probe_s,
+            "forward_s": state.api.probe_s,
+            "reverse_s": state.reverse.probe_s,
+            "kubernetes_s": state.kube.probe_s,
         },
     }
 
 
-def is_ready(worker: AgentState, now_s: float) -> bool:
+def is_ready(state: AgentState, now_s: float) -> bool:
     """READY, with a keepalive inside the lease."""
-    expires_at_s = worker.lease.expires_at_s
-    return worker.state.value == "READY" and expires_at_s is not None and now_s < expires_at_s
+    expires_at_s = state.lease.expires_at_s
+    return state.displayed.value == "READY" and expires_at_s is not None and now_s < expires_at_s
 
 
-def _gateway(worker: AgentState, now_s: float, url: str) -> dict[str, Any]:
+def _gateway(state: AgentState, now_s: float, url: str) -> dict[str, Any]:
     return {
         "url": url,
-        "last_ok_s": _age(_latest(worker), now_s),
-        "last_error": worker.last_error or worker.gateway_trouble,
-        "last_error_s": _age(worker.last_error_at_s, now_s),
+        "last_ok_s": _age(_latest(state), now_s),
+        "last_error": state.last_error or state.gateway_error,
+        "last_error_s": _age(state.last_error_at_s, now_s),
     }
 
 
-def _tunnel(worker: AgentState, gateway_url: str) -> dict[str, Any]:
+def _tunnel(state: AgentState, gateway_url: str) -> dict[str, Any]:
     return {
-        "connection": worker.setup.connection.value,
-        "up": worker.api.phase is LinkPhase.UP,
-        "generation": worker.api.generation,
-        "restarts": sum(count for _, count in worker.api.restarts),
-        "forward": _link(worker.api, gateway_url),
-        "reverse": _link(worker.reverse, worker.address, worker.detour),
-        "data": _link(worker.data, None) if worker.setup.data else None,
+        "connection": state.config.connection.value,
+        "up": state.api.phase is LinkPhase.UP,
+        "generation": state.api.generation,
+        "restarts": sum(count for _, count in state.api.restarts),
+        "forward": _link(state.api, gateway_url),
+        "reverse": _link(state.reverse, state.address, state.detour),
+        "data": _link(state.data, None) if state.config.data else None,
     }
 
 
-def _tailnet(worker: AgentState, now_s: float) -> dict[str, Any] | None:
+def _tailnet(state: AgentState, now_s: float) -> dict[str, Any] | None:
     """The machine's place in its tailnet; None where that is not the way to the gateway."""
-    if worker.setup.connection is not Connection.TAILSCALE:
+    if state.config.connection is not Connection.TAILSCALE:
         return None
-    seen, wrong = worker.tailnet, tailnet.trouble(worker)
+    seen, fault = state.tailnet, tailnet.current_fault(state)
     facts = seen.facts
-    expires_s = tailnet.key_expires_in_s(worker, now_s)
+    expires_s = tailnet.key_expires_in_s(state, now_s)
     return {
-        "up": facts is not None and wrong is None,
+        "up": facts is not None and fault is None,
         "state": facts.state.value if facts else None,
-        "reason": wrong.text if wrong else None,
+        "reason": fault.text if fault else None,
         "name": seen.name or None,
         "address": seen.address or None,
         "tailnet": facts.tailnet or None if facts else None,
@@ -104,8 +104,8 @@ def _tailnet(worker: AgentState, now_s: float) -> dict[str, Any] | None:
     }
 
 
-def _keepalive(worker: AgentState, now_s: float, policy: Policy) -> dict[str, Any]:
-    lease = worker.lease
+def _keepalive(state: AgentState, now_s: float, policy: Policy) -> dict[str, Any]:
+    lease = state.lease
     left_s = None if lease.expires_at_s is None else max(0.0, round(lease.expires_at_s - now_s, 1))
     return {
         "last_ok_s": _age(lease.last_ok_s, now_s),
@@ -115,63 +115,63 @@ def _keepalive(worker: AgentState, now_s: float, policy: Policy) -> dict[str, An
     }
 
 
-def _capacity(worker: AgentState) -> dict[str, Any]:
+def _capacity(state: AgentState) -> dict[str, Any]:
     return {
-        **asdict(offer.capacity(worker)),
-        "offered": _offered(worker),
-        "reason": worker.offer.reason,
+        **asdict(offer.capacity(state)),
+        "offered": _offered(state),
+        "reason": state.offer.reason,
     }
 
 
-def _kubernetes(worker: AgentState) -> dict[str, Any]:
-    kube = worker.kube
+def _kubernetes(state: AgentState) -> dict[str, Any]:
+    kube = state.kube
     return {
         "expected": kube.expected,
         "answering": kube.answering,
-        "reason": kube.trouble or kube.node_trouble,
+        "reason": kube.reason or kube.node_reason,
         "token_serial": kube.token_serial,
-        "node": _node(worker),
+        "node": _node(state),
     }
 
 
-def _placement(worker: AgentState) -> dict[str, Any]:
-    lease = worker.lease
+def _placement(state: AgentState) -> dict[str, Any]:
+    lease = state.lease
     return {
         "keepalives_go": lease.ready and lease.failures == 0,
-        "work_can_be_placed": offer.is_placeable(worker),
-        "reason": _unplaceable(worker),
-        "blocked_by": worker.offer.by,
+        "work_can_be_placed": offer.is_placeable(state),
+        "reason": _unplaceable(state),
+        "blocked_by": state.offer.by,
     }
 
 
-def _counters(worker: AgentState) -> dict[str, Any]:
-    lease, registration = worker.lease, worker.registration
+def _counters(state: AgentState) -> dict[str, Any]:
+    lease, registration = state.lease, state.registration
     return {
         "keepalives": {"ok": lease.oks, "failed": lease.failed},
         "registrations": {"ok": registration.times, "failed": registration.failures},
-        "tunnel_restarts": _restarts(worker),
+        "tunnel_restarts": _restarts(state),
     }
 
 
-def _offered(worker: AgentState) -> bool:
+def _offered(state: AgentState) -> bool:
     """What the gateway was last told, which lags what we want by one call."""
-    promise = worker.registration.promise
-    return worker.registration.known and promise is not None and promise.offered
+    advertisement = state.registration.advertisement
+    return state.registration.known and advertisement is not None and advertisement.offered
 
 
-def _unplaceable(worker: AgentState) -> str | None:
+def _unplaceable(state: AgentState) -> str | None:
     """Why the gateway can start no work here, None where it can."""
-    if worker.offer.reason is not None:
-        return worker.offer.reason
-    if offer.is_placeable(worker):
+    if state.offer.reason is not None:
+        return state.offer.reason
+    if offer.is_placeable(state):
         return None
-    if offer.is_told(worker):
+    if offer.is_told(state):
         return "the gateway has accepted no keepalive since the machine was registered"
     return "the gateway was not told yet"
 
 
-def _node(worker: AgentState) -> dict[str, Any] | None:
-    node = worker.kube.node
+def _node(state: AgentState) -> dict[str, Any] | None:
+    node = state.kube.node
     if node is None:
         return None
     return {
@@ -185,36 +185,36 @@ def _node(worker: AgentState) -> dict[str, Any] | None:
     }
 
 
-def _interruption(worker: AgentState, now_s: float) -> dict[str, Any] | None:
+def _interruption(state: AgentState, now_s: float) -> dict[str, Any] | None:
     """What the cloud has announced, and how far the agent is with it."""
-    going = worker.going
-    if going is not None and going.kind is ShutdownKind.TERMINATE:
+    shutdown = state.shutdown
+    if shutdown is not None and shutdown.kind is ShutdownKind.TERMINATE:
         return {
             "kind": "terminate",
-            "reason": going.reason,
-            "deadline_in_s": _left(going.deadline_at_s, now_s),
-            "step": going.step.value,
+            "reason": shutdown.reason,
+            "deadline_in_s": _left(shutdown.deadline_at_s, now_s),
+            "step": shutdown.phase.value,
         }
-    if worker.rebalance is None:
+    if state.rebalance is None:
         return None
-    step = "withdrawn" if offer.is_withdrawn(worker) else "ignored"
-    return {"kind": "rebalance", "reason": worker.rebalance, "deadline_in_s": None, "step": step}
+    step = "withdrawn" if offer.is_withdrawn(state) else "ignored"
+    return {"kind": "rebalance", "reason": state.rebalance, "deadline_in_s": None, "step": step}
 
 
-def _drain(worker: AgentState, now_s: float) -> dict[str, Any] | None:
+def _drain(state: AgentState, now_s: float) -> dict[str, Any] | None:
     """How far leaving has come, whoever asked for it."""
-    going, room = worker.going, worker.room
-    if going is None:
+    shutdown, node_drain = state.shutdown, state.node_drain
+    if shutdown is None:
         return None
     return {
-        "kind": going.kind.value,
-        "reason": going.reason,
-        "step": going.step.value,
-        "since_s": _age(going.since_s, now_s),
-        "deadline_in_s": _left(going.deadline_at_s, now_s),
-        "workers": room.workers,
-        "cordoned": bool(room.cordoned),
-        "trouble": room.trouble or room.cordon_trouble,
+        "kind": shutdown.kind.value,
+        "reason": shutdown.reason,
+        "step": shutdown.phase.value,
+        "since_s": _age(shutdown.since_s, now_s),
+        "deadline_in_s": _left(shutdown.deadline_at_s, now_s),
+        "workers": node_drain.workers,
+        "cordoned": bool(node_drain.cordoned),
+        "trouble": node_drain.list_error or node_drain.cordon_error,
     }
 
 
@@ -222,29 +222,29 @@ def _left(at_s: float, now_s: float) -> float | None:
     return None if math.isinf(at_s) else round(max(0.0, at_s - now_s), 1)
 
 
-def _degraded(worker: AgentState) -> list[str]:
-    texts = [] if worker.kube.problem is None else [f"Kubernetes: {worker.kube.problem}"]
-    host = worker.host
+def _degraded(state: AgentState) -> list[str]:
+    texts = [] if state.kube.problem is None else [f"Kubernetes: {state.kube.problem}"]
+    host = state.host
     if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
         texts.append(
             f"the state directory's disk is full ({host.disk_free_bytes} bytes free): the machine's id and a stop "
             "marker could not be kept there; free space"
         )
-    if worker.gpus.problem:
-        texts.append(f"GPUs: {worker.gpus.problem}")
-    texts += [f"GPU {gpu.uuid} ({gpu.name}): {gpu.reason}" for gpu in worker.gpus.gpus if not gpu.healthy]
-    if worker.registration.gateway_config is False and worker.setup.connection.value == "ssh":
+    if state.gpus.problem:
+        texts.append(f"GPUs: {state.gpus.problem}")
+    texts += [f"GPU {gpu.uuid} ({gpu.name}): {gpu.reason}" for gpu in state.gpus.gpus if not gpu.healthy]
+    if state.registration.gateway_config is False and state.config.connection.value == "ssh":
         texts.append("directRedisHost is not set on the gateway; no work will come")
-    refused = [name for name in ("api", "reverse", "data") if not getattr(worker, name).session]
-    if worker.rebalance is not None and worker.room.cordon_trouble:
-        texts.append(f"the node is not cordoned: {worker.room.cordon_trouble}")
+    refused = [name for name in ("api", "reverse", "data") if not getattr(state, name).session]
+    if state.rebalance is not None and state.node_drain.cordon_error:
+        texts.append(f"the node is not cordoned: {state.node_drain.cordon_error}")
     if refused:
         texts.append(f"sshd refuses session channels; small writes are slower ({', '.join(refused)})")
     return texts
 
 
-def _key_degraded(worker: AgentState, now_s: float) -> list[str]:
-    expires_s = tailnet.key_expires_in_s(worker, now_s)
+def _key_degraded(state: AgentState, now_s: float) -> list[str]:
+    expires_s = tailnet.key_expires_in_s(state, now_s)
     if expires_s is None or not 0 < expires_s < tailnet.EXPIRES_SOON_S:
         return []
     return [
@@ -253,9 +253,9 @@ def _key_degraded(worker: AgentState, now_s: float) -> list[str]:
     ]
 
 
-def _restarts(worker: AgentState) -> dict[str, int]:
+def _restarts(state: AgentState) -> dict[str, int]:
     total: dict[str, int] = {}
-    for link in (worker.api, worker.reverse, worker.data):
+    for link in (state.api, state.reverse, state.data):
         for reason, count in link.restarts:
             total[reason] = total.get(reason, 0) + count
     return total
@@ -265,13 +265,13 @@ def _link(link: Link, address: str | None, note: str | None = None) -> dict[str,
     return {
         "up": link.phase is LinkPhase.UP,
         "address": address,
-        "reason": link.trouble.text if link.trouble else note,
+        "reason": link.fault.text if link.fault else note,
         "generation": link.generation,
     }
 
 
-def _latest(worker: AgentState) -> float | None:
-    moments = [at_s for at_s in (worker.lease.last_ok_s, worker.api.answered_at_s) if at_s is not None]
+def _latest(state: AgentState) -> float | None:
+    moments = [at_s for at_s in (state.lease.last_ok_s, state.api.answered_at_s) if at_s is not None]
     return max(moments, default=None)
 
 

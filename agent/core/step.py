@@ -33,10 +33,10 @@ from agent.core.events import (
     Tick,
     WorkersListed,
 )
+from agent.core.host.facts import GpuReading, HostFacts
 from agent.core.kubernetes import health as kube
-from agent.core.lifecycle import displayed_state, drain
+from agent.core.lifecycle import displayed_state, drain, shutdown
 from agent.core.lifecycle import exits as fatal
-from agent.core.lifecycle import shutdown as going
 from agent.core.lifecycle.model import FINAL
 from agent.core.machine_api import calls, offer
 from agent.core.policy import Policy
@@ -47,17 +47,17 @@ from agent.core.tunnel import ssh_events
 from agent.core.tunnel.model import Link, LinkPhase
 
 
-def _on_tick(worker: AgentState, _event: Tick, _at: Context) -> AgentState:
-    return worker
+def _on_tick(state: AgentState, _event: Tick, _at: Context) -> AgentState:
+    return state
 
 
-def _on_facts(worker: AgentState, event: FactsRead, at: Context) -> AgentState:
+def _on_facts(state: AgentState, event: FactsRead, ctx: Context) -> AgentState:
     return replace(
-        worker,
-        host=event.host,
-        gpus=event.gpus,
+        state,
+        host=event.host or state.host or HostFacts(0, 0),
+        gpus=event.gpus or GpuReading(state.gpus.gpus, event.error),
         reading=False,
-        facts_at_s=at.now_s + at.policy.facts_interval_s,
+        facts_at_s=ctx.now_s + ctx.policy.facts_interval_s,
     )
 
 
@@ -74,8 +74,8 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     TailscaledQueried: tailnet.on_seen,
     TailnetJoinTried: tailnet.on_join_tried,
     CallEnded: calls.on_ended,
-    ShutdownRequested: going.on_requested,
-    NoticeReceived: going.on_notice,
+    ShutdownRequested: shutdown.on_requested,
+    NoticeReceived: shutdown.on_notice,
     NodeCordoned: drain.on_cordoned,
     WorkersListed: drain.on_workers,
     StopWritten: drain.on_written,
@@ -83,46 +83,46 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
 
 
 def step(
-    worker: AgentState, event: Event, now_s: float, policy: Policy, jitter: float = 0.5
+    state: AgentState, event: Event, now_s: float, policy: Policy, jitter: float = 0.5
 ) -> tuple[AgentState, tuple[Effect, ...]]:
     """Take one event in. `now_s` is monotonic, `jitter` is drawn evenly from [0, 1) by the caller.
 
     STOPPED and FAILED are final: nothing leads out of them, and nothing is done there.
     """
-    if worker.state in FINAL:
-        return worker, ()
-    at = Context(now_s, policy, jitter)
-    worker = HANDLERS[type(event)](worker, event, at)
-    return _advance(worker, at)
+    if state.displayed in FINAL:
+        return state, ()
+    ctx = Context(now_s, policy, jitter)
+    state = HANDLERS[type(event)](state, event, ctx)
+    return _advance(state, ctx)
 
 
-def _advance(worker: AgentState, at: Context) -> tuple[AgentState, tuple[Effect, ...]]:
+def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect, ...]]:
     """Do what is due. The order matters: the offer is decided on what the links are, calls on the offer."""
-    commands: list[Effect] = []
-    if not worker.reading and at.now_s >= worker.facts_at_s:
-        worker = replace(worker, reading=True)
-        commands.append(ReadFacts())
-    worker, probes = kube.manage(worker, at)
-    worker, tailnet_commands = tailnet.manage(worker, at)
-    worker, link_commands = link_upkeep.manage(worker, at)
-    worker = fatal.decide_exit(worker, at)
-    worker, room_commands = drain.manage(worker, at)
-    worker = replace(worker, offer=offer.decide(worker, at))
-    worker, calls_due = calls.manage(worker, at)
-    worker = displayed_state.follow(going.manage(worker, at), at)
-    commands += [*probes, *tailnet_commands, *link_commands, *room_commands, *calls_due]
-    if worker.state in FINAL:
-        worker, stops = link_upkeep.manage(worker, at)
-        assert worker.ending is not None  # noqa: S101 - the table enters a final state for no other reason
-        commands = [*commands, *stops, Exit(worker.ending.exit_code, worker.ending.reason)]
-    return worker, tuple(commands)
+    effects: list[Effect] = []
+    if not state.reading and ctx.now_s >= state.facts_at_s:
+        state = replace(state, reading=True)
+        effects.append(ReadFacts(with_containers=state.host is not None))
+    state, probes = kube.manage(state, ctx)
+    state, tailnet_commands = tailnet.manage(state, ctx)
+    state, link_commands = link_upkeep.manage(state, ctx)
+    state = fatal.decide_exit(state, ctx)
+    state, room_commands = drain.manage(state, ctx)
+    state = replace(state, offer=offer.decide(state, ctx))
+    state, calls_due = calls.manage(state, ctx)
+    state = displayed_state.follow(shutdown.manage(state, ctx), ctx)
+    effects += [*probes, *tailnet_commands, *link_commands, *room_commands, *calls_due]
+    if state.displayed in FINAL:
+        state, stops = link_upkeep.manage(state, ctx)
+        assert state.exit_decision is not None  # noqa: S101 - the table enters a final state for no other reason
+        effects = [*effects, *stops, Exit(state.exit_decision.exit_code, state.exit_decision.reason)]
+    return state, tuple(effects)
 
 
-def wake_in_s(worker: AgentState, now_s: float, longest_s: float = 1.0) -> float:
+def wake_in_s(state: AgentState, now_s: float, longest_s: float = 1.0) -> float:
     """Seconds until something is due, at most `longest_s`. Waking too early costs a look, never a mistake."""
-    due = [worker.call_retry_at_s, worker.lease.next_at_s, worker.kube.probe_at_s, worker.room.ask_at_s]
-    due += [worker.tailnet.look_at_s, worker.tailnet.join_at_s]
-    due += [_link_due_s(link) for link in (worker.api, worker.reverse, worker.data)]
+    due = [state.call_retry_at_s, state.lease.next_at_s, state.kube.probe_at_s, state.node_drain.ask_at_s]
+    due += [state.tailnet.look_at_s, state.tailnet.join_at_s]
+    due += [_link_due_s(link) for link in (state.api, state.reverse, state.data)]
     ahead = [moment - now_s for moment in due if moment > now_s]
     return max(0.005, min([longest_s, *ahead]))
 

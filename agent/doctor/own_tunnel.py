@@ -126,9 +126,9 @@ class OwnTunnel:
             if isinstance(event, LinkLoggedIn):
                 link.logged_in = True
             elif isinstance(event, LinkComplained):
-                link.said = event.trouble
+                link.said = event.fault
             else:
-                link.ended = event.trouble
+                link.ended = event.fault
             self._changed.notify_all()
 
 

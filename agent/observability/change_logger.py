@@ -37,7 +37,7 @@ class ChangeLogger:
     transitions: deque[tuple[str, float, str]] = field(default_factory=lambda: deque(maxlen=20))
     """The latest states with the moment they began and why, for `/status`."""
 
-    def tell(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
+    def on_step(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
         """Called after every step. The state comes last: a cause is read before what it led to."""
         for purpose in Purpose:
             self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
@@ -53,18 +53,23 @@ class ChangeLogger:
         self._state(before, after, now_s)
 
     def _state(self, before: AgentState, after: AgentState, now_s: float) -> None:
-        if before.state is after.state:
+        if before.displayed is after.displayed:
             return
         why = _why(after)
-        if not (before.state in _TRYING and after.state in _TRYING):
-            self.transitions.append((after.state.value, now_s, why))
-            level = self.log.warning if after.state is DisplayedState.FAILED else self.log.info
-            level("state", state=after.state.value, was=before.state.value, **({"why": why} if why else {}))
+        if not (before.displayed in _TRYING and after.displayed in _TRYING):
+            self.transitions.append((after.displayed.value, now_s, why))
+            level = self.log.warning if after.displayed is DisplayedState.FAILED else self.log.info
+            level(
+                "state",
+                state=after.displayed.value,
+                was=before.displayed.value,
+                **({"why": why} if why else {}),
+            )
 
     def _link(self, purpose: Purpose, before: Link, after: Link, worker: AgentState, now_s: float) -> None:
         name = f"tunnel_{purpose.value}"
         if after.phase is LinkPhase.UP and (
-            before.phase is not LinkPhase.UP or (before.trouble and not after.trouble)
+            before.phase is not LinkPhase.UP or (before.fault and not after.fault)
         ):
             fields: dict[str, Any] = {"generation": after.generation}
             if purpose is Purpose.REVERSE:
@@ -73,13 +78,13 @@ class ChangeLogger:
             if lasted is not None:
                 fields |= {"attempts": lasted.times, "down_s": round(lasted.lasted_s, 1)}
             self.log.info(f"{name}_up", **fields)
-        elif after.trouble is not None and _failed_again(before, after):
+        elif after.fault is not None and _failed_again(before, after):
             again = self.quiet.again(name, now_s)
             if again is not None:
                 self.log.warning(
                     f"{name}_down",
-                    reason=after.trouble.kind.value,
-                    text=after.trouble.text,
+                    reason=after.fault.kind.value,
+                    text=after.fault.text,
                     attempts=again.times,
                     retry_in_s=round(max(0.0, after.retry_at_s - now_s), 1),
                 )
@@ -109,13 +114,13 @@ class ChangeLogger:
     def _registration(self, before: AgentState, after: AgentState) -> None:
         if after.registration.times == before.registration.times:
             return
-        promise = after.registration.promise
+        promise = after.registration.advertisement
         if promise is None:
             return
         self.log.info(
             "registered",
-            machine_id=after.setup.machine_id,
-            pool=after.setup.pool_name,
+            machine_id=after.config.machine_id,
+            pool=after.config.pool_name,
             hostname=promise.hostname,
             cpu_millicores=promise.capacity.cpu_millicores,
             memory_mib=promise.capacity.memory_mib,
@@ -123,7 +128,7 @@ class ChangeLogger:
             times=after.registration.times,
         )
         first = before.registration.gateway_config is None
-        if first and after.registration.gateway_config is False and after.setup.connection.value == "ssh":
+        if first and after.registration.gateway_config is False and after.config.connection.value == "ssh":
             self.log.warning(
                 "gateway_setting", text="directRedisHost is not set on the gateway; no work will come"
             )
@@ -134,7 +139,7 @@ class ChangeLogger:
         if after.offer.offered:
             self.log.info("offering", what="everything")
         elif before.offer.offered or after.registration.known:
-            level = self.log.info if after.going else self.log.warning
+            level = self.log.info if after.shutdown else self.log.warning
             level("offering", what="nothing", reason=after.offer.reason)
 
     def _kubernetes(self, before: AgentState, after: AgentState, now_s: float) -> None:
@@ -142,10 +147,10 @@ class ChangeLogger:
             self.quiet.over("kubernetes", now_s)
             self.log.info("kubernetes_up")
         elif before.kube.answering and not after.kube.answering:
-            self.log.warning("kubernetes_down", text=after.kube.trouble)
+            self.log.warning("kubernetes_down", text=after.kube.reason)
         elif after.kube.looked and not before.kube.looked:
             self.log.info(
-                "kubernetes_absent" if not after.kube.expected else "kubernetes_down", text=after.kube.trouble
+                "kubernetes_absent" if not after.kube.expected else "kubernetes_down", text=after.kube.reason
             )
 
     def _call(self, event: CallEnded, before: AgentState, now_s: float) -> None:
@@ -171,19 +176,21 @@ class ChangeLogger:
         if isinstance(event, NoticeReceived):
             in_s = None if event.deadline_at_s is None else round(event.deadline_at_s - now_s, 1)
             self.log.warning("notice", kind=event.kind.value, reason=event.reason, in_s=in_s)
-        going = after.going
-        if going is not None and (before.going is None or before.going.step is not going.step):
+        going = after.shutdown
+        if going is not None and (before.shutdown is None or before.shutdown.phase is not going.phase):
             left_s = None if math.isinf(going.deadline_at_s) else round(going.deadline_at_s - now_s, 1)
             fields = {"kind": going.kind.value, "reason": going.reason, "deadline_in_s": left_s}
             # As counted last: the step itself has not looked yet.
-            workers = event.count if isinstance(event, WorkersListed) else before.room.workers
-            self.log.info("drain", step=going.step.value, workers=workers, **fields)
-        if after.room.cordoned is not before.room.cordoned and (after.room.cordoned or before.room.cordoned):
-            self.log.info("cordon", cordoned=after.room.cordoned)
-        for what in ("trouble", "cordon_trouble"):
-            told = getattr(after.room, what)
-            if told and told != getattr(before.room, what):
-                self.log.warning("drain_trouble", text=told)
+            workers = event.count if isinstance(event, WorkersListed) else before.node_drain.workers
+            self.log.info("drain", step=going.phase.value, workers=workers, **fields)
+        if after.node_drain.cordoned is not before.node_drain.cordoned and (
+            after.node_drain.cordoned or before.node_drain.cordoned
+        ):
+            self.log.info("cordon", cordoned=after.node_drain.cordoned)
+        was, now = before.node_drain, after.node_drain
+        for old, new in ((was.list_error, now.list_error), (was.cordon_error, now.cordon_error)):
+            if new and new != old:
+                self.log.warning("drain_trouble", text=new)
         if isinstance(event, StopWritten) and event.problem:
             self.log.warning("stop_marker", text=event.problem)
 
@@ -205,17 +212,15 @@ def _way(peer: PeerFacts) -> tuple[str, bool, bool | None]:
 def _failed_again(before: Link, after: Link) -> bool:
     """Another attempt failed, if only in the same way as the last: it counts, and now and then it is said."""
     return (
-        after.trouble != before.trouble
-        or after.restarts != before.restarts
-        or after.refusals > before.refusals
+        after.fault != before.fault or after.restarts != before.restarts or after.refusals > before.refusals
     )
 
 
 def _why(worker: AgentState) -> str:
-    if worker.ending is not None:
-        return worker.ending.reason
-    if worker.going is not None:
-        return worker.going.reason
-    if worker.state in _TRYING and worker.api.trouble is not None:
-        return worker.api.trouble.text
+    if worker.exit_decision is not None:
+        return worker.exit_decision.reason
+    if worker.shutdown is not None:
+        return worker.shutdown.reason
+    if worker.displayed in _TRYING and worker.api.fault is not None:
+        return worker.api.fault.text
     return ""

@@ -9,7 +9,6 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from agent.adapters.aws import imds
 from agent.adapters.aws.autoscaling import Autoscaling
@@ -23,33 +22,33 @@ from agent.settings.values import LifecycleHook
 
 AGAIN_S = 15.0
 LAST_WORD_S = 20.0
-"""How long the end of the agent waits for its last word to be said; the service manager gives 110 s in all."""
+"""How long the end of the agent waits for its last signal to be said; the service manager gives 110 s in all."""
 Open = Callable[[str], Autoscaling]
 
 
-@dataclass
 class AutoscalingReporter:
-    """Says each word once; `open_for` makes the adapter for a setting, which may take a second."""
+    """Sends each signal once. `open_for` makes the adapter for a setting, which may take a second."""
 
-    settings: Settings
-    log: EventLog
-    open_for: Open
-    _due: queue.SimpleQueue[GroupSignal | None] = field(default_factory=queue.SimpleQueue)
-    _told: set[GroupSignal] = field(default_factory=set)
-    _ends: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    def __init__(self, settings: Settings, log: EventLog, open_for: Open) -> None:
+        self._settings = settings
+        self._log = log
+        self._open_for = open_for
+        self._due: queue.SimpleQueue[GroupSignal | None] = queue.SimpleQueue()
+        self._told: set[GroupSignal] = set()
+        self._ends = threading.Event()
+        self._thread: threading.Thread | None = None
 
-    def look(self, worker: AgentState) -> None:
+    def on_step(self, state: AgentState) -> None:
         """Called after every step, by the deciding thread."""
-        word = lifecycle_hooks.word(worker)
-        if word is None or word in self._told or self._hook(word) is None:
+        due = lifecycle_hooks.signal_due(state)
+        if due is None or due in self._told or self._hook(due) is None:
             return
-        self._told.add(word)
+        self._told.add(due)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._say_all, name="member", daemon=True)
+            self._thread = threading.Thread(target=self._send_all, name="autoscaling", daemon=True)
             with contextlib.suppress(RuntimeError):  # no thread can be had: the hook's own time-out decides
                 self._thread.start()
-        self._due.put(word)
+        self._due.put(due)
 
     def close(self) -> None:
         """Let what is due be said, for a while, and say nothing more."""
@@ -58,42 +57,42 @@ class AutoscalingReporter:
         if self._thread is not None and self._thread.is_alive():
             self._thread.join(LAST_WORD_S)
 
-    def _hook(self, word: GroupSignal) -> LifecycleHook | None:
-        settings = self.settings
-        return settings.aws_termination_hook if word is GroupSignal.DRAINED else settings.aws_launch_hook
+    def _hook(self, signal: GroupSignal) -> LifecycleHook | None:
+        settings = self._settings
+        return settings.aws_termination_hook if signal is GroupSignal.DRAINED else settings.aws_launch_hook
 
-    def _say_all(self) -> None:
-        while (word := self._due.get()) is not None:
-            while not self._said(word):
+    def _send_all(self) -> None:
+        while (signal := self._due.get()) is not None:
+            while not self._sent(signal):
                 # Towards the end, or with something newer to say, once must do.
                 if self._ends.wait(AGAIN_S) or not self._due.empty():
                     break
 
-    def _said(self, word: GroupSignal) -> bool:
+    def _sent(self, signal: GroupSignal) -> bool:
         """Whether it was said, or never can be."""
         try:
-            self._say(word)
+            self._send(signal)
         except SettingsError as error:
-            self.log.warning("group_trouble", text=str(error))
+            self._log.warning("group_trouble", text=str(error))
             return True
         except AgentError as error:
-            self.log.warning("group_trouble", text=str(error))
+            self._log.warning("group_trouble", text=str(error))
             return False
         return True
 
-    def _say(self, word: GroupSignal) -> None:
-        hook = self._hook(word)
+    def _send(self, signal: GroupSignal) -> None:
+        hook = self._hook(signal)
         assert hook is not None  # noqa: S101 - `look` asked
-        setting = "BETA9_AWS_TERMINATION_HOOK" if word is GroupSignal.DRAINED else "BETA9_AWS_LAUNCH_HOOK"
-        speaker = self.open_for(setting)
-        result = "ABANDON" if word is GroupSignal.USELESS else "CONTINUE"
+        setting = "BETA9_AWS_TERMINATION_HOOK" if signal is GroupSignal.DRAINED else "BETA9_AWS_LAUNCH_HOOK"
+        speaker = self._open_for(setting)
+        result = "ABANDON" if signal is GroupSignal.USELESS else "CONTINUE"
         done = speaker.complete(hook, result)
-        if word is GroupSignal.USELESS and not done:
+        if signal is GroupSignal.USELESS and not done:
             # It had joined before this start: the group must hear it otherwise.
             speaker.mark_unhealthy()
             result, done = "Unhealthy", True
         if done:
-            self.log.info("group_told", word=word.value, hook=str(hook), result=result)
+            self._log.info("group_told", word=signal.value, hook=str(hook), result=result)
 
 
 def autoscaling_reporter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -11,12 +12,12 @@ from agent.adapters.host.boot_record import boot_of
 from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.storage.runtime_dir import private_directory
 from agent.adapters.storage.state_dir import StateDir
-from agent.core.host.boot_record import timeline, trouble
+from agent.core.host.boot_record import failure, timeline
 from agent.core.text.redaction import Redactor
-from agent.errors import AgentError, ExitCode, TransientError
+from agent.errors import AgentError, ExitCode, SettingsError, TransientError
 from agent.observability import logs, status_server
 from agent.observability.logs import EventLog
-from agent.runtime.agent import Agent, wait_for_lock
+from agent.runtime.agent import Agent
 from agent.runtime.identity import instance_id
 from agent.settings import Settings
 
@@ -71,7 +72,7 @@ def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) ->
         if not _may_come_back(settings, state, log, rejoin):
             return ExitCode.OK
         credentials = Credentials(settings, private_directory(state), redactor)
-        agent = Agent(settings, state, credentials, log, degraded={"state": without} if without else {})
+        agent = Agent(settings, state, credentials, log, {"state": without} if without else {})
         return _work(agent, log)
     finally:
         state.unlock()
@@ -91,16 +92,16 @@ def _work(agent: Agent, log: EventLog) -> ExitCode:
         log.warning("status_server", text=no_endpoint)
         agent.degraded["status_server"] = no_endpoint
     log.info(
-        "starting", machine_id=agent.setup.machine_id, pool=settings.pool_name, version=agent.setup.version
+        "starting", machine_id=agent.config.machine_id, pool=settings.pool_name, version=agent.config.version
     )
     _tell_of_boot(settings, log)
     try:
         code = agent.run()
     finally:
         endpoint.stop()
-    finish = agent.supervisor.finish
+    decided = agent.supervisor.exit
     level = log.info if code is ExitCode.OK else log.error
-    level("ended", exit_code=int(code), why=finish.reason if finish else "")
+    level("ended", exit_code=int(code), why=decided.reason if decided else "")
     return code
 
 
@@ -114,7 +115,7 @@ def _tell_of_boot(settings: Settings, log: EventLog) -> None:
             result=boot.result,
             seconds=round(boot.seconds, 1),
             stages=timeline(boot),
-            **({"text": text} if (text := trouble(boot)) else {}),
+            **({"text": text} if (text := failure(boot)) else {}),
         )
 
 
@@ -125,7 +126,7 @@ def _open_state(settings: Settings) -> tuple[StateDir, str]:
     """
     try:
         state = StateDir.open(settings.state_dir)
-        wait_for_lock(state, settings.policy.conflict_s)
+        _wait_for_lock(state, settings.policy.conflict_s)
     except TransientError as error:
         return StateDir(Path(settings.state_dir)), f"going on without what would be kept there: {error}"
     return state, ""
@@ -151,3 +152,18 @@ def _may_come_back(settings: Settings, state: StateDir, log: EventLog, rejoin: b
         "stays_away", why=marker.reason, text="told to leave; 'beta9-worker run --rejoin' brings it back"
     )
     return False
+
+
+def _wait_for_lock(state: StateDir, conflict_s: float) -> None:
+    """Become the only agent in this state directory, waiting for one that is just leaving.
+
+    Raises: SettingsError naming the other's pid.
+    """
+    deadline_s = time.monotonic() + conflict_s
+    pause = threading.Event()
+    while (holder := state.try_lock()) is not None:
+        if time.monotonic() >= deadline_s:
+            raise SettingsError(
+                f"another agent (pid {holder}) holds {state.path}; stop it, or give this one its own BETA9_STATE_DIR"
+            )
+        pause.wait(0.2)

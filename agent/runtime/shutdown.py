@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +24,37 @@ from agent.settings import Settings
 NO_LOGIN = "BETA9_K3S=none: node and workers are not seen to from here"
 
 
-@dataclass
 class ShutdownHandling:
     """What runs beside the deciding thread for the sake of leaving; `put` gives the core an event."""
 
-    settings: Settings
-    state: StateDir
-    directory: Path
-    kubernetes: LocalKubernetes
-    clock: Clock
-    put: Callable[[Event], None]
-    degraded: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        cluster = self.kubernetes.cluster
-        self._drain = Drain(cluster) if cluster is not None else None
-        self._control = Control(self.directory, self._wish)
+    def __init__(  # noqa: PLR0913 - wired in one place, by keyword
+        self,
+        *,
+        settings: Settings,
+        state_dir: StateDir,
+        directory: Path,
+        kubernetes: LocalKubernetes,
+        clock: Clock,
+        put: Callable[[Event], None],
+        degraded: dict[str, str],
+    ) -> None:
+        self._settings = settings
+        self._state_dir = state_dir
+        self._clock = clock
+        self._put = put
+        self._degraded = degraded
+        self._drain = Drain(kubernetes.cluster) if kubernetes.cluster is not None else None
+        self._control = Control(directory, self._request)
         self._watch: NoticeWatch | None = None
-        endpoint = self.settings.metadata_endpoint
-        if is_heeded(self.settings.interruption.value, endpoint) and not self.settings.once:
-            self._watch = NoticeWatch(endpoint, self.put, self.clock.now_s, self.clock.wall_s, random.random)
+        endpoint = settings.metadata_endpoint
+        if is_heeded(settings.interruption.value, endpoint) and not settings.once:
+            self._watch = NoticeWatch(endpoint, put, clock.now_s, clock.wall_s, random.random)
 
     def start(self) -> None:
         """Listen and watch."""
-        trouble = self._control.start()
-        if trouble:
-            self.degraded["control"] = trouble
+        error = self._control.start()
+        if error:
+            self._degraded["control"] = error
         if self._watch is not None:
             self._watch.start()
 
@@ -69,29 +73,29 @@ class ShutdownHandling:
             WriteStop: Executor(self._write_stop, lambda _, e: StopWritten(str(e))),
         }
 
-    def _wish(self, wish: dict[str, Any]) -> str:
-        event, text = event_for(wish, self.clock.now_s())
-        self.put(event)
+    def _request(self, request: dict[str, Any]) -> str:
+        event, text = event_for(request, self._clock.now_s())
+        self._put(event)
         return text
 
-    def _cordon(self, command: CordonNode) -> Event:
+    def _cordon(self, effect: CordonNode) -> Event:
         if self._drain is None:
-            return NodeCordoned(command.is_cordoned, NO_LOGIN)
-        return self._drain.cordon(is_cordoned=command.is_cordoned, timeout_s=command.timeout_s)
+            return NodeCordoned(effect.is_cordoned, NO_LOGIN)
+        return self._drain.cordon(is_cordoned=effect.is_cordoned, timeout_s=effect.timeout_s)
 
-    def _look(self, command: ListWorkers) -> Event:
+    def _look(self, effect: ListWorkers) -> Event:
         if self._drain is None:
-            return WorkersListed(command.number, None, NO_LOGIN)
-        return self._drain.look(command.number, command.timeout_s)
+            return WorkersListed(effect.number, None, NO_LOGIN)
+        return self._drain.look(effect.number, effect.timeout_s)
 
-    def _end(self, command: EndWorkers) -> Event:
+    def _end(self, effect: EndWorkers) -> Event:
         if self._drain is None:
-            return WorkersListed(command.number, None, NO_LOGIN)
-        return self._drain.end(command.number, command.grace_s, command.timeout_s)
+            return WorkersListed(effect.number, None, NO_LOGIN)
+        return self._drain.end(effect.number, effect.grace_s, effect.timeout_s)
 
-    def _write_stop(self, command: WriteStop) -> Event:
+    def _write_stop(self, effect: WriteStop) -> Event:
         try:
-            self.state.write_stop(command.reason, instance_id(self.settings), self.clock.wall_s())
+            self._state_dir.write_stop(effect.reason, instance_id(self._settings), self._clock.wall_s())
         except TransientError as error:
             return StopWritten(str(error))
         return StopWritten()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.storage.state_dir import GATEWAY_NAME, StateDir
@@ -14,29 +12,27 @@ from agent.core.effects import JoinTailnet, QueryTailscaled
 from agent.core.events import Event, TailnetJoinTried, TailscaledQueried
 from agent.core.host.facts import DaemonState, TailnetFacts
 from agent.core.machine_api.wire import Outcome
-from agent.core.state import AgentState
 from agent.errors import AgentError, TransientError
 from agent.runtime.supervisor import Executor
 from agent.settings import Settings
 
 
-@dataclass
 class TailnetLogin:
     """Idle unless the gateway is reached through a tailnet."""
 
-    settings: Settings
-    state: StateDir
-    credentials: Credentials
-    worker: Callable[[], AgentState]
-    """What the agent knows now."""
-
-    def __post_init__(self) -> None:
-        self.daemon = TailscaleDaemon(self.settings.tailscale_socket, self.settings.gateway_host)
+    def __init__(self, settings: Settings, state_dir: StateDir, credentials: Credentials) -> None:
+        self._settings = settings
+        self._state_dir = state_dir
+        self._credentials = credentials
+        self._daemon = TailscaleDaemon(settings.tailscale_socket, settings.gateway_host)
+        self._peer_address = ""
+        """The gateway's, as tailscaled said last."""
+        self._kept_config: bool | None = None
 
     def executors(self) -> dict[type, Executor]:
         """How its commands are carried out."""
         return {
-            QueryTailscaled: Executor(self._look, lambda c, e: TailscaledQueried(_unasked(e), c.with_peers)),
+            QueryTailscaled: Executor(self._query, lambda c, e: TailscaledQueried(_unasked(e), c.with_peers)),
             JoinTailnet: Executor(self._join, lambda _, e: TailnetJoinTried(f"not tried: {e}")),
         }
 
@@ -45,36 +41,38 @@ class TailnetLogin:
 
         (A container keeps the resolv.conf of its start; tailscaled may have joined later.)
         """
-        facts = self.worker().tailnet.facts
-        peer = facts.peer if facts is not None else None
-        return peer.address if peer is not None and peer.address else self.settings.gateway_host
+        return self._peer_address or self._settings.gateway_host
 
     def gateway_config(self) -> bool | None:
         """Whether the gateway sent its configuration last time: by that a machine in a tailnet is named.
 
         Another name at each start would cost a registration more, 5 s on a gateway that sends none.
         """
-        if self.settings.connection is not Connection.TAILSCALE:
+        if self._settings.connection is not Connection.TAILSCALE:
             return None
-        kept = (self.state.read_json(GATEWAY_NAME).value or {}).get("config")
-        return kept if isinstance(kept, bool) else None
+        kept = (self._state_dir.read_json(GATEWAY_NAME).value or {}).get("config")
+        self._kept_config = kept if isinstance(kept, bool) else None
+        return self._kept_config
 
     def remember(self, outcome: Outcome) -> None:
         """Keep for the next start what a registration showed."""
-        known = self.worker().registration.gateway_config
-        if self.settings.connection is Connection.TAILSCALE and outcome.gateway_config not in {None, known}:
+        is_news = outcome.gateway_config not in {None, self._kept_config}
+        if self._settings.connection is Connection.TAILSCALE and is_news:
+            self._kept_config = outcome.gateway_config
             # A full disk costs the next start a registration, no more.
             with contextlib.suppress(TransientError):
-                self.state.write_json(GATEWAY_NAME, {"config": outcome.gateway_config})
+                self._state_dir.write_json(GATEWAY_NAME, {"config": outcome.gateway_config})
 
-    def _look(self, command: QueryTailscaled) -> Event:
-        facts = self.daemon.look(command.timeout_s, with_peers=command.with_peers)
-        return TailscaledQueried(facts, command.with_peers)
+    def _query(self, effect: QueryTailscaled) -> Event:
+        facts = self._daemon.look(effect.timeout_s, with_peers=effect.with_peers)
+        if effect.with_peers and facts.state is not DaemonState.ABSENT:
+            self._peer_address = facts.peer.address if facts.peer is not None else ""
+        return TailscaledQueried(facts, effect.with_peers)
 
-    def _join(self, command: JoinTailnet) -> Event:
+    def _join(self, effect: JoinTailnet) -> Event:
         try:
-            key = self.credentials.tailscale_auth()
-            self.daemon.join(self.settings.tailscale_url, key, command.timeout_s)
+            key = self._credentials.tailscale_auth()
+            self._daemon.join(self._settings.tailscale_url, key, effect.timeout_s)
         except AgentError as error:
             return TailnetJoinTried(str(error))
         return TailnetJoinTried()

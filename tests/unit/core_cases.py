@@ -36,7 +36,7 @@ ANSWERING = Kube(expected=True, looked=True, answering=True, logins=LOGINS)
 
 def placeable(**changes: Any) -> AgentState:
     """A worker where everything is well: linked, verified, k3s answering, two GPUs."""
-    worker = AgentState(
+    state = AgentState(
         SSH,
         host=HOST,
         gpus=TWO_GPUS,
@@ -45,15 +45,15 @@ def placeable(**changes: Any) -> AgentState:
         kube=ANSWERING,
         path_verified=True,
     )
-    return replace(worker, **changes)
+    return replace(state, **changes)
 
 
 def with_setup(**changes: Any) -> AgentState:
     """The same with other settings."""
-    return placeable(setup=replace(SSH, **changes))
+    return placeable(config=replace(SSH, **changes))
 
 
 def having_offered(**changes: Any) -> AgentState:
     """The same, and the gateway was told so."""
-    promise = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
-    return placeable(registration=Registration(True, True, 1, promise=promise), **changes)
+    advertisement = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
+    return placeable(registration=Registration(True, True, 1, advertisement=advertisement), **changes)

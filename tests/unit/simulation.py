@@ -110,7 +110,7 @@ class World:
     """Runs one worker against the simulated rest. `run_for` lets time pass."""
 
     seed: int
-    setup: Config = field(
+    config: Config = field(
         default_factory=lambda: Config(
             "1165a9b6",
             "gpu",
@@ -125,7 +125,7 @@ class World:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.now_s = 1000.0
-        self.worker = AgentState(self.setup, born_at_s=self.now_s, since_s=self.now_s)
+        self.state = AgentState(self.config, born_at_s=self.now_s, since_s=self.now_s)
         self.faults = Faults()
         self.entry: Entry | None = None
         self.sessions: dict[Purpose, Session] = {}
@@ -155,7 +155,7 @@ class World:
         """Let time pass."""
         end_s = self.now_s + seconds
         while self.finish is None:
-            wake_s = self.now_s + wake_in_s(self.worker, self.now_s)
+            wake_s = self.now_s + wake_in_s(self.state, self.now_s)
             next_s = min(wake_s, self.heap[0][0] if self.heap else wake_s)
             if next_s > end_s:
                 break
@@ -170,14 +170,14 @@ class World:
 
     def feed(self, event: Event) -> None:
         """Give the core one event and carry out what it wants."""
-        before = self.worker
+        before = self.state
         self._expire()
-        self.worker, commands = step(before, event, self.now_s, self.policy, self.random.random())
-        if not self.seen or self.seen[-1] is not self.worker.state:
-            self.seen.append(self.worker.state)
-        self.watch(self, event, before, self.worker)
-        for command in commands:
-            self._do(command)
+        self.state, effects = step(before, event, self.now_s, self.policy, self.random.random())
+        if not self.seen or self.seen[-1] is not self.state.displayed:
+            self.seen.append(self.state.displayed)
+        self.watch(self, event, before, self.state)
+        for effect in effects:
+            self._do(effect)
 
     def later(self, seconds: float, event: Callable[[], Event | None]) -> None:
         heapq.heappush(self.heap, (self.now_s + seconds, next(self.order), event))
@@ -193,30 +193,30 @@ class World:
 
     # --- What the core wants -------------------------------------------------------------------------------
 
-    def _do(self, command: Effect) -> None:  # noqa: C901, PLR0912 - one line for each command
-        match command:
+    def _do(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one line for each command
+        match effect:
             case ReadFacts():
                 facts = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
                 self.later(0.02, lambda: facts)
             case StartLink():
-                self._start(command)
+                self._start(effect)
             case StopLink(purpose=purpose):
                 self._drop(purpose, noticed=not self.faults.link)
             case ProbeApi():
-                self._probe_api(command)
+                self._probe_api(effect)
             case ProbeReverse():
-                self._probe_reverse(command)
+                self._probe_reverse(effect)
             case ProbeKube():
                 is_let_in = Answer.ANSWERED if self.kube_logins.has_token else Answer.DENIED
                 answer = {"": is_let_in, "refuse": Answer.NOT_LISTENING, "hang": Answer.SILENT}[
                     self.faults.k3s
                 ]
-                took_s = command.timeout_s if answer is Answer.SILENT else 0.01
+                took_s = effect.timeout_s if answer is Answer.SILENT else 0.01
                 self.later(took_s, lambda: KubeProbed(Probe(answer, took_s), logins=self.kube_logins))
             case ReadKubeLogins():
                 self.later(0.01, lambda: KubeLoginsRead(self.kube_logins))
             case CallGateway():
-                self._call(command)
+                self._call(effect)
             case CordonNode(is_cordoned=is_cordoned):
                 self.later(0.05, lambda: self._cordon(is_cordoned))
             case ListWorkers(number=number):
@@ -227,7 +227,7 @@ class World:
                 self.marked = reason
                 self.later(0.01, StopWritten)
             case Exit():
-                self.finish = command
+                self.finish = effect
 
     def _cordon(self, is_cordoned: bool) -> Event:
         if self.faults.k3s:
@@ -245,20 +245,20 @@ class World:
         self.workers = [each for each in self.workers if each > self.now_s]
         return WorkersListed(number, len(self.workers))
 
-    def _start(self, command: StartLink) -> None:
-        self._drop(command.purpose, noticed=True)
-        self._connect(command, _SYN_AGAIN_S)
+    def _start(self, effect: StartLink) -> None:
+        self._drop(effect.purpose, noticed=True)
+        self._connect(effect, _SYN_AGAIN_S)
 
-    def _connect(self, command: StartLink, again_s: tuple[float, ...]) -> None:
-        purpose, generation = command.purpose, command.generation
+    def _connect(self, effect: StartLink, again_s: tuple[float, ...]) -> None:
+        purpose, generation = effect.purpose, effect.generation
 
         def end(kind: FaultKind) -> Callable[[], Event]:
             return lambda: LinkEnded(purpose, generation, Fault(kind, kind.value))
 
-        if self.worker.link(purpose).generation != generation or not self.worker.link(purpose).child:
+        if self.state.link(purpose).generation != generation or not self.state.link(purpose).child:
             return  # ended meanwhile
         if self.faults.link and again_s:
-            self.later(again_s[0], lambda: self._connect(command, again_s[1:]))
+            self.later(again_s[0], lambda: self._connect(effect, again_s[1:]))
         elif self.faults.link:
             self.later(self.policy.ssh_connect_timeout_s - sum(_SYN_AGAIN_S), end(FaultKind.UNREACHABLE))
         elif self.faults.sshd:
@@ -266,11 +266,11 @@ class World:
         elif self.faults.auth:
             self.logins.append((self.now_s, purpose))
             self.later(0.2, end(FaultKind.AUTH))
-        elif command.address is not None and self._is_held(command.address):
+        elif effect.address is not None and self._is_held(effect.address):
             self.later(0.2, end(FaultKind.BIND))
         else:
             self.logins.append((self.now_s, purpose))
-            self.sessions[purpose] = Session(generation, command.address, prohibited=self.faults.permit_open)
+            self.sessions[purpose] = Session(generation, effect.address, prohibited=self.faults.permit_open)
             self.later(0.2, lambda: LinkLoggedIn(purpose, generation))
 
     def _is_held(self, address: str) -> bool:
@@ -288,74 +288,89 @@ class World:
     def _through(self, purpose: Purpose) -> bool:
         return purpose in self.sessions and not self.faults.link
 
-    def _probe_api(self, command: ProbeApi) -> None:
+    def _probe_api(self, effect: ProbeApi) -> None:
         session = self.sessions.get(Purpose.API)
         if session is None:
             probe = Probe(Answer.NOT_LISTENING)
         elif self.faults.link:
-            probe = Probe(Answer.SILENT, command.timeout_s)
+            probe = Probe(Answer.SILENT, effect.timeout_s)
         elif session.prohibited:
-            trouble = Fault(FaultKind.PERMIT_OPEN, "prohibited")
-            self.later(0.005, lambda: LinkComplained(Purpose.API, command.generation, trouble))
+            fault = Fault(FaultKind.PERMIT_OPEN, "prohibited")
+            self.later(0.005, lambda: LinkComplained(Purpose.API, effect.generation, fault))
             probe = Probe(Answer.CLOSED, 0.01)
         else:
             probe = {
                 "": Probe(Answer.ANSWERED, 0.01),
                 "401": Probe(Answer.ANSWERED, 0.01),
                 "refuse": Probe(Answer.CLOSED, 0.01),
-                "hang": Probe(Answer.BEYOND_SILENT, command.timeout_s),
+                "hang": Probe(Answer.BEYOND_SILENT, effect.timeout_s),
                 "500": Probe(Answer.UNWELL, 0.01),
             }[self.faults.gateway]
-        self.later(probe.took_s or 0.001, lambda: ApiProbed(command.generation, probe))
+        self.later(probe.took_s or 0.001, lambda: ApiProbed(effect.generation, probe))
 
-    def _probe_reverse(self, command: ProbeReverse) -> None:
+    def _probe_reverse(self, effect: ProbeReverse) -> None:
         session = self.sessions.get(Purpose.REVERSE)
-        address = self.setup.addresses[command.candidate % len(self.setup.addresses)]
+        address = self.config.addresses[effect.candidate % len(self.config.addresses)]
         held = any(s.address == address for s in self.lingering)
         silent = held or (session is not None and (session.stopped or self.faults.k3s == "hang"))
         if silent or not self._through(Purpose.API):
-            probe = Probe(Answer.SILENT, command.timeout_s)
+            probe = Probe(Answer.SILENT, effect.timeout_s)
         elif session is None or session.address != address or self.faults.k3s:
             probe = Probe(Answer.CLOSED, 0.01)
         else:
             probe = Probe(Answer.ANSWERED, 0.01)
-        self.later(probe.took_s, lambda: ReverseProbed(command.generation, probe))
+        self.later(probe.took_s, lambda: ReverseProbed(effect.generation, probe))
 
     # --- The gateway ---------------------------------------------------------------------------------------
 
-    def _call(self, command: CallGateway) -> None:
+    def _call(self, effect: CallGateway) -> None:
         # Whoever leaves waits for a keepalive, but not for its whole time limit (see going).
         waited_for = [
-            k for k in self.open_calls.values() if not self.worker.going or k is not CallKind.KEEPALIVE
+            k for k in self.open_calls.values() if not self.state.shutdown or k is not CallKind.KEEPALIVE
         ]
-        assert not waited_for, f"{command} while {self.open_calls} is open"
-        self.open_calls[command.call_id] = command.kind
+        assert not waited_for, f"{effect} while {self.open_calls} is open"
+        self.open_calls[effect.call_id] = effect.kind
+        self._check_body(effect)
 
         def answer() -> Event:
-            self.open_calls.pop(command.call_id)
-            return CallEnded(command.call_id, self._answer(command))
+            self.open_calls.pop(effect.call_id)
+            return CallEnded(effect.call_id, self._answer(effect))
 
         slow = self.faults.link or self.faults.gateway == "hang" or Purpose.API not in self.sessions
-        self.later(command.timeout_s if slow else 0.02, answer)
+        self.later(effect.timeout_s if slow else 0.02, answer)
 
-    def _answer(self, command: CallGateway) -> Outcome:
+    def _check_body(self, effect: CallGateway) -> None:
+        """What is sent is of this machine, with the types that the gateway takes, and no more than it has."""
+        body = effect.body
+        if effect.kind is CallKind.CHECK:
+            assert body["machine_id"] == ""
+            return
+        assert (body["machine_id"], body["pool_name"]) == (self.config.machine_id, self.config.pool_name)
+        if effect.kind is CallKind.KEEPALIVE:
+            metrics = body["metrics"]
+            assert type(metrics["total_cpu_available"]) is type(metrics["free_gpu_count"]) is int
+            assert 0 <= metrics["total_cpu_available"] <= 8000
+        else:
+            assert all(type(value) is str for value in body.values())
+            is_nothing = effect.kind is CallKind.FAREWELL or not self.state.offer.offered
+            assert (body["cpu"], body["memory"]) == ("0m", "0Mi") or not is_nothing
+
+    def _answer(self, effect: CallGateway) -> Outcome:
         if not self._through(Purpose.API) or self.faults.gateway in {"hang", "refuse"}:
             return Outcome(OutcomeKind.NO_ANSWER, "no answer")
         if self.faults.gateway:
             kinds = {"500": OutcomeKind.GATEWAY_ERROR, "401": OutcomeKind.UNAUTHORIZED}
             return Outcome(kinds[self.faults.gateway], self.faults.gateway)
         self._expire()
-        if command.kind is CallKind.CHECK:
+        if effect.kind is CallKind.CHECK:
             return Outcome(OutcomeKind.OK)
-        if command.kind is CallKind.KEEPALIVE:
+        if effect.kind is CallKind.KEEPALIVE:
             if self.entry is None:
                 return Outcome(OutcomeKind.MACHINE_NOT_FOUND, "machine not found")
             self.entry.status, self.entry.expires_at_s = "ready", self.now_s + TTL_S
             return Outcome(OutcomeKind.OK, ttl_s=TTL_S)
-        assert command.promise is not None
-        promise = command.promise
-        cpu = promise.capacity.cpu_millicores if promise.offered else 0
-        self.entry = Entry("registered", self.now_s + TTL_S, promise.hostname, cpu)
+        cpu = int(effect.body["cpu"].removesuffix("m"))
+        self.entry = Entry("registered", self.now_s + TTL_S, effect.body["hostname"], cpu)
         self.registrations += 1
         return Outcome(OutcomeKind.OK, ttl_s=TTL_S, gateway_config=True)
 

@@ -240,9 +240,9 @@ def test_every_command_is_carried_out() -> None:
     from agent.core import effects
 
     wired = "".join(path.read_text(encoding="utf-8") for path in (AGENT / "runtime").glob("*.py"))
-    # Finish is the supervisor's own: it ends the loop.
-    names = {each.__name__ for each in effects.Effect.__args__} - {"Finish"}
-    assert {name for name in names if f"{name}: Doing(" not in wired} == set()
+    # Exit is the supervisor's own: it ends the loop.
+    names = {each.__name__ for each in effects.Effect.__args__} - {"Exit"}
+    assert {name for name in names if f"{name}: Executor(" not in wired} == set()
 
 
 def test_every_timing_is_used() -> None:

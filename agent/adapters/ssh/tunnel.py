@@ -115,7 +115,9 @@ class Tunnel:
                 self.emit(LinkComplained(purpose, generation, trouble))
 
         def ended(code: int) -> None:
-            self.emit(LinkEnded(purpose, generation, self._explain(ssh_stderr.ending(lines, code), lines)))
+            self.emit(
+                LinkEnded(purpose, generation, self._explain(ssh_stderr.fault_at_exit(lines, code), lines))
+            )
 
         return spawn(argv, name=f"ssh-{purpose.value}", on_line=said, on_exit=ended)
 

@@ -25,16 +25,18 @@ class GroupSignal(str, Enum):
     """The group takes the machine out, and nothing runs here any more."""
 
 
-def word(worker: AgentState) -> GroupSignal | None:
+def signal_due(state: AgentState) -> GroupSignal | None:
     """Return what is to be said now.
 
     Leased is not enough to have joined: the gateway must be able to place work here. A machine whose k3s or GPUs are
     missing offers nothing, and the hook's time-out ends it. A refused token or key says nothing either: a gateway
     without its database refuses good ones.
     """
-    if worker.ending is not None:
-        if worker.ending.exit_code is ExitCode.UNUSABLE:
+    if state.exit_decision is not None:
+        if state.exit_decision.exit_code is ExitCode.UNUSABLE:
             return GroupSignal.USELESS
-        taken = worker.going is not None and worker.going.kind is ShutdownKind.TERMINATE
+        taken = state.shutdown is not None and state.shutdown.kind is ShutdownKind.TERMINATE
         return GroupSignal.DRAINED if taken else None
-    return GroupSignal.JOINED if worker.state is DisplayedState.READY and offer.is_placeable(worker) else None
+    return (
+        GroupSignal.JOINED if state.displayed is DisplayedState.READY and offer.is_placeable(state) else None
+    )

@@ -64,7 +64,7 @@ def read_boot(record: Mapping[str, Any]) -> Boot | None:
     )
 
 
-def trouble(boot: Boot) -> str | None:
+def failure(boot: Boot) -> str | None:
     """What `/status` shows as degraded, or None where the bootstrap did not fail."""
     if boot.result != "failed":
         return None

@@ -30,41 +30,41 @@ _REASONS = {
 }
 
 
-def manage(worker: AgentState, at: Context) -> tuple[AgentState, list[Effect]]:
+def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
     """Probe when due. One that is left alone is not asked; its token is read all the same, since files change."""
-    kube = worker.kube
-    if worker.ending is not None or kube.probing or at.now_s < kube.probe_at_s:
-        return worker, []
-    is_left_alone = worker.setup.k3s is K3sMode.NONE
-    command: Effect = ReadKubeLogins() if is_left_alone else ProbeKube(at.policy.kube_timeout_s)
-    return replace(worker, kube=replace(kube, probing=True)), [command]
+    kube = state.kube
+    if state.exit_decision is not None or kube.probing or ctx.now_s < kube.probe_at_s:
+        return state, []
+    is_left_alone = state.config.k3s is K3sMode.NONE
+    effect: Effect = ReadKubeLogins() if is_left_alone else ProbeKube(ctx.policy.kube_timeout_s)
+    return replace(state, kube=replace(kube, probing=True)), [effect]
 
 
-def on_logins_read(worker: AgentState, event: KubeLoginsRead, at: Context) -> AgentState:
+def on_logins_read(state: AgentState, event: KubeLoginsRead, ctx: Context) -> AgentState:
     """The token for a Kubernetes that is left alone, as it is now."""
     kube = replace(
-        worker.kube,
+        state.kube,
         probing=False,
         looked=True,
-        probe_at_s=at.now_s + at.policy.kube_look_s,
+        probe_at_s=ctx.now_s + ctx.policy.kube_look_s,
         token_serial=event.token_serial,
         logins=event.logins,
         problem=event.problem,
     )
-    return replace(worker, kube=kube)
+    return replace(state, kube=kube)
 
 
-def on_probed(worker: AgentState, event: KubeProbed, at: Context) -> AgentState:
+def on_probed(state: AgentState, event: KubeProbed, ctx: Context) -> AgentState:
     """One local probe ended."""
     if event.logins is not None:
-        worker = _with_logins(worker, event.logins, at)
-    kube = replace(worker.kube, probing=False, looked=True)
+        state = _with_logins(state, event.logins, ctx)
+    kube = replace(state.kube, probing=False, looked=True)
     if event.probe.answer is Answer.ANSWERED:
-        return replace(worker, kube=_well(worker, kube, event, at))
+        return replace(state, kube=_well(state, kube, event, ctx))
     failures = kube.failures + 1
-    answering = kube.answering and failures < at.policy.kube_failures
-    expected = kube.expected or _is_there(worker, event.probe.answer)
-    pause_s = at.policy.kube_retry_s if answering else at.policy.kube_interval_s
+    answering = kube.answering and failures < ctx.policy.kube_failures
+    expected = kube.expected or _is_there(state, event.probe.answer)
+    pause_s = ctx.policy.kube_retry_s if answering else ctx.policy.kube_interval_s
     reason = _REASONS[event.probe.answer]
     kube = replace(
         kube,
@@ -72,48 +72,48 @@ def on_probed(worker: AgentState, event: KubeProbed, at: Context) -> AgentState:
         answering=answering,
         failures=failures,
         probe_s=None,
-        since_s=at.now_s if kube.answering and not answering else kube.since_s,
-        trouble=f"{reason}: {event.probe.text}" if event.probe.text else reason,
-        probe_at_s=at.now_s + (pause_s if expected else at.policy.kube_look_s),
+        since_s=ctx.now_s if kube.answering and not answering else kube.since_s,
+        reason=f"{reason}: {event.probe.text}" if event.probe.text else reason,
+        probe_at_s=ctx.now_s + (pause_s if expected else ctx.policy.kube_look_s),
     )
-    return replace(worker, kube=kube)
+    return replace(state, kube=kube)
 
 
-def _with_logins(worker: AgentState, logins: KubeLogins, at: Context) -> AgentState:
+def _with_logins(state: AgentState, logins: KubeLogins, ctx: Context) -> AgentState:
     """What was done to the node of another cluster does not hold for this one's."""
-    if logins.cluster != worker.kube.logins.cluster:
-        room = replace(worker.room, cordoned=None, cordon_at_s=at.now_s, told=False)
-        worker = replace(worker, room=room)
-    return replace(worker, kube=replace(worker.kube, logins=logins))
+    if logins.cluster != state.kube.logins.cluster:
+        node_drain = replace(state.node_drain, cordoned=None, cordon_at_s=ctx.now_s, told=False)
+        state = replace(state, node_drain=node_drain)
+    return replace(state, kube=replace(state.kube, logins=logins))
 
 
-def _is_there(worker: AgentState, answer: Answer) -> bool:
+def _is_there(state: AgentState, answer: Answer) -> bool:
     """With `auto`, something that listens is a k3s we are meant to use, if there is a token for it."""
-    if worker.setup.k3s is K3sMode.REQUIRED:
+    if state.config.k3s is K3sMode.REQUIRED:
         return True
-    return worker.kube.logins.has_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
+    return state.kube.logins.has_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
 
 
-def _well(worker: AgentState, kube: Kube, event: KubeProbed, at: Context) -> Kube:
-    trouble = node_trouble(event.node, worker) if event.node is not None else None
+def _well(state: AgentState, kube: Kube, event: KubeProbed, ctx: Context) -> Kube:
+    fault = node_reason(event.node, state) if event.node is not None else None
     return replace(
         kube,
         expected=True,
         answering=True,
         failures=0,
         probe_s=event.probe.took_s,
-        since_s=kube.since_s if kube.answering else at.now_s,
-        trouble=None,
-        probe_at_s=at.now_s + at.policy.kube_interval_s,
+        since_s=kube.since_s if kube.answering else ctx.now_s,
+        reason=None,
+        probe_at_s=ctx.now_s + ctx.policy.kube_interval_s,
         token_serial=event.token_serial,
         node=event.node,
-        node_trouble=trouble,
-        node_bad_since_s=(kube.node_bad_since_s or at.now_s) if trouble else None,
+        node_reason=fault,
+        node_bad_since_s=(kube.node_bad_since_s or ctx.now_s) if fault else None,
         problem=event.problem,
     )
 
 
-def node_trouble(node: NodeFacts, worker: AgentState) -> str | None:
+def node_reason(node: NodeFacts, state: AgentState) -> str | None:
     """Why the node cannot take a worker although the API answers, or None."""
     if not node.ready:
         return "the Kubernetes node is not Ready"
@@ -121,11 +121,11 @@ def node_trouble(node: NodeFacts, worker: AgentState) -> str | None:
         return "the Kubernetes node is cordoned"
     if node.pressures:
         return f"the Kubernetes node reports {', '.join(node.pressures)}"
-    if node.gpus_allocatable < worker.gpu_floor:
+    if node.gpus_allocatable < state.gpu_floor:
         return (
-            f"the device plugin advertises {node.gpus_allocatable} nvidia.com/gpu, {worker.gpu_floor} were offered to "
+            f"the device plugin advertises {node.gpus_allocatable} nvidia.com/gpu, {state.gpu_floor} were offered to "
             "the gateway: repair the GPU; if the machine is to go on with fewer, end its workers and restart the agent"
         )
-    if not node.gpus_allocatable and any(gpu.healthy for gpu in worker.gpus.gpus):
+    if not node.gpus_allocatable and any(gpu.healthy for gpu in state.gpus.gpus):
         return "the device plugin advertises no nvidia.com/gpu although the driver sees GPUs: look at its pod"
     return None

@@ -19,12 +19,12 @@ class Kube:
     probe_at_s: float = 0.0
     probe_s: float | None = None
     since_s: float | None = None
-    trouble: str | None = None
+    reason: str | None = None
     logins: KubeLogins = field(default_factory=KubeLogins)
     """As last looked at: a kubeconfig comes, changes and goes while the agent runs."""
     token_serial: int = 0
     node: NodeFacts | None = None
     node_bad_since_s: float | None = None
-    node_trouble: str | None = None
+    node_reason: str | None = None
     problem: str | None = None
     """What could not be read or renewed although the API answers."""

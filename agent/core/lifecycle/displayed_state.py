@@ -27,27 +27,29 @@ class Row:
     target: DisplayedState
 
 
-def _leased(worker: AgentState) -> bool:
-    return worker.registration.known and worker.lease.ready
+def _leased(state: AgentState) -> bool:
+    return state.registration.known and state.lease.ready
 
 
-def _prepared(worker: AgentState) -> bool:
-    mode, kube = worker.setup.k3s, worker.kube
+def _prepared(state: AgentState) -> bool:
+    mode, kube = state.config.k3s, state.kube
     return mode is K3sMode.NONE or kube.answering or (mode is K3sMode.AUTO and kube.looked)
 
 
 CONDITIONS: dict[str, Condition] = {
-    "the machine is known": lambda worker: worker.host is not None,
+    "the machine is known": lambda state: state.host is not None,
     "k3s answers, or is not needed": _prepared,
-    "the gateway answers": lambda worker: worker.api.phase is LinkPhase.UP,
-    "the attempt failed": lambda worker: worker.api.phase is LinkPhase.DOWN,
-    "the next attempt starts": lambda worker: worker.api.phase is not LinkPhase.DOWN,
-    "the way to the gateway is lost": lambda worker: worker.api.phase is not LinkPhase.UP,
+    "the gateway answers": lambda state: state.api.phase is LinkPhase.UP,
+    "the attempt failed": lambda state: state.api.phase is LinkPhase.DOWN,
+    "the next attempt starts": lambda state: state.api.phase is not LinkPhase.DOWN,
+    "the way to the gateway is lost": lambda state: state.api.phase is not LinkPhase.UP,
     "a keepalive is accepted": _leased,
-    "the gateway does not know us": lambda worker: not _leased(worker),
-    "asked to go": lambda worker: worker.going is not None,
-    "it cannot work": lambda worker: worker.ending is not None and worker.ending.exit_code is not ExitCode.OK,
-    "gone": lambda worker: worker.ending is not None and worker.ending.exit_code is ExitCode.OK,
+    "the gateway does not know us": lambda state: not _leased(state),
+    "asked to go": lambda state: state.shutdown is not None,
+    "it cannot work": lambda state: (
+        state.exit_decision is not None and state.exit_decision.exit_code is not ExitCode.OK
+    ),
+    "gone": lambda state: state.exit_decision is not None and state.exit_decision.exit_code is ExitCode.OK,
 }
 
 _SERVICE = (
@@ -78,21 +80,21 @@ TABLE: tuple[Row, ...] = (
 )
 
 
-def follow(worker: AgentState, at: Context) -> AgentState:
+def follow(state: AgentState, ctx: Context) -> AgentState:
     """Take rows until none applies. No state is entered twice, so this ends."""
-    seen = {worker.state}
-    while worker.state not in FINAL:
-        target = _next(worker)
+    seen = {state.displayed}
+    while state.displayed not in FINAL:
+        target = _next(state)
         if target is None or target in seen:
-            return worker
+            return state
         seen.add(target)
-        worker = replace(worker, state=target, since_s=at.now_s)
-    return worker
+        state = replace(state, displayed=target, since_s=ctx.now_s)
+    return state
 
 
-def _next(worker: AgentState) -> DisplayedState | None:
+def _next(state: AgentState) -> DisplayedState | None:
     for row in TABLE:
-        if row.source is worker.state and CONDITIONS[row.when](worker):
+        if row.source is state.displayed and CONDITIONS[row.when](state):
             return row.target
     return None
 

@@ -37,70 +37,70 @@ REFUSALS: dict[OutcomeKind, ExitCode] = {
 """Answers of the gateway that asking again does not change, and what each ends a first start with."""
 
 
-def after_refusal(worker: AgentState, outcome: Outcome) -> AgentState:
+def after_refusal(state: AgentState, outcome: Outcome) -> AgentState:
     """A call failed: that ends a start where asking again does not help."""
     code = REFUSALS.get(outcome.kind)
-    if code is None or worker.registration.times or worker.going is not None:
-        return worker
-    return replace(worker, ending=ExitDecision(code, outcome.text))
+    if code is None or state.registration.times or state.shutdown is not None:
+        return state
+    return replace(state, exit_decision=ExitDecision(code, outcome.text))
 
 
-def after_keepalive(worker: AgentState) -> AgentState:
+def after_keepalive(state: AgentState) -> AgentState:
     """A keepalive was accepted: all that --once was to show."""
-    if not worker.setup.once:
-        return worker
-    return replace(worker, ending=ExitDecision(ExitCode.OK, "registered and kept alive once"))
+    if not state.config.once:
+        return state
+    return replace(state, exit_decision=ExitDecision(ExitCode.OK, "registered and kept alive once"))
 
 
-def asked_twice(worker: AgentState, reason: str) -> AgentState:
+def asked_twice(state: AgentState, reason: str) -> AgentState:
     """A second signal: at once, whatever runs."""
-    return replace(worker, ending=ExitDecision(ExitCode.OK, f"{reason}, asked twice"))
+    return replace(state, exit_decision=ExitDecision(ExitCode.OK, f"{reason}, asked twice"))
 
 
-def left(worker: AgentState, going: Shutdown) -> AgentState:
+def left(state: AgentState, shutdown: Shutdown) -> AgentState:
     """Everything is said and done, or its time is over."""
-    return replace(worker, ending=ExitDecision(ExitCode.OK, going.reason))
+    return replace(state, exit_decision=ExitDecision(ExitCode.OK, shutdown.reason))
 
 
-def decide_exit(worker: AgentState, at: Context) -> AgentState:
+def decide_exit(state: AgentState, ctx: Context) -> AgentState:
     """End a start that no retry would save. Once registered, nothing but a signal or a bug ends the agent.
 
     Nor does it count any more while the agent leaves: it was asked to, and that is what its exit code says.
     """
-    if worker.ending is not None or worker.registration.times or worker.going is not None:
-        return worker
-    for link in (worker.api, worker.reverse, worker.data):
-        ending = _hopeless(link, at)
-        if ending is not None:
-            return replace(worker, ending=ending)
-    if worker.setup.once and at.now_s - worker.born_at_s >= at.policy.once_deadline_s:
-        why = _latest(worker)
+    if state.exit_decision is not None or state.registration.times or state.shutdown is not None:
+        return state
+    for link in (state.api, state.reverse, state.data):
+        decision = _hopeless(link, ctx)
+        if decision is not None:
+            return replace(state, exit_decision=decision)
+    if state.config.once and ctx.now_s - state.born_at_s >= ctx.policy.once_deadline_s:
+        why = _latest(state)
         return replace(
-            worker,
-            ending=ExitDecision(
-                ExitCode.GAVE_UP, f"not registered within {at.policy.once_deadline_s:g} s: {why}"
+            state,
+            exit_decision=ExitDecision(
+                ExitCode.GAVE_UP, f"not registered within {ctx.policy.once_deadline_s:g} s: {why}"
             ),
         )
-    return worker
+    return state
 
 
-def _hopeless(link: Link, at: Context) -> ExitDecision | None:
-    if link.phase is not LinkPhase.DOWN or link.trouble is None:
+def _hopeless(link: Link, ctx: Context) -> ExitDecision | None:
+    if link.phase is not LinkPhase.DOWN or link.fault is None:
         return None
-    code = _LINK_ENDS.get(link.trouble.kind)
+    code = _LINK_ENDS.get(link.fault.kind)
     if code is not None:
-        return ExitDecision(code, link.trouble.text)
+        return ExitDecision(code, link.fault.text)
     since_s = link.conflict_since_s
-    if since_s is not None and at.now_s - since_s >= at.policy.conflict_s:
-        return ExitDecision(ExitCode.UNUSABLE, f"{link.trouble.text}; tried for {at.policy.conflict_s:g} s")
+    if since_s is not None and ctx.now_s - since_s >= ctx.policy.conflict_s:
+        return ExitDecision(ExitCode.UNUSABLE, f"{link.fault.text}; tried for {ctx.policy.conflict_s:g} s")
     return None
 
 
-def _latest(worker: AgentState) -> str:
-    trouble = worker.api.trouble
+def _latest(state: AgentState) -> str:
+    fault = state.api.fault
     return (
-        worker.last_error
-        or (trouble.text if trouble else "")
-        or worker.gateway_trouble
+        state.last_error
+        or (fault.text if fault else "")
+        or state.gateway_error
         or "no answer from the gateway"
     )

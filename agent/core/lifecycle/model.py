@@ -64,8 +64,8 @@ class Shutdown:
     deadline_at_s: float
     """Infinite while waiting for workers to end by themselves."""
     reason: str
-    step: DrainPhase = DrainPhase.LOOKING
-    step_at_s: float = 0.0
+    phase: DrainPhase = DrainPhase.LOOKING
+    phase_since_s: float = 0.0
     stops: int = 0
     """How often a signal asked; the second one ends at once."""
     mark: bool = False
@@ -91,9 +91,9 @@ class NodeDrain:
     asking: bool = False
     asked_at_s: float = 0.0
     ask_at_s: float = 0.0
-    trouble: str | None = None
+    list_error: str | None = None
     """Why the workers could not be counted or told."""
-    cordon_trouble: str | None = None
+    cordon_error: str | None = None
 
 
 @dataclass(frozen=True)

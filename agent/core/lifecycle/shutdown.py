@@ -20,79 +20,84 @@ from agent.core.tunnel.model import LinkPhase
 _LEAVES = frozenset({ShutdownKind.LEAVE, ShutdownKind.LEAVE_IDLE})
 
 
-def on_requested(worker: AgentState, event: ShutdownRequested, at: Context) -> AgentState:
+def on_requested(state: AgentState, event: ShutdownRequested, ctx: Context) -> AgentState:
     """A signal, or a person. Asked a second time to stop, end at once."""
-    bound_s = {ShutdownKind.HAND_OVER: at.policy.hand_over_s, ShutdownKind.LEAVE_IDLE: math.inf}
+    bound_s = {ShutdownKind.HAND_OVER: ctx.policy.hand_over_s, ShutdownKind.LEAVE_IDLE: math.inf}
     # Without time for workers there is still a word to say to the gateway.
-    drain_s = max(at.policy.drain_timeout_s, at.policy.farewell_s)
-    deadline_at_s = at.now_s + bound_s.get(event.kind, drain_s)
-    wish = Shutdown(
+    drain_s = max(ctx.policy.drain_timeout_s, ctx.policy.farewell_s)
+    deadline_at_s = ctx.now_s + bound_s.get(event.kind, drain_s)
+    request = Shutdown(
         event.kind,
-        at.now_s,
+        ctx.now_s,
         deadline_at_s,
         event.reason,
-        step_at_s=at.now_s,
+        phase_since_s=ctx.now_s,
         stops=int(event.kind is ShutdownKind.STOP),
         mark=event.kind in _LEAVES,
     )
-    return _go(worker, wish, at)
+    return _go(state, request, ctx)
 
 
-def on_notice(worker: AgentState, event: NoticeReceived, at: Context) -> AgentState:
+def on_notice(state: AgentState, event: NoticeReceived, ctx: Context) -> AgentState:
     """The cloud. Its notice is a wish like any other; a recommendation only withdraws the offer (see offer)."""
     if event.kind is not NoticeKind.TERMINATE:
-        return replace(worker, rebalance=event.reason if event.kind is NoticeKind.REBALANCE else None)
-    named_s = at.now_s + at.policy.notice_s if event.deadline_at_s is None else event.deadline_at_s
-    wish = Shutdown(
+        return replace(state, rebalance=event.reason if event.kind is NoticeKind.REBALANCE else None)
+    named_s = ctx.now_s + ctx.policy.notice_s if event.deadline_at_s is None else event.deadline_at_s
+    request = Shutdown(
         ShutdownKind.TERMINATE,
-        at.now_s,
-        max(at.now_s, named_s),
+        ctx.now_s,
+        max(ctx.now_s, named_s),
         event.reason,
-        step_at_s=at.now_s,
+        phase_since_s=ctx.now_s,
         mark=not event.comes_back,
     )
-    return _go(worker, wish, at)
+    return _go(state, request, ctx)
 
 
-def _go(worker: AgentState, wish: Shutdown, at: Context) -> AgentState:
-    going = worker.going
-    if going is None:
-        begun = replace(worker, going=wish, call=_last_call(worker.call, at), call_retry_at_s=at.now_s)
+def _go(state: AgentState, request: Shutdown, ctx: Context) -> AgentState:
+    shutdown = state.shutdown
+    if shutdown is None:
+        begun = replace(state, shutdown=request, call=_last_call(state.call, ctx), call_retry_at_s=ctx.now_s)
         # Whatever was counted before does not tell what runs now.
         return replace(
-            begun, room=replace(worker.room, workers=None, asking=False, ask_at_s=at.now_s, trouble=None)
+            begun,
+            node_drain=replace(
+                state.node_drain, workers=None, asking=False, ask_at_s=ctx.now_s, list_error=None
+            ),
         )
-    if going.stops and wish.stops:
-        return fatal.asked_twice(worker, wish.reason)
-    return replace(worker, going=_joined(going, wish, at))
+    if shutdown.stops and request.stops:
+        return fatal.asked_twice(state, request.reason)
+    return replace(state, shutdown=_joined(shutdown, request, ctx))
 
 
-def _joined(going: Shutdown, wish: Shutdown, at: Context) -> Shutdown:
+def _joined(shutdown: Shutdown, request: Shutdown, ctx: Context) -> Shutdown:
     """Two wishes: the more pressing kind, the nearer deadline, and whatever either wants remembered."""
-    if wish.kind is ShutdownKind.HAND_OVER:
-        return going
+    if request.kind is ShutdownKind.HAND_OVER:
+        return shutdown
     both = replace(
-        going,
-        deadline_at_s=min(going.deadline_at_s, wish.deadline_at_s),
-        stops=going.stops + wish.stops,
-        mark=going.mark or wish.mark,
+        shutdown,
+        deadline_at_s=min(shutdown.deadline_at_s, request.deadline_at_s),
+        stops=shutdown.stops + request.stops,
+        mark=shutdown.mark or request.mark,
     )
-    if going.kind is ShutdownKind.HAND_OVER:
+    if shutdown.kind is ShutdownKind.HAND_OVER:
         # Its few seconds suffice for a word to the gateway. Of a notice the next agent learns by itself.
-        if wish.kind is ShutdownKind.TERMINATE:
-            return going
-        return replace(both, kind=wish.kind, reason=wish.reason, step=DrainPhase.FAREWELL, step_at_s=at.now_s)
-    if wish.kind is ShutdownKind.TERMINATE or going.kind is ShutdownKind.TERMINATE:
-        told = wish if going.kind is not ShutdownKind.TERMINATE else going
+        if request.kind is ShutdownKind.TERMINATE:
+            return shutdown
+        return replace(
+            both, kind=request.kind, reason=request.reason, phase=DrainPhase.FAREWELL, phase_since_s=ctx.now_s
+        )
+    if request.kind is ShutdownKind.TERMINATE or shutdown.kind is ShutdownKind.TERMINATE:
+        told = request if shutdown.kind is not ShutdownKind.TERMINATE else shutdown
         return replace(both, kind=ShutdownKind.TERMINATE, reason=told.reason)
-    kinds = {going.kind, wish.kind}
+    kinds = {shutdown.kind, request.kind}
     if kinds == {ShutdownKind.LEAVE_IDLE}:
         return both
     kind = ShutdownKind.LEAVE if kinds & _LEAVES else ShutdownKind.STOP
     return replace(both, kind=kind)
 
 
-def _last_call(call: Call | None, at: Context) -> Call | None:
+def _last_call(call: Call | None, ctx: Context) -> Call | None:
     """What is in flight is waited for, so that what is said from now on is the last thing that the gateway hears.
 
     A keepalive gets half of the time for saying goodbye; nothing follows the check of route and token.
@@ -100,30 +105,30 @@ def _last_call(call: Call | None, at: Context) -> Call | None:
     if call is None or call.kind is CallKind.CHECK:
         return None
     if call.kind is CallKind.KEEPALIVE:
-        return replace(call, deadline_at_s=min(call.deadline_at_s, at.now_s + at.policy.farewell_s / 2))
+        return replace(call, deadline_at_s=min(call.deadline_at_s, ctx.now_s + ctx.policy.farewell_s / 2))
     return call
 
 
-def manage(worker: AgentState, at: Context) -> AgentState:
+def manage(state: AgentState, ctx: Context) -> AgentState:
     """End when everything is said and done, or when the bound is reached."""
-    going = worker.going
-    if going is None or worker.ending is not None:
-        return worker
-    if _all_said(worker, going) or at.now_s >= going.deadline_at_s:
-        return fatal.left(worker, going)
-    return worker
+    shutdown = state.shutdown
+    if shutdown is None or state.exit_decision is not None:
+        return state
+    if _all_said(state, shutdown) or ctx.now_s >= shutdown.deadline_at_s:
+        return fatal.left(state, shutdown)
+    return state
 
 
-def _all_said(worker: AgentState, going: Shutdown) -> bool:
-    if worker.call is not None:
+def _all_said(state: AgentState, shutdown: Shutdown) -> bool:
+    if state.call is not None:
         return False
-    if going.kind is not ShutdownKind.HAND_OVER:
-        is_marked = going.marked or not going.mark
-        done = going.step is DrainPhase.FAREWELL and is_marked and not worker.room.cordoning
-        return done and calls.farewell_sent(worker)
-    if not worker.registration.known:
+    if shutdown.kind is not ShutdownKind.HAND_OVER:
+        is_marked = shutdown.marked or not shutdown.mark
+        done = shutdown.phase is DrainPhase.FAREWELL and is_marked and not state.node_drain.cordoning
+        return done and calls.farewell_sent(state)
+    if not state.registration.known:
         return True
-    nothing = worker.registration.promise == offer.promise(worker) and not worker.offer.offered
+    nothing = state.registration.advertisement == offer.advertisement(state) and not state.offer.offered
     # A hand-over leaves the lease fresh: the next agent needs the time to start.
-    kept = worker.lease.last_ok_s is not None and worker.lease.last_ok_s >= going.since_s
-    return nothing and (kept or worker.api.phase is not LinkPhase.UP)
+    kept = state.lease.last_ok_s is not None and state.lease.last_ok_s >= shutdown.since_s
+    return nothing and (kept or state.api.phase is not LinkPhase.UP)

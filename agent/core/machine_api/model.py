@@ -53,7 +53,7 @@ class Call:
     call_id: int
     kind: CallKind
     deadline_at_s: float
-    promise: Advertisement | None = None
+    advertisement: Advertisement | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Registration:
     known: bool = False
     times: int = 0
     failures: int = 0
-    promise: Advertisement | None = None
+    advertisement: Advertisement | None = None
     at_s: float = 0.0
     gateway_config: bool | None = None
     """Whether the reply carried the gateway's configuration (so: whether directRedisHost is set)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from agent.core.config import Config
 from agent.core.host.facts import HostFacts, NodeFacts
@@ -49,15 +50,17 @@ class Outcome:
     took_s: float = 0.0
 
 
-def register_body(setup: Config, promise: Advertisement, k3s_token: str, private_ip: str) -> dict[str, str]:
-    """Body of POST /machine/register. Nothing offered is `0m` and `0Mi` with gpu_count as it was."""
-    offered = promise.capacity if promise.offered else Capacity(gpu_count=promise.capacity.gpu_count)
+def register_body(config: Config, advertisement: Advertisement, private_ip: str) -> dict[str, Any]:
+    """Return the body of POST /machine/register, but for the token. Nothing offered is `0m` and `0Mi`, with gpu_count
+    as it was.
+    """
+    told = advertisement.capacity
+    offered = told if advertisement.offered else Capacity(gpu_count=told.gpu_count)
     return {
-        "token": k3s_token,
-        "machine_id": setup.machine_id,
-        "hostname": promise.hostname,
-        "provider_name": setup.provider_name,
-        "pool_name": setup.pool_name,
+        "machine_id": config.machine_id,
+        "hostname": advertisement.hostname,
+        "provider_name": config.provider_name,
+        "pool_name": config.pool_name,
         "cpu": f"{offered.cpu_millicores}m",
         "memory": f"{offered.memory_mib}Mi",
         "gpu_count": str(offered.gpu_count),
@@ -65,20 +68,25 @@ def register_body(setup: Config, promise: Advertisement, k3s_token: str, private
     }
 
 
-def check_body() -> dict[str, object]:
+def with_k3s_token(body: dict[str, Any], token: str) -> dict[str, Any]:
+    """Return a registration's body, complete: the gateway gets this token to create Jobs on the machine's k3s."""
+    return {"token": token, **body}
+
+
+def check_body() -> dict[str, Any]:
     """Body of a keepalive with empty ids: 400 proves route and token without touching any machine."""
     return {"machine_id": "", "provider_name": "", "pool_name": "", "agent_version": "", "metrics": {}}
 
 
 def keepalive_body(
-    setup: Config, capacity: Capacity, host: HostFacts | None, node: NodeFacts | None
-) -> dict[str, object]:
+    config: Config, capacity: Capacity, host: HostFacts | None, node: NodeFacts | None
+) -> dict[str, Any]:
     """Body of POST /machine/keepalive. Millicores, MiB, bytes and per cent, as the gateway takes them."""
     return {
-        "machine_id": setup.machine_id,
-        "provider_name": setup.provider_name,
-        "pool_name": setup.pool_name,
-        "agent_version": setup.version,
+        "machine_id": config.machine_id,
+        "provider_name": config.provider_name,
+        "pool_name": config.pool_name,
+        "agent_version": config.version,
         "metrics": {
             "total_cpu_available": capacity.cpu_millicores,
             "total_memory_available": capacity.memory_mib,

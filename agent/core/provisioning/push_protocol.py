@@ -117,7 +117,7 @@ def failure(target: Target, stderr: str, code: int | None) -> Failure:
     said = "".join(c if c.isprintable() else " " for c in lines[-1])[:200] if lines else how
     if code != 255 and code is not None:
         return Failure(f"{target.host} took no secrets ({said}); {_why_refused(lines)}", 0, SettingsError)
-    kind = ssh_stderr.ending(lines, code).kind
+    kind = ssh_stderr.fault_at_exit(lines, code).kind
     advice, patience_s, error = _ADVICE.get(kind, _COMING)
     return Failure(f"{target.host} was not reached ({said}); {advice}", patience_s, error)
 

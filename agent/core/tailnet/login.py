@@ -35,113 +35,115 @@ _KINDS = {
 }
 
 
-def manage(worker: AgentState, at: Context) -> tuple[AgentState, list[Effect]]:
+def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
     """Ask tailscaled, and have it log in, whenever that is due."""
-    commands: list[Effect] = []
-    if worker.setup.connection is not Connection.TAILSCALE or worker.ending is not None:
-        return worker, commands
-    tailnet = worker.tailnet
-    if not tailnet.looking and at.now_s >= tailnet.look_at_s:
-        commands.append(QueryTailscaled(_peers_are_due(worker, at), at.policy.tailnet_timeout_s))
+    effects: list[Effect] = []
+    if state.config.connection is not Connection.TAILSCALE or state.exit_decision is not None:
+        return state, effects
+    tailnet = state.tailnet
+    if not tailnet.looking and ctx.now_s >= tailnet.look_at_s:
+        effects.append(QueryTailscaled(_peers_are_due(state, ctx), ctx.policy.tailnet_timeout_s))
         tailnet = replace(tailnet, looking=True)
-    if _may_join(worker) and not tailnet.joining and at.now_s >= tailnet.join_at_s:
-        commands.append(JoinTailnet(at.policy.join_timeout_s))
+    if _may_join(state) and not tailnet.joining and ctx.now_s >= tailnet.join_at_s:
+        effects.append(JoinTailnet(ctx.policy.join_timeout_s))
         tailnet = replace(tailnet, joining=True, joins=tailnet.joins + 1)
-    return replace(worker, tailnet=tailnet), commands
+    return replace(state, tailnet=tailnet), effects
 
 
-def _peers_are_due(worker: AgentState, at: Context) -> bool:
+def _peers_are_due(state: AgentState, ctx: Context) -> bool:
     """Where the gateway is not reached its side is of interest each time."""
-    at_s = worker.tailnet.peers_at_s
-    is_old = at_s is None or at.now_s - at_s >= at.policy.tailnet_peers_s
-    return is_old or worker.api.phase is not LinkPhase.UP
+    at_s = state.tailnet.peers_at_s
+    is_old = at_s is None or ctx.now_s - at_s >= ctx.policy.tailnet_peers_s
+    return is_old or state.api.phase is not LinkPhase.UP
 
 
-def _may_join(worker: AgentState) -> bool:
-    facts = worker.tailnet.facts
-    return worker.setup.joins_tailnet and facts is not None and _state(worker, facts) in _NO_LOGIN
+def _may_join(state: AgentState) -> bool:
+    facts = state.tailnet.facts
+    return state.config.joins_tailnet and facts is not None and _state(state, facts) in _NO_LOGIN
 
 
-def _state(worker: AgentState, facts: TailnetFacts) -> DaemonState:
+def _state(state: AgentState, facts: TailnetFacts) -> DaemonState:
     """What is in the way. With a key that is not taken tailscaled is *starting* for ever: a login is still missing."""
-    missing = worker.tailnet.missing
+    missing = state.tailnet.missing
     return missing if facts.state is DaemonState.STARTING and missing is not None else facts.state
 
 
-def on_seen(worker: AgentState, event: TailscaledQueried, at: Context) -> AgentState:
+def on_seen(state: AgentState, event: TailscaledQueried, ctx: Context) -> AgentState:
     """tailscaled answered, or did not: the api link lives and dies with it."""
-    before = worker.tailnet
-    tailnet = replace(before, looking=False, look_at_s=at.now_s + at.policy.tailnet_interval_s)
+    before = state.tailnet
+    tailnet = replace(before, looking=False, look_at_s=ctx.now_s + ctx.policy.tailnet_interval_s)
     facts = event.facts
     if facts.state is DaemonState.ABSENT:
-        tailnet = replace(tailnet, failures=before.failures + 1, look_at_s=at.now_s + at.policy.probe_retry_s)
-        if before.facts is not None and tailnet.failures < at.policy.tailnet_failures:
-            return replace(worker, tailnet=tailnet)
+        tailnet = replace(
+            tailnet, failures=before.failures + 1, look_at_s=ctx.now_s + ctx.policy.probe_retry_s
+        )
+        if before.facts is not None and tailnet.failures < ctx.policy.tailnet_failures:
+            return replace(state, tailnet=tailnet)
     else:
         tailnet = replace(tailnet, failures=0)
-    tailnet = _heard(tailnet, event, at)
-    return _follow(replace(worker, tailnet=tailnet), at)
+    tailnet = _heard(tailnet, event, ctx)
+    return _follow(replace(state, tailnet=tailnet), ctx)
 
 
-def _heard(tailnet: Tailnet, event: TailscaledQueried, at: Context) -> Tailnet:
+def _heard(tailnet: Tailnet, event: TailscaledQueried, ctx: Context) -> Tailnet:
     facts = event.facts
     if not event.with_peers and tailnet.facts is not None:
         facts = replace(facts, peer=tailnet.facts.peer)
     if facts.state is DaemonState.RUNNING:
-        tailnet = replace(tailnet, missing=None, joins=0, join_at_s=0.0, join_trouble=None)
+        tailnet = replace(tailnet, missing=None, joins=0, join_at_s=0.0, join_error=None)
     elif facts.state in _NO_LOGIN:
         tailnet = replace(tailnet, missing=facts.state)
     return replace(
         tailnet,
         facts=facts,
-        seen_at_s=at.now_s,
-        peers_at_s=at.now_s if event.with_peers else tailnet.peers_at_s,
+        seen_at_s=ctx.now_s,
+        peers_at_s=ctx.now_s if event.with_peers else tailnet.peers_at_s,
         name=facts.name or tailnet.name,
         address=facts.address or tailnet.address,
     )
 
 
-def _follow(worker: AgentState, at: Context) -> AgentState:
+def _follow(state: AgentState, ctx: Context) -> AgentState:
     """Without a tailnet there is no way to the gateway; with one again, it is tried at once."""
-    wrong, link = trouble(worker), worker.api
-    if wrong is not None:
-        is_new = link.phase is not LinkPhase.DOWN or link.trouble != wrong
-        return fail(worker, Purpose.API, wrong, at) if is_new else worker
-    waited = link.trouble is None or link.trouble.kind in TAILNET
+    fault, link = current_fault(state), state.api
+    if fault is not None:
+        is_new = link.phase is not LinkPhase.DOWN or link.fault != fault
+        return fail(state, Purpose.API, fault, ctx) if is_new else state
+    waited = link.fault is None or link.fault.kind in TAILNET
     if link.phase is LinkPhase.DOWN and waited:
-        worker = replace(worker, api=replace(link, retry_at_s=at.now_s))
-    return worker
+        state = replace(state, api=replace(link, retry_at_s=ctx.now_s))
+    return state
 
 
-def on_join_tried(worker: AgentState, event: TailnetJoinTried, at: Context) -> AgentState:
+def on_join_tried(state: AgentState, event: TailnetJoinTried, ctx: Context) -> AgentState:
     """Whether the control server takes the key shows in what tailscaled says next."""
-    tailnet, policy = worker.tailnet, at.policy
+    tailnet, policy = state.tailnet, ctx.policy
     pause_s = min(policy.join_cap_s, policy.join_base_s * 2.0 ** min(tailnet.joins - 1, 10))
     tailnet = replace(
         tailnet,
         joining=False,
-        join_at_s=at.now_s + between_s(pause_s / 2, pause_s, at.jitter),
-        join_trouble=event.problem,
-        look_at_s=at.now_s + policy.probe_retry_s,
+        join_at_s=ctx.now_s + between_s(pause_s / 2, pause_s, ctx.jitter),
+        join_error=event.problem,
+        look_at_s=ctx.now_s + policy.probe_retry_s,
     )
-    return replace(worker, tailnet=tailnet)
+    return replace(state, tailnet=tailnet)
 
 
-def is_up(worker: AgentState) -> bool:
+def is_up(state: AgentState) -> bool:
     """Whether peers can be reached at all; always so where there is no tailnet in the way."""
-    return worker.setup.connection is not Connection.TAILSCALE or (
-        worker.tailnet.facts is not None and trouble(worker) is None
+    return state.config.connection is not Connection.TAILSCALE or (
+        state.tailnet.facts is not None and current_fault(state) is None
     )
 
 
-def trouble(worker: AgentState) -> Fault | None:
+def current_fault(state: AgentState) -> Fault | None:
     """What is wrong with this machine's place in its tailnet, None where it is well or not known yet."""
-    facts = worker.tailnet.facts
+    facts = state.tailnet.facts
     if facts is None:
         return None
     if facts.state is DaemonState.RUNNING:
         return Fault(FaultKind.TAILSCALED, _USERSPACE) if facts.userspace else None
-    return Fault(_KINDS[_state(worker, facts)], _text(worker, facts))
+    return Fault(_KINDS[_state(state, facts)], _text(state, facts))
 
 
 _USERSPACE = (
@@ -150,28 +152,28 @@ _USERSPACE = (
 )
 
 
-def _text(worker: AgentState, facts: TailnetFacts) -> str:
-    told, state = f" ({facts.text})" if facts.text else "", _state(worker, facts)
-    if state is DaemonState.ABSENT:
+def _text(state: AgentState, facts: TailnetFacts) -> str:
+    told, daemon = f" ({facts.text})" if facts.text else "", _state(state, facts)
+    if daemon is DaemonState.ABSENT:
         return f"tailscaled does not answer{told}; 'systemctl status tailscaled' says more"
-    if state is DaemonState.STOPPED:
+    if daemon is DaemonState.STOPPED:
         return "tailscale is down on this machine; 'tailscale up' brings it back"
-    if state is DaemonState.STARTING:
+    if daemon is DaemonState.STARTING:
         return f"tailscaled is starting{told}; it waits for the control server"
-    if state is DaemonState.NEEDS_APPROVAL:
+    if daemon is DaemonState.NEEDS_APPROVAL:
         return "the tailnet's administrator must approve this machine first; do that in the admin console"
     what = "this machine is not logged in to its tailnet"
-    if state is DaemonState.KEY_EXPIRED:
+    if daemon is DaemonState.KEY_EXPIRED:
         what = "this machine's key in the tailnet has expired"
-    return f"{what}{told}; {_remedy(worker)}"
+    return f"{what}{told}; {_remedy(state)}"
 
 
-def _remedy(worker: AgentState) -> str:
-    if not worker.setup.joins_tailnet:
+def _remedy(state: AgentState) -> str:
+    if not state.config.joins_tailnet:
         return "give a key by BETA9_TAILSCALE_AUTH_FILE, or log in by hand with 'tailscale up'"
-    if worker.tailnet.join_trouble:
-        return f"logging in failed: {worker.tailnet.join_trouble}"
-    if worker.tailnet.joins > 1:
+    if state.tailnet.join_error:
+        return f"logging in failed: {state.tailnet.join_error}"
+    if state.tailnet.joins > 1:
         return (
             "the control server did not take the key of BETA9_TAILSCALE_AUTH so far: it may be used up, expired or "
             "of another tailnet"
@@ -179,10 +181,10 @@ def _remedy(worker: AgentState) -> str:
     return "logging in with the key of BETA9_TAILSCALE_AUTH"
 
 
-def unreached(worker: AgentState, text: str) -> str:
+def unreached(state: AgentState, text: str) -> str:
     """Why the gateway does not answer, with what is known of its place in the tailnet."""
-    facts = worker.tailnet.facts
-    if worker.setup.connection is not Connection.TAILSCALE or facts is None:
+    facts = state.tailnet.facts
+    if state.config.connection is not Connection.TAILSCALE or facts is None:
         return text
     peer = facts.peer
     if peer is None:
@@ -194,15 +196,15 @@ def unreached(worker: AgentState, text: str) -> str:
     return text if peer.online else f"{text}; {peer.name} is not connected to the tailnet"
 
 
-def hostname(worker: AgentState) -> str:
+def hostname(state: AgentState) -> str:
     """What the gateway is told to dial. One that keeps no configuration for us appends the tailnet's name itself."""
-    full = worker.tailnet.name
-    return full.partition(".")[0] if worker.registration.gateway_config is False else full
+    full = state.tailnet.name
+    return full.partition(".")[0] if state.registration.gateway_config is False else full
 
 
-def key_expires_in_s(worker: AgentState, now_s: float) -> float | None:
+def key_expires_in_s(state: AgentState, now_s: float) -> float | None:
     """Seconds until the machine's key expires; None: never, or not known."""
-    tailnet = worker.tailnet
+    tailnet = state.tailnet
     if tailnet.facts is None or tailnet.facts.key_expires_in_s is None or tailnet.seen_at_s is None:
         return None
     return tailnet.facts.key_expires_in_s - (now_s - tailnet.seen_at_s)

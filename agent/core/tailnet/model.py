@@ -29,4 +29,4 @@ class Tailnet:
     join_at_s: float = 0.0
     joins: int = 0
     """Logins that were tried since the last that held."""
-    join_trouble: str | None = None
+    join_error: str | None = None

@@ -109,12 +109,12 @@ def _longest_run(
 
 
 def _run(text: str, position: int, floor: int, spelling: str, place: int) -> tuple[int, int]:
-    start, at = position, place
-    while start > floor and at > 0 and text[start - 1] == spelling[at - 1]:
-        start, at = start - 1, at - 1
-    end, at = position + GRAM, place + GRAM
-    while end < len(text) and at < len(spelling) and text[end] == spelling[at]:
-        end, at = end + 1, at + 1
+    start, ctx = position, place
+    while start > floor and ctx > 0 and text[start - 1] == spelling[ctx - 1]:
+        start, ctx = start - 1, ctx - 1
+    end, ctx = position + GRAM, place + GRAM
+    while end < len(text) and ctx < len(spelling) and text[end] == spelling[ctx]:
+        end, ctx = end + 1, ctx + 1
     return start, end
 
 

@@ -50,7 +50,7 @@ class Link:
     refusals: int = 0
     session: bool = True
     """Whether the child opens a session channel; False once the server refused one."""
-    trouble: Fault | None = None
-    said: Fault | None = None
+    fault: Fault | None = None
+    last_complaint: Fault | None = None
     """What the living child last complained of; explains a probe that was closed."""
     restarts: tuple[tuple[str, int], ...] = ()

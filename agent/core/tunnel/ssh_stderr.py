@@ -121,7 +121,7 @@ _CHATTER = re.compile(r"^(Transferred: sent|Bytes per second:|Authenticated to )
 _LOGGED_IN = re.compile(r"^Authenticated to ")
 
 
-def ending(lines: Collection[str], code: int | None) -> Fault:
+def fault_at_exit(lines: Collection[str], code: int | None) -> Fault:
     """Why an ssh child ended, from the last lines of its stderr (oldest first) and its exit code."""
     told = [line for line in lines if not _CHATTER.search(line)]
     for pattern, kind, fix in _ENDINGS:

@@ -417,7 +417,7 @@ def simulated_restart(count: int) -> list[float]:
     for seed in range(count):
         world = World(seed)
         world.run_for(5 + seed * 60 / count)
-        assert world.worker.state is DisplayedState.READY
+        assert world.state.displayed is DisplayedState.READY
         sent: list[str] = []
 
         def watch(

@@ -170,7 +170,7 @@ class Badly:
 
     outcome: Outcome
     probe: Probe
-    trouble: Fault
+    fault: Fault
     tailnet: TailnetFacts
 
 
@@ -212,7 +212,7 @@ WELL = Badly(
 )
 
 
-def answer(command: Effect, move: Well | Badly) -> Event:
+def answer(effect: Effect, move: Well | Badly) -> Event:
     """What comes of a command."""
     said = move if isinstance(move, Badly) else WELL
     makers: dict[type, Callable[[Any], Event]] = {
@@ -220,7 +220,7 @@ def answer(command: Effect, move: Well | Badly) -> Event:
         StartLink: lambda c: (
             LinkLoggedIn(c.purpose, c.generation)
             if said is WELL
-            else LinkEnded(c.purpose, c.generation, said.trouble)
+            else LinkEnded(c.purpose, c.generation, said.fault)
         ),
         ProbeApi: lambda c: ApiProbed(c.generation, said.probe),
         ProbeReverse: lambda c: ReverseProbed(c.generation, said.probe),
@@ -236,7 +236,7 @@ def answer(command: Effect, move: Well | Badly) -> Event:
         EndWorkers: lambda c: WorkersListed(c.number, 0 if said is WELL else 2),
         WriteStop: lambda _: StopWritten(None if said is WELL else "disk full"),
     }
-    return makers[type(command)](command)
+    return makers[type(effect)](effect)
 
 
 @dataclass
@@ -251,7 +251,7 @@ class InFlight:
 class Life:
     """One worker and all that is known of it from outside."""
 
-    setup: Config
+    config: Config
     jitter: float = 0.5
     now_s: float = 1000.0
     open: deque[Effect] = field(default_factory=deque)
@@ -259,10 +259,10 @@ class Life:
     registered: bool = False
     administers: bool = True
     """Whether a kubeconfig ever comes."""
-    commands: tuple[Effect, ...] = ()
+    effects: tuple[Effect, ...] = ()
 
     def __post_init__(self) -> None:
-        self.worker = AgentState(self.setup, born_at_s=self.now_s, since_s=self.now_s)
+        self.state = AgentState(self.config, born_at_s=self.now_s, since_s=self.now_s)
 
     def go(self, pause_s: float, move: Move) -> AgentState:
         """Make one move; the worker as it was before."""
@@ -270,13 +270,13 @@ class Life:
         if isinstance(event, (KubeProbed, KubeLoginsRead)) and event.logins and not self.administers:
             event = replace(event, logins=replace(event.logins, administers=False))
         self.now_s += pause_s
-        before = self.worker
-        self.worker, self.commands = step(before, event, self.now_s, POLICY, self.jitter)
+        before = self.state
+        self.state, self.commands = step(before, event, self.now_s, POLICY, self.jitter)
         if isinstance(event, CallEnded):
             ended = self.in_flight.pop(event.call_id, None)
             is_registration = ended is not None and ended.kind in {CallKind.REGISTER, CallKind.FAREWELL}
             self.registered |= is_registration and event.outcome.kind is OutcomeKind.OK
-        if before.going is None and self.worker.going is not None:
+        if before.shutdown is None and self.state.shutdown is not None:
             # Saying goodbye does not wait for a keepalive's whole time limit.
             for call in self.in_flight.values():
                 if call.kind is CallKind.KEEPALIVE:
@@ -299,87 +299,87 @@ class Life:
 
 @given(setups, moves, jitters)
 def test_no_sequence_of_events_leads_where_nothing_may_lead(
-    setup: Config, sequence: Moves, jitter: float
+    config: Config, sequence: Moves, jitter: float
 ) -> None:
-    life = Life(setup, jitter)
+    life = Life(config, jitter)
     life.go(0.0, Tick())
     for pause_s, move in sequence:
         before = life.go(pause_s, move)
-        after = life.worker
+        after = life.state
 
-        if before.state in FINAL:
+        if before.displayed in FINAL:
             assert after == before, "something led out of a final state"
             assert life.commands == ()
-        if before.state is DisplayedState.DRAINING:
-            assert after.state in {DisplayedState.DRAINING, *FINAL}, "back to service from draining"
-        if before.going and after.going:
-            assert list(DrainPhase).index(after.going.step) >= list(DrainPhase).index(before.going.step), (
-                "a step back"
-            )
-            assert after.going.deadline_at_s <= before.going.deadline_at_s, "a drain deadline grew"
+        if before.displayed is DisplayedState.DRAINING:
+            assert after.displayed in {DisplayedState.DRAINING, *FINAL}, "back to service from draining"
+        if before.shutdown and after.shutdown:
+            assert list(DrainPhase).index(after.shutdown.phase) >= list(DrainPhase).index(
+                before.shutdown.phase
+            ), "a step back"
+            assert after.shutdown.deadline_at_s <= before.shutdown.deadline_at_s, "a drain deadline grew"
 
         if any(call.kind is CallKind.KEEPALIVE for call in life.calls()):
             assert life.registered, "a keepalive before any registration"
         assert len(life.in_flight) <= 1, f"two calls in flight: {life.in_flight}"
 
-        finishes = [command for command in life.commands if isinstance(command, Exit)]
-        assert len(finishes) == (after.state in FINAL and before.state not in FINAL)
+        finishes = [effect for effect in life.commands if isinstance(effect, Exit)]
+        assert len(finishes) == (after.displayed in FINAL and before.displayed not in FINAL)
         if finishes:
             assert life.commands[-1] is finishes[0]
-            assert (finishes[0].exit_code is ExitCode.OK) == (after.state is DisplayedState.STOPPED)
-        if after.state is DisplayedState.READY:
+            assert (finishes[0].exit_code is ExitCode.OK) == (after.displayed is DisplayedState.STOPPED)
+        if after.displayed is DisplayedState.READY:
             assert after.lease.ready
             assert after.registration.known
 
 
 @given(setups, moves, jitters)
-def test_nothing_is_offered_that_could_not_start(setup: Config, sequence: Moves, jitter: float) -> None:
-    life = Life(setup, jitter)
+def test_nothing_is_offered_that_could_not_start(config: Config, sequence: Moves, jitter: float) -> None:
+    life = Life(config, jitter)
     for pause_s, move in sequence:
         life.go(pause_s, move)
-        worker = life.worker
-        if worker.state in FINAL or not worker.offer.offered:
+        state = life.state
+        if state.displayed in FINAL or not state.offer.offered:
             continue
-        assert worker.going is None
-        assert worker.host is not None
-        if setup.k3s is K3sMode.NONE:
-            assert worker.kube.logins.has_token
+        assert state.shutdown is None
+        assert state.host is not None
+        if config.k3s is K3sMode.NONE:
+            assert state.kube.logins.has_token
         else:
-            assert worker.kube.answering
-        if setup.connection is Connection.SSH:
-            assert not setup.once
-        elif setup.connection is Connection.DIRECT:
-            assert setup.hostname
+            assert state.kube.answering
+        if config.connection is Connection.SSH:
+            assert not config.once
+        elif config.connection is Connection.DIRECT:
+            assert config.hostname
         else:
-            tailnet = worker.tailnet
-            assert setup.hostname or tailnet.name
+            tailnet = state.tailnet
+            assert config.hostname or tailnet.name
             assert tailnet.facts is not None
             assert tailnet.facts.state is DaemonState.RUNNING
 
 
 @given(setups, moves, jitters)
 def test_a_registered_machine_ends_only_because_it_was_asked_to(
-    setup: Config, sequence: Moves, jitter: float
+    config: Config, sequence: Moves, jitter: float
 ) -> None:
-    life = Life(setup, jitter)
+    life = Life(config, jitter)
     for pause_s, move in sequence:
         before = life.go(pause_s, move)
-        if before.registration.times and life.worker.state is DisplayedState.FAILED:
-            assert before.state is DisplayedState.FAILED
-        if life.worker.state is DisplayedState.STOPPED:
-            assert life.worker.going is not None or setup.once
+        if before.registration.times and life.state.displayed is DisplayedState.FAILED:
+            assert before.displayed is DisplayedState.FAILED
+        if life.state.displayed is DisplayedState.STOPPED:
+            assert life.state.shutdown is not None or config.once
 
 
 @given(setups, moves, jitters)
 def test_the_status_page_and_the_next_wake_up_can_be_made_at_any_moment(
-    setup: Config, sequence: Moves, jitter: float
+    config: Config, sequence: Moves, jitter: float
 ) -> None:
-    life = Life(setup, jitter)
+    life = Life(config, jitter)
     for pause_s, move in sequence:
         life.go(pause_s, move)
-        told = status(life.worker, life.now_s, POLICY, "http://localhost:1994")
+        told = status(life.state, life.now_s, POLICY, "http://localhost:1994")
         assert told["state"] in {state.value for state in DisplayedState}
-        assert 0.005 <= wake_in_s(life.worker, life.now_s) <= 1.0
+        assert 0.005 <= wake_in_s(life.state, life.now_s) <= 1.0
 
 
 @given(moves, jitters, st.sampled_from(ShutdownKind), st.floats(0, 30))
@@ -393,7 +393,7 @@ def test_whoever_is_asked_to_go_is_gone_within_the_bound(
     life.go(0.0, ShutdownRequested(kind, "SIGTERM"))
     # Nobody answers anything any more; only time passes.
     life.go(max(POLICY.notice_farewell_s, POLICY.hand_over_s) + later_s, Tick())
-    assert life.worker.state in FINAL
+    assert life.state.displayed in FINAL
 
 
 @pytest.mark.parametrize("connection", [Connection.SSH, Connection.TAILSCALE])
@@ -401,6 +401,6 @@ def test_the_good_answers_alone_lead_to_ready(connection: Connection) -> None:
     life = Life(Config("1165a9b6", "gpu", connection=connection, addresses=ADDRESSES))
     for _ in range(60):
         life.go(0.05, Well())
-    assert life.worker.state is DisplayedState.READY
-    assert life.worker.offer.offered
-    assert life.worker.registration.times == 1
+    assert life.state.displayed is DisplayedState.READY
+    assert life.state.offer.offered
+    assert life.state.registration.times == 1

@@ -25,7 +25,7 @@ def started(seed: int = 1) -> World:
     world = World(seed)
     world.watch = invariants
     world.run_for(5)
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     assert world.would_place()
     return world
 
@@ -35,16 +35,16 @@ def invariants(world: World, event: Event, before: AgentState, after: AgentState
     call = after.call
     if call is not None and call.kind is CallKind.KEEPALIVE:
         assert after.registration.times > 0, "a keepalive before any registration"
-    if before.state in {DisplayedState.STOPPED, DisplayedState.FAILED}:
+    if before.displayed in {DisplayedState.STOPPED, DisplayedState.FAILED}:
         assert after == before, "something led out of a final state"
-    if before.state is DisplayedState.DRAINING:
-        assert after.state in {DisplayedState.DRAINING, DisplayedState.STOPPED, DisplayedState.FAILED}, (
+    if before.displayed is DisplayedState.DRAINING:
+        assert after.displayed in {DisplayedState.DRAINING, DisplayedState.STOPPED, DisplayedState.FAILED}, (
             "back to service from draining"
         )
     if isinstance(event, CallEnded) and before.call is None:
         assert after.lease == before.lease, "a stale answer changed the lease"
-    if after.registration.times and after.going is None and not after.setup.once:
-        assert after.ending is None, f"a registered agent ended: {after.ending}"
+    if after.registration.times and after.shutdown is None and not after.config.once:
+        assert after.exit_decision is None, f"a registered agent ended: {after.exit_decision}"
     if not after.kube.answering:
         assert not after.offer.offered
 
@@ -102,8 +102,8 @@ def test_the_machine_is_ready_again_after_the_last_fault_heals(
         heal(world)
         world.run_for(then_s)
     world.run_for(150)
-    assert world.worker.state is DisplayedState.READY
-    assert world.would_place(), world.worker.offer
+    assert world.state.displayed is DisplayedState.READY
+    assert world.would_place(), world.state.offer
     assert not world.dial_hangs()
 
 
@@ -114,7 +114,7 @@ def test_an_outage_shorter_than_the_lease_costs_no_registration(seconds: float) 
     world.run_for(seconds)
     world.faults.link = False
     world.run_for(15)
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     # Offering again after the outage means registering; being forgotten does not happen.
     assert all(
         state is not DisplayedState.REGISTERING
@@ -154,7 +154,7 @@ def test_a_k3s_that_hangs_is_cut_off_before_it_can_stop_the_pool() -> None:
     world.run_for(10)
     assert not world.dial_hangs()
     assert not world.would_place()
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     world.faults.k3s = ""
     world.run_for(10)
     assert world.would_place()
@@ -162,10 +162,10 @@ def test_a_k3s_that_hangs_is_cut_off_before_it_can_stop_the_pool() -> None:
 
 def test_a_stopped_reverse_session_costs_an_address_and_not_the_lease() -> None:
     world = started()
-    was = world.worker.address
+    was = world.state.address
     world.stop_reverse_session()
     world.run_for(20)
-    assert world.worker.address != was
+    assert world.state.address != was
     assert world.would_place()
 
 
@@ -195,8 +195,8 @@ def test_fifty_agents_do_not_come_back_in_step() -> None:
         world.run_for(30)
         world.faults.sshd = False
         world.run_for(10)
-        assert world.worker.state is DisplayedState.READY
-        moments.append(round(world.worker.api.up_since_s or 0, 2))
+        assert world.state.displayed is DisplayedState.READY
+        moments.append(round(world.state.api.up_since_s or 0, 2))
     assert len(set(moments)) > 25
 
 

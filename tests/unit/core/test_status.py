@@ -20,16 +20,16 @@ from tests.unit.core_cases import ADDRESSES, NOW_S, POLICY, SSH, UP, placeable
 LEASE = Lease(ready=True, last_ok_s=NOW_S - 12, expires_at_s=NOW_S + 288, failures=1)
 PROMISE = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
 READY = placeable(
-    state=DisplayedState.READY,
+    displayed=DisplayedState.READY,
     since_s=NOW_S - 20,
     lease=LEASE,
     offer=Offer(True, None),
-    registration=Registration(True, True, 1, promise=PROMISE, gateway_config=True),
+    registration=Registration(True, True, 1, advertisement=PROMISE, gateway_config=True),
 )
 
 
-def told(worker: AgentState = READY) -> dict[str, Any]:
-    page = status(worker, NOW_S, POLICY, "http://localhost:1994")
+def told(state: AgentState = READY) -> dict[str, Any]:
+    page = status(state, NOW_S, POLICY, "http://localhost:1994")
     return dict(json.loads(json.dumps(page)))
 
 
@@ -84,8 +84,8 @@ def test_the_forward_is_known_by_where_the_gateway_is_reached() -> None:
 
 
 def test_a_link_that_is_down_says_why() -> None:
-    trouble = Fault(FaultKind.BIND, "sshd refused the reverse address")
-    page = told(replace(READY, reverse=Link(phase=LinkPhase.DOWN, trouble=trouble)))
+    fault = Fault(FaultKind.BIND, "sshd refused the reverse address")
+    page = told(replace(READY, reverse=Link(phase=LinkPhase.DOWN, fault=fault)))
     assert page["tunnel"]["reverse"]["up"] is False
     assert page["tunnel"]["reverse"]["reason"] == "sshd refused the reverse address"
 
@@ -124,8 +124,8 @@ def test_a_broken_board_is_listed_with_its_reason_and_degrades() -> None:
 
 
 def test_a_gateway_without_direct_redis_host_is_named() -> None:
-    worker = replace(READY, registration=replace(READY.registration, gateway_config=False))
-    assert any("directRedisHost" in text for text in told(worker)["degraded"])
+    state = replace(READY, registration=replace(READY.registration, gateway_config=False))
+    assert any("directRedisHost" in text for text in told(state)["degraded"])
 
 
 def test_a_refused_session_channel_is_named_with_its_child() -> None:
@@ -136,5 +136,5 @@ def test_a_refused_session_channel_is_named_with_its_child() -> None:
 def test_ready_means_in_state_ready_with_a_lease_that_has_not_run_out() -> None:
     assert is_ready(READY, NOW_S)
     assert not is_ready(READY, NOW_S + 288)
-    assert not is_ready(replace(READY, state=DisplayedState.CONNECTING), NOW_S)
+    assert not is_ready(replace(READY, displayed=DisplayedState.CONNECTING), NOW_S)
     assert not is_ready(replace(READY, lease=Lease()), NOW_S)

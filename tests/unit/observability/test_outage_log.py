@@ -42,11 +42,11 @@ def narrated(seed: int) -> tuple[World, Told]:
     world = World(seed)
 
     def tell(world: World, event: Event, before: AgentState, after: AgentState) -> None:
-        narrator.tell(before, after, event, world.now_s)
+        narrator.on_step(before, after, event, world.now_s)
 
     world.watch = tell
     world.run_for(120)
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     told.lines.clear()
     told.events.clear()
     return world, told
@@ -82,7 +82,7 @@ def test_an_hour_of_outage_is_a_handful_of_lines(outage: str) -> None:
     during = list(told.lines)
     heal(world)
     world.run_for(400)
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     assert during, "an outage that nobody is told of"
     assert len(told.lines) <= HANDFUL, "\n".join(told.lines)
 
@@ -90,13 +90,13 @@ def test_an_hour_of_outage_is_a_handful_of_lines(outage: str) -> None:
 def test_the_return_tells_how_many_attempts_the_outage_took() -> None:
     world, told = narrated(seed=7)
     begin, heal = OUTAGES["the network"]
-    began = world.worker.api.generation
+    began = world.state.api.generation
     begin(world)
     world.run_for(HOUR_S)
     heal(world)
     world.run_for(60)
     back = next(fields for event, fields in told.events if event == "tunnel_api_up")
-    assert back["attempts"] == world.worker.api.generation - began
+    assert back["attempts"] == world.state.api.generation - began
     assert back["down_s"] == pytest.approx(HOUR_S, abs=60)
     reminders = [fields for event, fields in told.events if event == "tunnel_api_down"]
     assert len(reminders) == 4, "at once, and after 1, 5 and 15 more minutes"

@@ -34,8 +34,8 @@ BOARDS = (
 
 def told(**changes: Any) -> dict[str, Any]:
     """What a fresh worker's real status page says, with parts replaced."""
-    worker = AgentState(Config("1165a9b6", "gpu"), host=HostFacts(8000, 16384), gpus=GpuReading(BOARDS))
-    made = status(worker, 12.0, Policy(), "http://localhost:1994")
+    state = AgentState(Config("1165a9b6", "gpu"), host=HostFacts(8000, 16384), gpus=GpuReading(BOARDS))
+    made = status(state, 12.0, Policy(), "http://localhost:1994")
     for name, part in changes.items():
         made[name] = {**made[name], **part} if isinstance(part, dict) and made.get(name) else part
     return made
@@ -133,7 +133,7 @@ def address() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def command(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+def effect(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
     argv = [sys.executable, "-m", "agent", "status", *arguments]
     process = subprocess.Popen(argv, stdout=stdout, stderr=subprocess.PIPE, text=True)
     try:
@@ -153,20 +153,20 @@ def read_until(stream: IO[str], enough: int, pattern: str) -> str:
 
 
 def test_once_it_prints_the_lines_and_ends(address: str) -> None:
-    with command("--address", address) as process:
+    with effect("--address", address) as process:
         out, errors = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, errors) == (0, "")
     assert out.startswith(f"{'machine':{LABEL_WIDTH}}1165a9b6 in pool gpu")
 
 
 def test_as_json_it_is_the_page(address: str) -> None:
-    with command("--json", "--address", address) as process:
+    with effect("--json", "--address", address) as process:
         out, _ = process.communicate(timeout=DEADLINE_S)
     assert json.loads(out)["machine_id"] == "1165a9b6"
 
 
 def test_watched_in_a_pipe_it_prints_block_after_block_until_nobody_reads(address: str) -> None:
-    with command("--watch", "--every", "0.1", "--address", address) as process:
+    with effect("--watch", "--every", "0.1", "--address", address) as process:
         assert process.stdout is not None
         seen = read_until(process.stdout, 3, r"(?m)^machine ")
         process.stdout.close()
@@ -179,7 +179,7 @@ def test_watched_in_a_pipe_it_prints_block_after_block_until_nobody_reads(addres
 
 def test_watched_on_a_terminal_it_draws_over_itself(address: str) -> None:
     ours, theirs = pty.openpty()
-    with command("--watch", "--every", "0.1", "--address", address, stdout=theirs):
+    with effect("--watch", "--every", "0.1", "--address", address, stdout=theirs):
         os.close(theirs)
         seen = b""
         end_s = time.monotonic() + DEADLINE_S
@@ -191,13 +191,13 @@ def test_watched_on_a_terminal_it_draws_over_itself(address: str) -> None:
 
 
 def test_watched_an_agent_that_is_not_there_is_waited_for() -> None:
-    with command("--watch", "--every", "0.1", "--address", "127.0.0.1:1") as process:
+    with effect("--watch", "--every", "0.1", "--address", "127.0.0.1:1") as process:
         assert process.stdout is not None
         assert "is it running?" in read_until(process.stdout, 2, "no agent answers")
 
 
 def test_once_an_agent_that_is_not_there_is_an_error() -> None:
-    with command("--address", "127.0.0.1:1") as process:
+    with effect("--address", "127.0.0.1:1") as process:
         out, errors = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, out) == (1, "")
     assert "is it running?" in errors

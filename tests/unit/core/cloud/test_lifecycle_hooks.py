@@ -10,7 +10,7 @@ import pytest
 
 from agent.adapters.aws import imds
 from agent.adapters.aws.autoscaling import Autoscaling
-from agent.core.cloud.lifecycle_hooks import GroupSignal, word
+from agent.core.cloud.lifecycle_hooks import GroupSignal, signal_due
 from agent.core.config import Config
 from agent.core.lifecycle.model import DisplayedState, ExitDecision, Shutdown, ShutdownKind
 from agent.core.machine_api.model import Lease, Offer
@@ -22,9 +22,9 @@ from agent.settings.values import LifecycleHook
 from tests.unit.core_cases import NOW_S, having_offered
 from tests.unit.settings_cases import read, with_
 
-WORKER = AgentState(Config("1165a9b6", "gpu"))
+STATE = AgentState(Config("1165a9b6", "gpu"))
 READY = having_offered(
-    state=DisplayedState.READY,
+    displayed=DisplayedState.READY,
     offer=Offer(offered=True, reason=None),
     lease=Lease(ready=True, last_ok_s=NOW_S, expires_at_s=NOW_S + 300),
 )
@@ -32,50 +32,60 @@ TERMINATED = Shutdown(ShutdownKind.TERMINATE, 0.0, 90.0, "the group takes this m
 
 
 def test_it_has_joined_once_work_can_be_placed() -> None:
-    assert word(READY) is GroupSignal.JOINED
+    assert signal_due(READY) is GroupSignal.JOINED
 
 
 @pytest.mark.parametrize(
-    "worker",
+    "state",
     [
-        WORKER,
-        replace(READY, state=DisplayedState.CONNECTING),
+        STATE,
+        replace(READY, displayed=DisplayedState.CONNECTING),
         replace(READY, offer=Offer(reason="k3s does not answer")),
         replace(READY, registration=replace(READY.registration, at_s=NOW_S + 1)),
         replace(READY, candidate=1),
     ],
     ids=["starting", "no gateway", "leased without an offer", "registered again", "not told its new address"],
 )
-def test_until_then_nothing_is_said(worker: AgentState) -> None:
-    assert word(worker) is None
+def test_until_then_nothing_is_said(state: AgentState) -> None:
+    assert signal_due(state) is None
 
 
 def test_what_can_never_work_says_so_at_the_end() -> None:
     assert (
-        word(replace(WORKER, ending=ExitDecision(ExitCode.UNUSABLE, "a host key that differs")))
+        signal_due(replace(STATE, exit_decision=ExitDecision(ExitCode.UNUSABLE, "a host key that differs")))
         is GroupSignal.USELESS
     )
 
 
 @pytest.mark.parametrize("code", [ExitCode.REFUSED, ExitCode.GAVE_UP, ExitCode.OK, ExitCode.BUG])
 def test_what_may_work_at_the_next_start_does_not(code: ExitCode) -> None:
-    assert word(replace(WORKER, ending=ExitDecision(code, "…"))) is None
+    assert signal_due(replace(STATE, exit_decision=ExitDecision(code, "…"))) is None
 
 
 def test_a_machine_that_is_taken_out_says_when_it_is_drained() -> None:
     assert (
-        word(replace(READY, going=TERMINATED, offer=Offer(reason="leaving"), state=DisplayedState.DRAINING))
+        signal_due(
+            replace(
+                READY, shutdown=TERMINATED, offer=Offer(reason="leaving"), displayed=DisplayedState.DRAINING
+            )
+        )
         is None
     )
     ended = replace(
-        READY, going=TERMINATED, ending=ExitDecision(ExitCode.OK, "drained"), state=DisplayedState.STOPPED
+        READY,
+        shutdown=TERMINATED,
+        exit_decision=ExitDecision(ExitCode.OK, "drained"),
+        displayed=DisplayedState.STOPPED,
     )
-    assert word(ended) is GroupSignal.DRAINED
+    assert signal_due(ended) is GroupSignal.DRAINED
 
 
 def test_a_service_that_is_stopped_says_nothing() -> None:
-    going = replace(TERMINATED, kind=ShutdownKind.STOP)
-    assert word(replace(READY, going=going, ending=ExitDecision(ExitCode.OK, "SIGTERM"))) is None
+    shutdown = replace(TERMINATED, kind=ShutdownKind.STOP)
+    assert (
+        signal_due(replace(READY, shutdown=shutdown, exit_decision=ExitDecision(ExitCode.OK, "SIGTERM")))
+        is None
+    )
 
 
 # --- Saying it -------------------------------------------------------------------------------------------
@@ -120,24 +130,24 @@ def said(*workers: AgentState, answers: list[Exception | bool]) -> tuple[list[st
     speaker, lines = Speaker(answers), Lines()
     one = member(speaker, lines)
     for each in workers:
-        one.look(each)
+        one.on_step(each)
     one.close()
     return speaker.heard, lines
 
 
 def test_each_word_is_said_once() -> None:
-    heard, lines = said(WORKER, READY, WORKER, READY, answers=[True])
+    heard, lines = said(STATE, READY, STATE, READY, answers=[True])
     assert heard == ["g/launch CONTINUE"]
     assert lines.lines == [("group_told", {"word": "joined", "hook": "g/launch", "result": "CONTINUE"})]
 
 
 def test_a_useless_machine_abandons_its_launch() -> None:
-    heard, _ = said(replace(WORKER, ending=ExitDecision(ExitCode.UNUSABLE, "…")), answers=[True])
+    heard, _ = said(replace(STATE, exit_decision=ExitDecision(ExitCode.UNUSABLE, "…")), answers=[True])
     assert heard == ["g/launch ABANDON"]
 
 
 def test_one_that_had_joined_before_is_marked_unhealthy() -> None:
-    heard, lines = said(replace(WORKER, ending=ExitDecision(ExitCode.UNUSABLE, "…")), answers=[False])
+    heard, lines = said(replace(STATE, exit_decision=ExitDecision(ExitCode.UNUSABLE, "…")), answers=[False])
     assert heard == ["g/launch ABANDON", "unhealthy"]
     assert lines.lines[-1][1]["result"] == "Unhealthy"
 
@@ -151,7 +161,7 @@ def test_what_was_not_heard_is_said_again(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("agent.runtime.autoscaling.AGAIN_S", 0.01)
     speaker, lines = Speaker([TransientError("no answer"), RejectedError("not yet allowed"), True]), Lines()
     one = member(speaker, lines)
-    one.look(READY)
+    one.on_step(READY)
     for _ in range(1000):
         if len(speaker.heard) == 3:
             break
@@ -176,7 +186,7 @@ def test_a_machine_that_is_no_instance_is_told_to_unset_it() -> None:
         read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch")), cast("EventLog", lines), lambda: ""
     )
     assert one is not None
-    one.look(READY)
+    one.on_step(READY)
     one.close()
     assert "BETA9_AWS_LAUNCH_HOOK: this is no EC2 instance" in lines.lines[0][1]["text"]
 
@@ -198,7 +208,7 @@ def test_a_metadata_service_that_is_silent_just_then_is_asked_again(monkeypatch:
         read(with_(BETA9_AWS_LAUNCH_HOOK="g/launch")), cast("EventLog", lines), instance
     )
     assert one is not None
-    one.look(READY)
+    one.on_step(READY)
     assert asked_thrice.wait(20)
     one.close()
     assert "does not answer just now" in lines.lines[0][1]["text"]

@@ -52,8 +52,8 @@ def test_the_chart_shows_what_ran_beside_what() -> None:
 
 def test_a_failed_one_ends_with_stage_and_fix() -> None:
     assert boot_record.chart(read(FAILED))[-2:] == ["failed: k3s", "to mend it: free some space"]
-    assert boot_record.trouble(read(FAILED)) == "the bootstrap failed in stage k3s: free some space"
-    assert boot_record.trouble(read(RECORD)) is None
+    assert boot_record.failure(read(FAILED)) == "the bootstrap failed in stage k3s: free some space"
+    assert boot_record.failure(read(RECORD)) is None
 
 
 def test_one_line_has_each_stage_that_did_something() -> None:
@@ -90,7 +90,7 @@ STAGES = st.lists(
 @given(st.fixed_dictionaries({"version": st.just(1), "result": st.text(max_size=8), "stages": STAGES}), JSON)
 def test_nothing_in_a_record_stops_whoever_shows_it(record: dict[str, Any], other: object) -> None:
     found = read({**record, "fix": other, "failed_stage": other, "started_at": other})
-    lines = [*boot_record.chart(found), boot_record.timeline(found), boot_record.trouble(found) or ""]
+    lines = [*boot_record.chart(found), boot_record.timeline(found), boot_record.failure(found) or ""]
     assert all(line.isprintable() for line in lines[1:])
     assert all("█" * 41 not in line for line in lines)
 

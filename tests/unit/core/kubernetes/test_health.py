@@ -29,8 +29,8 @@ def on_node(node: NodeFacts | None, failed: int = 0, **changes: Any) -> AgentSta
     return placeable(gpus=GpuReading(gpus), kube=there, **changes)
 
 
-def counts(worker: AgentState) -> tuple[int, int]:
-    has = offer.capacity(worker)
+def counts(state: AgentState) -> tuple[int, int]:
+    has = offer.capacity(state)
     return has.gpu_count, has.free_gpu_count
 
 
@@ -63,13 +63,13 @@ def test_gpus_offered_once_are_never_counted_down_by_what_is_advertised() -> Non
 
 
 def test_k3s_that_is_left_alone_does_not_count() -> None:
-    worker = with_setup(k3s=K3sMode.NONE)
+    state = with_setup(k3s=K3sMode.NONE)
     there = Kube(expected=True, looked=True, answering=True, node=NodeFacts(gpus_allocatable=9))
-    assert counts(replace(worker, kube=there)) == (2, 2)
+    assert counts(replace(state, kube=there)) == (2, 2)
 
 
 @pytest.mark.parametrize(
-    ("node", "floor", "trouble"),
+    ("node", "floor", "fault"),
     [
         (NodeFacts(gpus_allocatable=8), 8, None),
         (NodeFacts(gpus_allocatable=8, ready=False), 8, "not Ready"),
@@ -80,9 +80,9 @@ def test_k3s_that_is_left_alone_does_not_count() -> None:
         (NodeFacts(gpus_allocatable=0), 0, "advertises no nvidia.com/gpu"),
     ],
 )
-def test_what_keeps_work_away_from_a_node_is_named(node: NodeFacts, floor: int, trouble: str | None) -> None:
-    told = kube.node_trouble(node, on_node(node, gpu_floor=floor))
-    assert told is None if trouble is None else told is not None and trouble in told
+def test_what_keeps_work_away_from_a_node_is_named(node: NodeFacts, floor: int, fault: str | None) -> None:
+    told = kube.node_reason(node, on_node(node, gpu_floor=floor))
+    assert told is None if fault is None else told is not None and fault in told
 
 
 def test_registering_waits_for_the_device_plugin_and_not_for_ever() -> None:
@@ -93,9 +93,9 @@ def test_registering_waits_for_the_device_plugin_and_not_for_ever() -> None:
 
 
 def test_a_machine_without_gpus_waits_for_no_device_plugin() -> None:
-    worker = replace(on_node(NodeFacts(), born_at_s=NOW_S), gpus=GpuReading())
-    assert calls.may_register(worker, AT)
-    assert kube.node_trouble(NodeFacts(), worker) is None
+    state = replace(on_node(NodeFacts(), born_at_s=NOW_S), gpus=GpuReading())
+    assert calls.may_register(state, AT)
+    assert kube.node_reason(NodeFacts(), state) is None
 
 
 def test_what_was_known_of_the_node_outlives_a_probe_without_an_answer() -> None:
@@ -130,18 +130,18 @@ def test_a_probe_that_failed_by_itself_says_nothing_of_logins() -> None:
 
 
 def test_what_was_done_to_the_node_of_another_cluster_does_not_count() -> None:
-    before = placeable(room=NodeDrain(cordoned=True, told=True))
+    before = placeable(node_drain=NodeDrain(cordoned=True, told=True))
     same = kube.on_probed(before, KubeProbed(Probe(Answer.ANSWERED), logins=LOGINS), AT)
-    assert same.room == before.room
+    assert same.node_drain == before.node_drain
     another = KubeProbed(Probe(Answer.ANSWERED), logins=replace(LOGINS, cluster=2))
     after = kube.on_probed(before, another, AT)
-    assert (after.room.cordoned, after.room.told) == (None, False)
+    assert (after.node_drain.cordoned, after.node_drain.told) == (None, False)
 
 
 def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> None:
-    worker, commands = kube.manage(with_setup(k3s=K3sMode.NONE), AT)
-    assert commands == [ReadKubeLogins()]
-    after = kube.on_logins_read(worker, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
+    state, effects = kube.manage(with_setup(k3s=K3sMode.NONE), AT)
+    assert effects == [ReadKubeLogins()]
+    after = kube.on_logins_read(state, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
     assert (after.kube.logins, after.kube.token_serial, after.kube.problem) == (LOGINS, 2, "not anew")
     assert kube.manage(after, AT)[1] == []
     later = replace(AT, now_s=NOW_S + AT.policy.kube_look_s)
@@ -150,9 +150,9 @@ def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> 
 
 
 def test_registering_waits_until_logins_were_looked_for() -> None:
-    worker = with_setup(k3s=K3sMode.NONE)
-    assert not calls.may_register(replace(worker, kube=Kube()), AT)
-    assert calls.may_register(replace(worker, kube=Kube(looked=True)), AT)
+    state = with_setup(k3s=K3sMode.NONE)
+    assert not calls.may_register(replace(state, kube=Kube()), AT)
+    assert calls.may_register(replace(state, kube=Kube(looked=True)), AT)
 
 
 def pod(gpus: int, phase: str = "Running", node: str = "here", **changes: Any) -> dict[str, Any]:

@@ -22,17 +22,19 @@ STEPS = list(DrainPhase)
 
 def only_forward(world: World, _event: Event, before: AgentState, after: AgentState) -> None:
     """What must hold while leaving, whatever happens."""
-    if before.state is DisplayedState.DRAINING:
-        assert after.state in {DisplayedState.DRAINING, DisplayedState.STOPPED}
-    if before.going is not None:
-        assert after.going is not None, "it forgot that it was leaving"
-        assert after.going.deadline_at_s <= before.going.deadline_at_s, "the deadline grew"
-        assert STEPS.index(after.going.step) >= STEPS.index(before.going.step), "a step back"
-        assert after.going.mark or not before.going.mark, "the stop marker was forgotten"
+    if before.displayed is DisplayedState.DRAINING:
+        assert after.displayed in {DisplayedState.DRAINING, DisplayedState.STOPPED}
+    if before.shutdown is not None:
+        assert after.shutdown is not None, "it forgot that it was leaving"
+        assert after.shutdown.deadline_at_s <= before.shutdown.deadline_at_s, "the deadline grew"
+        assert STEPS.index(after.shutdown.phase) >= STEPS.index(before.shutdown.phase), "a step back"
+        assert after.shutdown.mark or not before.shutdown.mark, "the stop marker was forgotten"
         assert not after.offer.offered
-    if after.going is not None and after.call is not None and after.call.call_id > before.calls:
-        assert after.call.promise is None or not after.call.promise.offered, "it offers while leaving"
-        if after.going.step is DrainPhase.FAREWELL:
+    if after.shutdown is not None and after.call is not None and after.call.call_id > before.calls:
+        assert after.call.advertisement is None or not after.call.advertisement.offered, (
+            "it offers while leaving"
+        )
+        if after.shutdown.phase is DrainPhase.FAREWELL:
             assert after.call.kind is not CallKind.KEEPALIVE, "a keepalive after the farewell began"
 
 
@@ -43,7 +45,7 @@ def started(workers: int = 0, ends_after_s: float = 2.0, logins: KubeLogins = AD
     world = World(seed=1, kube_logins=logins)
     world.watch = only_forward
     world.run_for(8)
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     world.workers, world.ends_after_s = [math.inf] * workers, ends_after_s
     return world
 
@@ -163,7 +165,7 @@ def test_a_recommendation_withdraws_the_offer_and_is_lifted_again() -> None:
     world.run_for(5)
     assert not world.would_place()
     assert world.cordoned
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     assert world.graces == []
     world.feed(NoticeReceived(NoticeKind.LIFTED, "nothing announced"))
     world.run_for(5)
@@ -173,7 +175,7 @@ def test_a_recommendation_withdraws_the_offer_and_is_lifted_again() -> None:
 
 def test_a_notice_with_k3s_down_ends_before_the_machine_does() -> None:
     world = started(workers=1)
-    world.worker = replace(world.worker, kube=replace(world.worker.kube, node=None))
+    world.state = replace(world.state, kube=replace(world.state.kube, node=None))
     world.faults.k3s = "hang"
     notice(world, 60)
     world.run_for(60)
@@ -217,8 +219,8 @@ def test_whoever_asks_and_whatever_breaks_leaving_goes_only_forward_and_ends_in_
             deadline_at_s = None if in_s is None else world.now_s + in_s
             world.feed(NoticeReceived(kind, "taken away", deadline_at_s, back))
         world.run_for(then_s)
-    going = world.worker.going
-    if going is not None and not math.isinf(going.deadline_at_s):
-        world.run_for(max(0.0, going.deadline_at_s - world.now_s) + 1.5)
+    shutdown = world.state.shutdown
+    if shutdown is not None and not math.isinf(shutdown.deadline_at_s):
+        world.run_for(max(0.0, shutdown.deadline_at_s - world.now_s) + 1.5)
         assert world.finish is not None, "the deadline passed"
         assert world.finish.exit_code is ExitCode.OK

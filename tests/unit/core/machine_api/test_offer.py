@@ -12,7 +12,7 @@ from agent.core.host.facts import Gpu, GpuReading, KubeLogins
 from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import Shutdown, ShutdownKind
 from agent.core.machine_api.model import Capacity
-from agent.core.machine_api.offer import capacity, decide, promise
+from agent.core.machine_api.offer import advertisement, capacity, decide
 from agent.core.state import AgentState
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase
@@ -29,7 +29,7 @@ from tests.unit.core_cases import (
 )
 
 ANSWERING = Kube(expected=True, looked=True, answering=True)
-CORDONED = replace(ANSWERING, node_trouble="the Kubernetes node is cordoned", node_bad_since_s=NOW_S - 1)
+CORDONED = replace(ANSWERING, node_reason="the Kubernetes node is cordoned", node_bad_since_s=NOW_S - 1)
 LEAVING = Shutdown(ShutdownKind.STOP, NOW_S, NOW_S + 3, "SIGTERM")
 
 
@@ -48,18 +48,18 @@ def test_where_all_is_well_everything_is_offered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("worker", "reason"),
+    ("state", "reason"),
     [
-        (placeable(going=LEAVING), "leaving: SIGTERM"),
+        (placeable(shutdown=LEAVING), "leaving: SIGTERM"),
         (with_setup(once=True), "--once opened the tunnel itself"),
         (placeable(host=None), "capacity is not known yet"),
         (placeable(kube=Kube()), "k3s was not looked for yet"),
         (
-            placeable(kube=Kube(looked=True, trouble="k3s does not listen")),
+            placeable(kube=Kube(looked=True, reason="k3s does not listen")),
             "no usable k3s on this machine (k3s does not listen)",
         ),
         (
-            placeable(kube=replace(ANSWERING, answering=False, trouble="k3s accepts and does not answer")),
+            placeable(kube=replace(ANSWERING, answering=False, reason="k3s accepts and does not answer")),
             "k3s accepts and does not answer",
         ),
         (left_alone(KubeLogins()), "BETA9_K3S=none and no BETA9_K3S_TOKEN"),
@@ -67,22 +67,22 @@ def test_where_all_is_well_everything_is_offered() -> None:
         (placeable(kube=CORDONED), "the Kubernetes node is cordoned"),
         (placeable(reverse=Link()), "the reverse path is not verified yet"),
         (
-            placeable(reverse=Link(trouble=Fault(FaultKind.BIND, "sshd refused the reverse address"))),
+            placeable(reverse=Link(fault=Fault(FaultKind.BIND, "sshd refused the reverse address"))),
             "sshd refused the reverse address",
         ),
         (with_setup(connection=Connection.DIRECT), "BETA9_HOSTNAME is not set"),
         (with_setup(connection=Connection.TAILSCALE), "tailscaled was not asked yet"),
     ],
 )
-def test_nothing_is_offered_and_the_reason_is_told(worker: AgentState, reason: str) -> None:
-    offer = decide(worker, AT)
+def test_nothing_is_offered_and_the_reason_is_told(state: AgentState, reason: str) -> None:
+    offer = decide(state, AT)
     assert not offer.offered
     assert offer.reason is not None
     assert reason in offer.reason
 
 
 def test_the_first_reason_counts_so_that_a_leaving_machine_is_not_called_broken() -> None:
-    offer = decide(placeable(going=LEAVING, reverse=Link(), kube=Kube()), AT)
+    offer = decide(placeable(shutdown=LEAVING, reverse=Link(), kube=Kube()), AT)
     assert offer.reason == "leaving: SIGTERM"
 
 
@@ -108,10 +108,10 @@ def test_a_way_back_that_stays_down_withdraws_the_offer() -> None:
 
 
 def test_a_node_in_trouble_withdraws_the_offer_only_after_its_grace() -> None:
-    worker = having_offered(kube=CORDONED)
-    assert decide(worker, AT).offered
+    state = having_offered(kube=CORDONED)
+    assert decide(state, AT).offered
     later = Context(NOW_S + POLICY.node_grace_s, POLICY)
-    assert decide(worker, later).reason == "the Kubernetes node is cordoned"
+    assert decide(state, later).reason == "the Kubernetes node is cordoned"
 
 
 # --- What there is, and what the gateway is told ----------------------------------------------------------
@@ -139,32 +139,32 @@ def test_gpus_that_were_promised_are_never_taken_back_under_running_workers() ->
 
 
 def test_a_promise_that_offers_nothing_keeps_only_the_count_of_gpus() -> None:
-    worker = placeable(offer=decide(placeable(going=LEAVING), AT))
-    assert promise(worker).capacity == Capacity(gpu_count=2)
-    assert not promise(worker).offered
+    state = placeable(offer=decide(placeable(shutdown=LEAVING), AT))
+    assert advertisement(state).capacity == Capacity(gpu_count=2)
+    assert not advertisement(state).offered
 
 
 def test_promises_that_mean_the_same_to_the_gateway_are_equal() -> None:
     busy = replace(placeable(), gpus=TWO_GPUS)
     hot = replace(busy, gpus=GpuReading(tuple(replace(gpu, temperature_c=80) for gpu in TWO_GPUS.gpus)))
-    assert promise(busy) == promise(hot)
+    assert advertisement(busy) == advertisement(hot)
 
 
 def test_a_renewed_token_is_another_promise() -> None:
     renewed = placeable(kube=replace(ANSWERING, token_serial=1))
-    assert promise(renewed) != promise(placeable())
+    assert advertisement(renewed) != advertisement(placeable())
 
 
 def test_the_gateway_is_told_the_address_that_was_verified() -> None:
-    assert promise(placeable()).hostname == ADDRESSES[0]
-    assert promise(placeable(candidate=2)).hostname == ADDRESSES[2]
+    assert advertisement(placeable()).hostname == ADDRESSES[0]
+    assert advertisement(placeable(candidate=2)).hostname == ADDRESSES[2]
 
 
 def test_a_new_address_is_not_told_before_it_is_verified() -> None:
     moving = having_offered(candidate=1, reverse=Link(phase=LinkPhase.STARTING))
-    assert promise(moving).hostname == ADDRESSES[0]
-    assert promise(replace(moving, reverse=UP)).hostname == ADDRESSES[1]
+    assert advertisement(moving).hostname == ADDRESSES[0]
+    assert advertisement(replace(moving, reverse=UP)).hostname == ADDRESSES[1]
 
 
 def test_a_name_from_the_settings_beats_every_address() -> None:
-    assert promise(with_setup(hostname="worker.example")).hostname == "worker.example"
+    assert advertisement(with_setup(hostname="worker.example")).hostname == "worker.example"

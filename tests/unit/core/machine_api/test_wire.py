@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from agent.core.host.facts import HostFacts, NodeFacts
 from agent.core.machine_api.model import Advertisement, CallKind, Capacity
-from agent.core.machine_api.wire import OutcomeKind, check_body, keepalive_body, read_reply, register_body
+from agent.core.machine_api.wire import (
+    OutcomeKind,
+    check_body,
+    keepalive_body,
+    read_reply,
+    register_body,
+    with_k3s_token,
+)
 from tests.unit.core_cases import ADDRESSES, HOST, SSH
 
 ALL = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
@@ -39,7 +46,7 @@ def reply(status: int, body: Any, kind: CallKind = CallKind.KEEPALIVE, **more: A
 
 
 def test_a_registration_is_made_of_strings_only() -> None:
-    assert register_body(SSH, ALL, "k3s-token", "10.0.0.7") == {
+    assert with_k3s_token(register_body(SSH, ALL, "10.0.0.7"), "k3s-token") == {
         "token": "k3s-token",
         "machine_id": "1165a9b6",
         "hostname": "127.70.1.1",
@@ -54,7 +61,7 @@ def test_a_registration_is_made_of_strings_only() -> None:
 
 def test_offering_nothing_means_no_cpu_and_no_memory_and_as_many_gpus_as_before() -> None:
     nothing = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=False)
-    body = register_body(SSH, nothing, "", "")
+    body = register_body(SSH, nothing, "")
     assert (body["cpu"], body["memory"], body["gpu_count"]) == ("0m", "0Mi", "2")
 
 

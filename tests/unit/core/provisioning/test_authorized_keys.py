@@ -147,7 +147,7 @@ def test_what_is_no_target_is_refused(target: str) -> None:
 # --- The command -------------------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> int:
+def effect(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
     authorize.add_parser(parser.add_subparsers())
     return authorize.run(parser.parse_args(["authorize", *arguments]))
@@ -158,7 +158,7 @@ def test_the_command_prints_the_line_and_nothing_else(
 ) -> None:
     key = tmp_path / "key.pub"
     key.write_text(ED25519 + "\n")
-    assert command("--machine-id", "1165a9b6", "--target", "localhost:1994", str(key)) == 0
+    assert effect("--machine-id", "1165a9b6", "--target", "localhost:1994", str(key)) == 0
     assert capsys.readouterr().out == key_line(ED25519, Grant(("1165a9b6",), ("localhost:1994",))) + "\n"
 
 
@@ -167,7 +167,7 @@ def test_the_command_reads_standard_input_and_allows_the_forwards_targets_once(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(ED25519))
     forwards = ("--forward", "6379:redis:6379,[::1]:6380:redis:6379", "--forward", "443:[2001:db8::7]:443")
-    assert command("--pool-key", *forwards, "-") == 0
+    assert effect("--pool-key", *forwards, "-") == 0
     targets = ("localhost:31994", "redis:6379", "[2001:db8::7]:443")
     assert capsys.readouterr().out == key_line(ED25519, Grant(targets=targets)) + "\n"
 
@@ -182,10 +182,10 @@ def test_the_command_reads_standard_input_and_allows_the_forwards_targets_once(
 )
 def test_what_the_command_cannot_use_is_named(arguments: tuple[str, ...], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        command(*arguments)
+        effect(*arguments)
 
 
 @pytest.mark.parametrize("arguments", [("key.pub",), ("--pool-key", "--machine-id", "1165a9b6", "key.pub")])
 def test_a_key_is_for_machines_or_for_a_pool(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit):
-        command(*arguments)
+        effect(*arguments)

@@ -49,9 +49,9 @@ def facts(state: DaemonState, **more: Any) -> TailnetFacts:
 class Machine:
     """One worker in a tailnet; what it asks for is answered as `tailnet`, `gateway` and `own` say."""
 
-    def __init__(self, setup: Config = SETUP, tailnet: TailnetFacts = RUNNING) -> None:
+    def __init__(self, config: Config = SETUP, tailnet: TailnetFacts = RUNNING) -> None:
         self.now_s = 1000.0
-        self.worker = AgentState(setup, born_at_s=self.now_s, since_s=self.now_s)
+        self.worker = AgentState(config, born_at_s=self.now_s, since_s=self.now_s)
         self.tailnet = tailnet
         self.gateway = Probe(Answer.ANSWERED, 0.01)
         self.own = Probe(Answer.ANSWERED, 0.01)
@@ -60,9 +60,9 @@ class Machine:
         self.promised: list[str] = []
 
     def take(self, event: Event) -> tuple[Effect, ...]:
-        self.worker, commands = step(self.worker, event, self.now_s, POLICY)
-        self.done += commands
-        return commands
+        self.worker, effects = step(self.worker, event, self.now_s, POLICY)
+        self.done += effects
+        return effects
 
     def live(self, seconds: float) -> Machine:
         """Let time pass, with every question answered at once."""
@@ -75,26 +75,26 @@ class Machine:
             self.now_s += 0.1
         return self
 
-    def _answers(self, command: Effect) -> Iterator[Event]:
-        if isinstance(command, QueryTailscaled):
-            yield TailscaledQueried(self.tailnet, command.with_peers)
-        elif isinstance(command, JoinTailnet):
+    def _answers(self, effect: Effect) -> Iterator[Event]:
+        if isinstance(effect, QueryTailscaled):
+            yield TailscaledQueried(self.tailnet, effect.with_peers)
+        elif isinstance(effect, JoinTailnet):
             yield TailnetJoinTried()
-        elif isinstance(command, ProbeApi):
-            yield ApiProbed(command.generation, self.gateway)
-        elif isinstance(command, ProbeReverse):
-            yield ReverseProbed(command.generation, self.own)
-        elif isinstance(command, CallGateway):
-            if command.promise is not None:
-                self.promised.append(command.promise.hostname)
-            yield CallEnded(command.call_id, Outcome(OutcomeKind.OK, ttl_s=300.0, gateway_config=self.config))
-        elif type(command).__name__ == "ReadFacts":
+        elif isinstance(effect, ProbeApi):
+            yield ApiProbed(effect.generation, self.gateway)
+        elif isinstance(effect, ProbeReverse):
+            yield ReverseProbed(effect.generation, self.own)
+        elif isinstance(effect, CallGateway):
+            if effect.kind is CallKind.REGISTER:
+                self.promised.append(effect.body["hostname"])
+            yield CallEnded(effect.call_id, Outcome(OutcomeKind.OK, ttl_s=300.0, gateway_config=self.config))
+        elif type(effect).__name__ == "ReadFacts":
             yield FactsRead(HostFacts(8000, 16384), GpuReading())
-        elif type(command).__name__ == "ProbeKube":
+        elif type(effect).__name__ == "ProbeKube":
             yield KubeProbed(Probe(Answer.ANSWERED, 0.01))
 
     def count(self, kind: type) -> int:
-        return sum(isinstance(command, kind) for command in self.done)
+        return sum(isinstance(effect, kind) for effect in self.done)
 
     def status(self) -> dict[str, Any]:
         return status(self.worker, self.now_s, POLICY, "http://gateway:1994")
@@ -102,7 +102,7 @@ class Machine:
 
 def test_a_machine_in_its_tailnet_becomes_ready_and_registers_its_full_name_once() -> None:
     machine = Machine().live(5)
-    assert machine.worker.state is DisplayedState.READY
+    assert machine.worker.displayed is DisplayedState.READY
     assert machine.worker.offer.offered
     assert machine.promised == ["worker.tail.example"]
     assert machine.count(JoinTailnet) == 0
@@ -115,13 +115,13 @@ def test_a_gateway_that_appends_the_tailnet_s_name_hears_the_short_one() -> None
     assert machine.promised == ["worker.tail.example", "worker"]
     first_keepalive = next(
         place
-        for place, command in enumerate(machine.done)
-        if isinstance(command, CallGateway) and command.kind is CallKind.KEEPALIVE
+        for place, effect in enumerate(machine.done)
+        if isinstance(effect, CallGateway) and effect.kind is CallKind.KEEPALIVE
     )
     registered = [
         place
-        for place, command in enumerate(machine.done)
-        if isinstance(command, CallGateway) and command.kind is CallKind.REGISTER
+        for place, effect in enumerate(machine.done)
+        if isinstance(effect, CallGateway) and effect.kind is CallKind.REGISTER
     ]
     assert all(place < first_keepalive for place in registered), "made ready under a name that leads nowhere"
 
@@ -153,9 +153,9 @@ def test_without_its_tailnet_a_machine_waits_and_says_why(
     seen: TailnetFacts, kind: FaultKind, text: str
 ) -> None:
     machine = Machine(tailnet=seen).live(10)
-    assert machine.worker.state is DisplayedState.BACKOFF
-    assert machine.worker.api.trouble is not None
-    assert machine.worker.api.trouble.kind is kind
+    assert machine.worker.displayed is DisplayedState.BACKOFF
+    assert machine.worker.api.fault is not None
+    assert machine.worker.api.fault.kind is kind
     told = machine.status()
     assert text in told["tailnet"]["reason"]
     assert text in told["tunnel"]["forward"]["reason"]
@@ -163,19 +163,19 @@ def test_without_its_tailnet_a_machine_waits_and_says_why(
     assert not told["tailnet"]["up"]
     assert machine.count(ProbeApi) == 0, "asked for the gateway without a way there"
     machine.tailnet = RUNNING
-    assert machine.live(8).worker.state is DisplayedState.READY
+    assert machine.live(8).worker.displayed is DisplayedState.READY
 
 
 def test_a_daemon_that_went_away_and_came_back_costs_no_registration() -> None:
     machine = Machine().live(5)
     machine.tailnet = facts(DaemonState.ABSENT, text="refused")
     machine.live(20)
-    assert machine.worker.state.value == "BACKOFF"
+    assert machine.worker.displayed.value == "BACKOFF"
     assert machine.worker.api.phase is LinkPhase.DOWN
     assert "does not answer" in machine.status()["tailnet"]["reason"]
     machine.tailnet = RUNNING
     machine.live(5)
-    assert machine.worker.state is DisplayedState.READY
+    assert machine.worker.displayed is DisplayedState.READY
     assert machine.worker.offer.offered
     assert machine.worker.registration.times == 1
 
@@ -217,7 +217,7 @@ def test_a_key_that_expires_is_replaced_by_a_login() -> None:
     machine.live(5)
     assert machine.count(JoinTailnet) == 1
     machine.tailnet = RUNNING
-    assert machine.live(5).worker.state is DisplayedState.READY
+    assert machine.live(5).worker.displayed is DisplayedState.READY
     assert machine.worker.tailnet.joins == 0
 
 
@@ -225,7 +225,7 @@ def test_nothing_is_offered_while_6443_does_not_answer_at_the_tailnet_address() 
     machine = Machine()
     machine.own = Probe(Answer.NOT_LISTENING, text="nothing listens there")
     machine.live(15)
-    assert machine.worker.state is DisplayedState.READY
+    assert machine.worker.displayed is DisplayedState.READY
     assert not machine.worker.offer.offered
     assert (
         "does not answer at its own address in the tailnet, 100.64.0.2"
@@ -256,15 +256,15 @@ def test_a_gateway_that_does_not_answer_is_explained_by_its_place_in_the_tailnet
     machine = Machine(tailnet=replace(RUNNING, peer=peer))
     machine.gateway = Probe(Answer.SILENT, text="no answer within 2.5 s")
     machine.live(5)
-    assert machine.worker.api.trouble is not None
-    assert text in machine.worker.api.trouble.text
+    assert machine.worker.api.fault is not None
+    assert text in machine.worker.api.fault.text
 
 
 def test_peers_are_asked_for_each_time_only_while_the_gateway_is_not_reached() -> None:
     machine = Machine().live(5)
     machine.done.clear()
     machine.live(60)
-    looks = [command for command in machine.done if isinstance(command, QueryTailscaled)]
+    looks = [effect for effect in machine.done if isinstance(effect, QueryTailscaled)]
     assert len(looks) >= 15
     assert 1 <= sum(look.with_peers for look in looks) <= 3
     assert machine.status()["tailnet"]["peer"]["direct"] is True
@@ -275,11 +275,11 @@ def test_the_key_s_end_is_told_ahead() -> None:
     told = machine.status()
     assert 7100 < told["tailnet"]["key_expires_in_s"] <= 7200
     assert any("key in the tailnet expires in 2.0 h" in text for text in told["degraded"])
-    assert machine.worker.state is DisplayedState.READY
+    assert machine.worker.displayed is DisplayedState.READY
 
 
 def test_without_a_tailnet_there_is_nothing_to_say_of_it() -> None:
     machine = Machine(replace(SETUP, connection=Connection.DIRECT, hostname="worker.example")).live(5)
     assert machine.count(QueryTailscaled) == 0
     assert machine.status()["tailnet"] is None
-    assert machine.worker.state is DisplayedState.READY
+    assert machine.worker.displayed is DisplayedState.READY

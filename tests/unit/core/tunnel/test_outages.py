@@ -22,7 +22,7 @@ HOUR_S = 3600.0
 def started(seed: int = 1) -> World:
     world = World(seed)
     world.run_for(70)
-    assert world.worker.state is DisplayedState.READY
+    assert world.state.displayed is DisplayedState.READY
     assert world.would_place()
     return world
 
@@ -58,8 +58,8 @@ def test_an_outage_of_a_minute_costs_no_registration_and_is_over_soon_after_the_
     world.run_for(60)
     world.faults.link = False
     world.run_for(10)
-    assert world.worker.reverse.up_since_s is not None
-    assert world.worker.api.up_since_s is not None
+    assert world.state.reverse.up_since_s is not None
+    assert world.state.api.up_since_s is not None
     assert world.would_place()
     assert world.registrations == before
 
@@ -74,7 +74,7 @@ def test_half_of_all_outages_of_a_minute_are_over_within_four_seconds() -> None:
         healed_s = world.now_s
         world.run_for(15)
         took_s.append(
-            max(link.up_since_s or 1e9 for link in (world.worker.api, world.worker.reverse)) - healed_s
+            max(link.up_since_s or 1e9 for link in (world.state.api, world.state.reverse)) - healed_s
         )
     assert max(took_s) <= 10
     assert statistics.median(took_s) <= 4
@@ -105,8 +105,8 @@ def test_a_target_that_the_key_may_not_open_costs_a_login_a_minute_and_heals() -
     moments = [at_s for at_s, purpose in world.logins[before:] if purpose is Purpose.API]
     assert len(moments) > 10
     assert min(gaps_s(moments)) >= Policy().denied_min_s
-    assert world.worker.api.trouble is not None
-    assert world.worker.api.trouble.kind is FaultKind.PERMIT_OPEN
+    assert world.state.api.fault is not None
+    assert world.state.api.fault.kind is FaultKind.PERMIT_OPEN
     world.faults.permit_open = False
     world.run_for(120)
     assert world.would_place()
@@ -126,7 +126,7 @@ def test_fifty_agents_are_back_within_a_minute_of_a_restart_and_not_in_step() ->
         healed_s, before = world.now_s, len(world.logins)
         world.run_for(60)
         assert world.would_place()
-        back_s = max(link.up_since_s or 1e9 for link in (world.worker.api, world.worker.reverse))
+        back_s = max(link.up_since_s or 1e9 for link in (world.state.api, world.state.reverse))
         assert back_s - healed_s <= 60
         logins += [at_s - healed_s for at_s, _ in world.logins[before:]]
     busiest = max(sum(start <= at_s < start + 1 for at_s in logins) for start in range(10))

@@ -101,14 +101,14 @@ def test_every_recorded_case_is_expected_to_mean_something() -> None:
 
 @pytest.mark.parametrize("case", ENDINGS)
 def test_a_recorded_ending_is_told_for_what_it_is(case: str) -> None:
-    trouble = ssh_stderr.ending(RECORDED[case], 255)
-    assert trouble.kind is ENDINGS[case], trouble.text
+    fault = ssh_stderr.fault_at_exit(RECORDED[case], 255)
+    assert fault.kind is ENDINGS[case], fault.text
 
 
 @pytest.mark.parametrize("case", COMPLAINTS)
 def test_a_recorded_complaint_is_told_for_what_it_is(case: str) -> None:
     told = [ssh_stderr.complaint(line) for line in RECORDED[case]]
-    assert [trouble.kind for trouble in told if trouble] == [COMPLAINTS[case]]
+    assert [fault.kind for fault in told if fault] == [COMPLAINTS[case]]
 
 
 @pytest.mark.parametrize("case", sorted(SAYS_NOTHING))
@@ -118,7 +118,7 @@ def test_what_a_probe_finds_better_is_no_complaint(case: str) -> None:
 
 @pytest.mark.parametrize("case", [case for case, kind in ENDINGS.items() if kind is not FaultKind.EXITED])
 def test_a_person_is_told_what_ssh_said_and_what_to_do(case: str) -> None:
-    text = ssh_stderr.ending(RECORDED[case], 255).text
+    text = ssh_stderr.fault_at_exit(RECORDED[case], 255).text
     assert text.startswith("ssh: ")
     assert any(line.strip()[:60] in text for line in RECORDED[case])
     assert text.endswith(")")
@@ -126,7 +126,7 @@ def test_a_person_is_told_what_ssh_said_and_what_to_do(case: str) -> None:
 
 @pytest.mark.parametrize("case", [case for case, kind in ENDINGS.items() if kind in DENIED])
 def test_whatever_sshd_punishes_repeating_names_the_setting_or_the_command_that_helps(case: str) -> None:
-    text = ssh_stderr.ending(RECORDED[case], 255).text
+    text = ssh_stderr.fault_at_exit(RECORDED[case], 255).text
     assert "BETA9_" in text or "algorithm" in text
 
 
@@ -137,7 +137,7 @@ def test_what_verbose_says_at_the_end_of_every_connection_changes_nothing(case: 
         "Transferred: sent 2644, received 2756 bytes, in 0.1 seconds",
         "Bytes per second: sent 26440.1, received 27560.2",
     ]
-    assert ssh_stderr.ending([*RECORDED[case], *chatter], 255).kind is ENDINGS[case]
+    assert ssh_stderr.fault_at_exit([*RECORDED[case], *chatter], 255).kind is ENDINGS[case]
 
 
 def test_only_the_line_that_openssh_prints_counts_as_logged_in() -> None:
@@ -146,12 +146,12 @@ def test_only_the_line_that_openssh_prints_counts_as_logged_in() -> None:
 
 
 def test_without_a_word_the_exit_code_or_the_signal_is_all_there_is_to_tell() -> None:
-    assert "exit code 255" in ssh_stderr.ending([], 255).text
-    assert "signal 9" in ssh_stderr.ending([], -9).text
+    assert "exit code 255" in ssh_stderr.fault_at_exit([], 255).text
+    assert "signal 9" in ssh_stderr.fault_at_exit([], -9).text
 
 
 def test_a_server_cannot_paint_on_the_terminal_of_whoever_reads_the_log() -> None:
-    text = ssh_stderr.ending(["Connection closed by \x1b[31mremote\x07 host" + "x" * 999], 255).text
+    text = ssh_stderr.fault_at_exit(["Connection closed by \x1b[31mremote\x07 host" + "x" * 999], 255).text
     assert "\x1b" not in text
     assert "\x07" not in text
     assert len(text) < 400
@@ -159,7 +159,7 @@ def test_a_server_cannot_paint_on_the_terminal_of_whoever_reads_the_log() -> Non
 
 @given(st.lists(st.text(max_size=80), max_size=20), st.none() | st.integers(-64, 255))
 def test_no_words_whatsoever_are_an_exception(lines: list[str], code: int | None) -> None:
-    trouble = ssh_stderr.ending(lines, code)
-    assert trouble.kind in FaultKind
-    assert "\n" not in trouble.text
+    fault = ssh_stderr.fault_at_exit(lines, code)
+    assert fault.kind in FaultKind
+    assert "\n" not in fault.text
     assert all(ssh_stderr.complaint(line) is None or line for line in lines)
