@@ -14,7 +14,7 @@ from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.policy import Policy
 from agent.core.state import AgentState
-from agent.core.tailnet import login as tailnet
+from agent.core.tailnet import login
 from agent.core.tunnel.model import Link, LinkPhase
 
 FULL_DISK_BYTES = 64 * 1024
@@ -87,9 +87,9 @@ def _tailnet(state: AgentState, now_s: float) -> dict[str, Any] | None:
     """The machine's place in its tailnet; None where that is not the way to the gateway."""
     if state.config.connection is not Connection.TAILSCALE:
         return None
-    seen, fault = state.tailnet, tailnet.current_fault(state)
+    seen, fault = state.tailnet, login.current_fault(state)
     facts = seen.facts
-    expires_s = tailnet.key_expires_in_s(state, now_s)
+    expires_s = login.key_expires_in_s(state, now_s)
     return {
         "up": facts is not None and fault is None,
         "state": facts.state.value if facts else None,
@@ -244,8 +244,8 @@ def _degraded(state: AgentState) -> list[str]:
 
 
 def _key_degraded(state: AgentState, now_s: float) -> list[str]:
-    expires_s = tailnet.key_expires_in_s(state, now_s)
-    if expires_s is None or not 0 < expires_s < tailnet.EXPIRES_SOON_S:
+    expires_s = login.key_expires_in_s(state, now_s)
+    if expires_s is None or not 0 < expires_s < login.EXPIRES_SOON_S:
         return []
     return [
         f"this machine's key in the tailnet expires in {expires_s / 3600:.1f} h; renew it, or switch its expiry off at "

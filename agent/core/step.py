@@ -34,16 +34,14 @@ from agent.core.events import (
     WorkersListed,
 )
 from agent.core.host.facts import GpuReading, HostFacts
-from agent.core.kubernetes import health as kube
-from agent.core.lifecycle import displayed_state, drain, shutdown
-from agent.core.lifecycle import exits as fatal
+from agent.core.kubernetes import health
+from agent.core.lifecycle import displayed_state, drain, exits, shutdown
 from agent.core.lifecycle.model import FINAL
 from agent.core.machine_api import calls, offer
 from agent.core.policy import Policy
 from agent.core.state import AgentState
-from agent.core.tailnet import login as tailnet
-from agent.core.tunnel import schedule as link_upkeep
-from agent.core.tunnel import ssh_events
+from agent.core.tailnet import login
+from agent.core.tunnel import schedule, ssh_events
 from agent.core.tunnel.model import Link, LinkPhase
 
 
@@ -69,10 +67,10 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     LinkEnded: ssh_events.on_ended,
     ApiProbed: ssh_events.on_api_probed,
     ReverseProbed: ssh_events.on_reverse_probed,
-    KubeProbed: kube.on_probed,
-    KubeLoginsRead: kube.on_logins_read,
-    TailscaledQueried: tailnet.on_seen,
-    TailnetJoinTried: tailnet.on_join_tried,
+    KubeProbed: health.on_probed,
+    KubeLoginsRead: health.on_logins_read,
+    TailscaledQueried: login.on_seen,
+    TailnetJoinTried: login.on_join_tried,
     CallEnded: calls.on_ended,
     ShutdownRequested: shutdown.on_requested,
     NoticeReceived: shutdown.on_notice,
@@ -102,17 +100,17 @@ def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect,
     if not state.reading and ctx.now_s >= state.facts_at_s:
         state = replace(state, reading=True)
         effects.append(ReadFacts(with_containers=state.host is not None))
-    state, probes = kube.manage(state, ctx)
-    state, tailnet_commands = tailnet.manage(state, ctx)
-    state, link_commands = link_upkeep.manage(state, ctx)
-    state = fatal.decide_exit(state, ctx)
+    state, probes = health.manage(state, ctx)
+    state, tailnet_commands = login.manage(state, ctx)
+    state, link_commands = schedule.manage(state, ctx)
+    state = exits.decide_exit(state, ctx)
     state, room_commands = drain.manage(state, ctx)
     state = replace(state, offer=offer.decide(state, ctx))
     state, calls_due = calls.manage(state, ctx)
     state = displayed_state.follow(shutdown.manage(state, ctx), ctx)
     effects += [*probes, *tailnet_commands, *link_commands, *room_commands, *calls_due]
     if state.displayed in FINAL:
-        state, stops = link_upkeep.manage(state, ctx)
+        state, stops = schedule.manage(state, ctx)
         assert state.exit_decision is not None  # noqa: S101 - the table enters a final state for no other reason
         effects = [*effects, *stops, Exit(state.exit_decision.exit_code, state.exit_decision.reason)]
     return state, tuple(effects)

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from agent.adapters.gateway import probe as probes
+from agent.adapters.gateway import probes
 from agent.adapters.gateway.machine_api import Gateway
 from agent.adapters.local_api.status_client import ask
 from agent.core.events import REACHED, Answer, Probe

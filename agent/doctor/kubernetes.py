@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.gateway import probe as probes
-from agent.adapters.gateway.probe import Seen
+from agent.adapters.gateway import probes
+from agent.adapters.gateway.probes import Seen
 from agent.adapters.kubernetes import kubeconfig
 from agent.adapters.kubernetes.api import Api
 from agent.core.events import REACHED, Answer, Probe

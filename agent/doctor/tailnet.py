@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.adapters.gateway import probe as probes
+from agent.adapters.gateway import probes
 from agent.adapters.tailscale.local_client import TailscaleDaemon
 from agent.core.events import REACHED
 from agent.core.host.facts import DaemonState, TailnetFacts

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.gateway import probe
+from agent.adapters.gateway import probes
 from agent.adapters.host.docker import running_containers
 from agent.adapters.host.facts import read_host
 from agent.adapters.kubernetes.local import LocalKubernetes
@@ -63,7 +63,7 @@ class Probing:
 
     def _probe_api(self, effect: ProbeApi) -> Event:
         spare = None if effect.spare is None else self._sockets[effect.spare]
-        found = probe.gateway_behind_tunnel(
+        found = probes.gateway_behind_tunnel(
             self._gateway_address(), self._settings.gateway_port, spare, effect.timeout_s
         )
         return ApiProbed(effect.generation, found)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
 
-from agent.adapters.gateway import probe as probes
+from agent.adapters.gateway import probes
 from agent.adapters.kubernetes import kubeconfig
 from agent.adapters.kubernetes.api import Api, SilentError
 from agent.adapters.kubernetes.token import GatewayToken

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from agent.core.context import Context
 from agent.core.events import NoticeKind, NoticeReceived, ShutdownRequested
-from agent.core.lifecycle import exits as fatal
+from agent.core.lifecycle import exits
 from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
 from agent.core.machine_api import calls, offer
 from agent.core.machine_api.model import Call, CallKind
@@ -66,7 +66,7 @@ def _go(state: AgentState, request: Shutdown, ctx: Context) -> AgentState:
             ),
         )
     if shutdown.stops and request.stops:
-        return fatal.asked_twice(state, request.reason)
+        return exits.asked_twice(state, request.reason)
     return replace(state, shutdown=_joined(shutdown, request, ctx))
 
 
@@ -115,7 +115,7 @@ def manage(state: AgentState, ctx: Context) -> AgentState:
     if shutdown is None or state.exit_decision is not None:
         return state
     if _all_said(state, shutdown) or ctx.now_s >= shutdown.deadline_at_s:
-        return fatal.left(state, shutdown)
+        return exits.left(state, shutdown)
     return state
 
 

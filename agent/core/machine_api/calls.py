@@ -10,7 +10,7 @@ from agent.core.config import K3sMode
 from agent.core.context import Context
 from agent.core.effects import CallGateway, Effect
 from agent.core.events import CallEnded
-from agent.core.lifecycle import exits as fatal
+from agent.core.lifecycle import exits
 from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
 from agent.core.machine_api import offer, wire
 from agent.core.machine_api.model import Advertisement, Call, CallKind, Lease
@@ -172,7 +172,7 @@ def _succeeded(state: AgentState, call: Call, outcome: Outcome, ctx: Context) ->
         return replace(state, registration=replace(state.registration, checked=True))
     if call.kind is CallKind.KEEPALIVE:
         lease = _renewed(state.lease, ttl_s, ctx)
-        return fatal.after_keepalive(replace(state, lease=lease))
+        return exits.after_keepalive(replace(state, lease=lease))
     registration = replace(
         state.registration,
         known=True,
@@ -211,7 +211,7 @@ def _failed(state: AgentState, call: Call, outcome: Outcome, ctx: Context) -> Ag
         last_error=outcome.text,
         last_error_at_s=ctx.now_s,
         call_retry_at_s=ctx.now_s + pause_s(state, outcome, ctx),
-        refused=outcome.kind in fatal.REFUSALS,
+        refused=outcome.kind in exits.REFUSALS,
     )
     if call.kind is CallKind.KEEPALIVE:
         lease = state.lease
@@ -221,7 +221,7 @@ def _failed(state: AgentState, call: Call, outcome: Outcome, ctx: Context) -> Ag
         state = replace(state, registration=replace(registration, failures=registration.failures + 1))
     if outcome.kind is OutcomeKind.MACHINE_NOT_FOUND:
         return _unknown_to_gateway(state)
-    return fatal.after_refusal(state, outcome)
+    return exits.after_refusal(state, outcome)
 
 
 def pause_s(state: AgentState, outcome: Outcome, ctx: Context) -> float:
@@ -231,7 +231,7 @@ def pause_s(state: AgentState, outcome: Outcome, ctx: Context) -> float:
         return 0.0
     if state.shutdown is not None:
         return policy.keepalive_retry_s / 4
-    if outcome.kind in fatal.REFUSALS:
+    if outcome.kind in exits.REFUSALS:
         return between_s(policy.refused_retry_s / 4, policy.refused_retry_s, ctx.jitter)
     soon_s = full_jitter_s(state.misses, policy.keepalive_retry_s, policy.call_retry_cap_s, ctx.jitter)
     if outcome.retry_after_s is None:

@@ -12,7 +12,7 @@ from agent.core.config import Connection, K3sMode
 from agent.core.context import Context
 from agent.core.machine_api.model import Advertisement, Capacity, Offer
 from agent.core.state import AgentState
-from agent.core.tailnet import login as tailnet
+from agent.core.tailnet import login
 from agent.core.tunnel.model import LinkPhase
 
 _NO_TOKEN = "BETA9_K3S=none and no BETA9_K3S_TOKEN: nothing can start here"  # noqa: S105 - a text
@@ -92,8 +92,8 @@ def _path(state: AgentState, ctx: Context) -> str | None:
         return (
             None if config.hostname else "BETA9_HOSTNAME is not set: the gateway would not know what to dial"
         )
-    if not tailnet.is_up(state):
-        fault = tailnet.current_fault(state)
+    if not login.is_up(state):
+        fault = login.current_fault(state)
         return fault.text if fault else "tailscaled was not asked yet"
     if config.connection is Connection.TAILSCALE and not _hostname(state):
         return "this machine's name in the tailnet is not known yet: the gateway would not know what to dial"
@@ -184,7 +184,7 @@ def _hostname(state: AgentState) -> str:
     if state.config.hostname:
         return state.config.hostname
     if state.config.connection is Connection.TAILSCALE:
-        return tailnet.hostname(state)
+        return login.hostname(state)
     before = state.registration.advertisement
     # While nothing is offered nobody dials: a new address is told once it is verified.
     if before is not None and state.reverse.phase is not LinkPhase.UP:

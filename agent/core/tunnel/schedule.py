@@ -8,7 +8,7 @@ from agent.core.config import Connection
 from agent.core.context import Context
 from agent.core.effects import Effect, ProbeApi, ProbeReverse, StartLink, StopLink
 from agent.core.state import AgentState
-from agent.core.tailnet import login as tailnet
+from agent.core.tailnet import login
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
 from agent.core.tunnel.transitions import fail, probed, put, wanted
@@ -26,7 +26,7 @@ def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
 def _manage_one(state: AgentState, purpose: Purpose, ctx: Context, effects: list[Effect]) -> AgentState:
     link = state.link(purpose)
     # Its own address in the tailnet is not to be asked while there is no tailnet; the api link says why.
-    is_wanted = wanted(state, purpose) and (purpose is Purpose.API or tailnet.is_up(state))
+    is_wanted = wanted(state, purpose) and (purpose is Purpose.API or login.is_up(state))
     if not is_wanted and link.phase is not LinkPhase.DOWN:
         state, link = _change(state, purpose, _forgotten(link))
     elif _overdue(state, link, ctx):
@@ -55,7 +55,7 @@ def _has_turn(state: AgentState, purpose: Purpose) -> bool:
     """
     api = state.api
     if state.config.connection is Connection.TAILSCALE:
-        return tailnet.is_up(state)
+        return login.is_up(state)
     if purpose is Purpose.API or state.config.connection is not Connection.SSH:
         return True
     return api.phase is not LinkPhase.DOWN and (api.logged_in_at_s is not None or api.generation == 1)

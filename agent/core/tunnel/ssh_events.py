@@ -22,7 +22,7 @@ from agent.core.events import (
     ReverseProbed,
 )
 from agent.core.state import AgentState
-from agent.core.tailnet import login as tailnet
+from agent.core.tailnet import login
 from agent.core.tunnel.faults import DENIED, Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
 from agent.core.tunnel.transitions import fail, probed, put, up
@@ -112,7 +112,7 @@ def _came_back(state: AgentState, ctx: Context) -> AgentState:
 
 def _direct_unanswered(state: AgentState, link: Link, event: ApiProbed, ctx: Context) -> AgentState:
     """Without a tunnel there is no child to spare: while starting every miss is an attempt that failed."""
-    text = tailnet.unreached(state, event.probe.text or "the gateway does not answer")
+    text = login.unreached(state, event.probe.text or "the gateway does not answer")
     fault = Fault(FaultKind.UNREACHABLE, text)
     state = replace(state, api=link, gateway_error=fault.text)
     if link.phase is LinkPhase.STARTING or link.silent + 1 >= ctx.policy.probe_failures:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.gateway import probe as probes
+from agent.adapters.gateway import probes
 from agent.adapters.gateway.machine_api import Gateway
 from agent.core.events import Answer
 from agent.core.machine_api.model import CallKind

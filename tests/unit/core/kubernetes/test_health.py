@@ -11,7 +11,7 @@ from agent.core.config import K3sMode
 from agent.core.effects import ProbeKube, ReadKubeLogins
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
 from agent.core.host.facts import Gpu, GpuReading, KubeLogins, NodeFacts
-from agent.core.kubernetes import health as kube
+from agent.core.kubernetes import health
 from agent.core.kubernetes.model import Kube
 from agent.core.kubernetes.objects import node_facts, pick_node
 from agent.core.lifecycle.model import NodeDrain
@@ -81,7 +81,7 @@ def test_k3s_that_is_left_alone_does_not_count() -> None:
     ],
 )
 def test_what_keeps_work_away_from_a_node_is_named(node: NodeFacts, floor: int, fault: str | None) -> None:
-    told = kube.node_reason(node, on_node(node, gpu_floor=floor))
+    told = health.node_reason(node, on_node(node, gpu_floor=floor))
     assert told is None if fault is None else told is not None and fault in told
 
 
@@ -95,12 +95,12 @@ def test_registering_waits_for_the_device_plugin_and_not_for_ever() -> None:
 def test_a_machine_without_gpus_waits_for_no_device_plugin() -> None:
     state = replace(on_node(NodeFacts(), born_at_s=NOW_S), gpus=GpuReading())
     assert calls.may_register(state, AT)
-    assert kube.node_reason(NodeFacts(), state) is None
+    assert health.node_reason(NodeFacts(), state) is None
 
 
 def test_what_was_known_of_the_node_outlives_a_probe_without_an_answer() -> None:
     node = NodeFacts(gpus_allocatable=8)
-    after = kube.on_probed(on_node(node), KubeProbed(Probe(Answer.SILENT)), AT)
+    after = health.on_probed(on_node(node), KubeProbed(Probe(Answer.SILENT)), AT)
     assert after.kube.node == node
 
 
@@ -108,9 +108,9 @@ def test_a_problem_beside_a_good_answer_is_kept_until_it_is_over() -> None:
     probed = KubeProbed(
         Probe(Answer.ANSWERED), NodeFacts(gpus_allocatable=8), 1, "the node could not be read"
     )
-    after = kube.on_probed(on_node(None), probed, AT)
+    after = health.on_probed(on_node(None), probed, AT)
     assert after.kube.problem == "the node could not be read"
-    assert kube.on_probed(after, replace(probed, problem=None), AT).kube.problem is None
+    assert health.on_probed(after, replace(probed, problem=None), AT).kube.problem is None
 
 
 @pytest.mark.parametrize(
@@ -119,34 +119,34 @@ def test_a_problem_beside_a_good_answer_is_kept_until_it_is_over() -> None:
 def test_what_listens_is_a_k3s_to_use_once_there_is_a_token_for_it(
     logins: KubeLogins, is_expected: bool
 ) -> None:
-    after = kube.on_probed(placeable(kube=Kube()), KubeProbed(Probe(Answer.DENIED), logins=logins), AT)
+    after = health.on_probed(placeable(kube=Kube()), KubeProbed(Probe(Answer.DENIED), logins=logins), AT)
     assert after.kube.expected is is_expected
     assert after.kube.logins == logins
 
 
 def test_a_probe_that_failed_by_itself_says_nothing_of_logins() -> None:
-    after = kube.on_probed(placeable(), KubeProbed(Probe(Answer.SILENT)), AT)
+    after = health.on_probed(placeable(), KubeProbed(Probe(Answer.SILENT)), AT)
     assert after.kube.logins == LOGINS
 
 
 def test_what_was_done_to_the_node_of_another_cluster_does_not_count() -> None:
     before = placeable(node_drain=NodeDrain(cordoned=True, told=True))
-    same = kube.on_probed(before, KubeProbed(Probe(Answer.ANSWERED), logins=LOGINS), AT)
+    same = health.on_probed(before, KubeProbed(Probe(Answer.ANSWERED), logins=LOGINS), AT)
     assert same.node_drain == before.node_drain
     another = KubeProbed(Probe(Answer.ANSWERED), logins=replace(LOGINS, cluster=2))
-    after = kube.on_probed(before, another, AT)
+    after = health.on_probed(before, another, AT)
     assert (after.node_drain.cordoned, after.node_drain.told) == (None, False)
 
 
 def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> None:
-    state, effects = kube.manage(with_setup(k3s=K3sMode.NONE), AT)
+    state, effects = health.manage(with_setup(k3s=K3sMode.NONE), AT)
     assert effects == [ReadKubeLogins()]
-    after = kube.on_logins_read(state, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
+    after = health.on_logins_read(state, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
     assert (after.kube.logins, after.kube.token_serial, after.kube.problem) == (LOGINS, 2, "not anew")
-    assert kube.manage(after, AT)[1] == []
+    assert health.manage(after, AT)[1] == []
     later = replace(AT, now_s=NOW_S + AT.policy.kube_look_s)
-    assert kube.manage(after, later)[1] == [ReadKubeLogins()]
-    assert kube.manage(with_setup(k3s=K3sMode.AUTO), AT)[1] == [ProbeKube(AT.policy.kube_timeout_s)]
+    assert health.manage(after, later)[1] == [ReadKubeLogins()]
+    assert health.manage(with_setup(k3s=K3sMode.AUTO), AT)[1] == [ProbeKube(AT.policy.kube_timeout_s)]
 
 
 def test_registering_waits_until_logins_were_looked_for() -> None:
