@@ -110,7 +110,7 @@ class KubeProbed:
     probe: Probe
     node: NodeFacts | None = None
     token_serial: int = 0
-    problem: str | None = None
+    error: str | None = None
     logins: KubeLogins | None = None
 
 
@@ -120,7 +120,7 @@ class KubeLoginsRead:
 
     logins: KubeLogins
     token_serial: int = 0
-    problem: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class TailscaledQueried:
 class TailnetJoinTried:
     """tailscaled was given the key to log in with; with a problem it was not. What came of it is seen later."""
 
-    problem: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class NodeCordoned:
     """The node was cordoned, or uncordoned; with a problem it was not."""
 
     is_cordoned: bool
-    problem: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,14 @@ class WorkersListed:
 
     number: int
     count: int | None
-    problem: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)
 class StopWritten:
     """The stop marker is on disk; with a problem it is not."""
 
-    problem: str | None = None
+    error: str | None = None
 
 
 Event = (

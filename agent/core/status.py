@@ -93,7 +93,7 @@ def _tailnet(state: AgentState, now_s: float) -> dict[str, Any] | None:
     return {
         "up": facts is not None and fault is None,
         "state": facts.state.value if facts else None,
-        "reason": fault.text if fault else None,
+        "reason": fault.message if fault else None,
         "name": seen.name or None,
         "address": seen.address or None,
         "tailnet": facts.tailnet or None if facts else None,
@@ -223,15 +223,15 @@ def _left(at_s: float, now_s: float) -> float | None:
 
 
 def _degraded(state: AgentState) -> list[str]:
-    texts = [] if state.kube.problem is None else [f"Kubernetes: {state.kube.problem}"]
+    texts = [] if state.kube.read_error is None else [f"Kubernetes: {state.kube.read_error}"]
     host = state.host
     if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
         texts.append(
             f"the state directory's disk is full ({host.disk_free_bytes} bytes free): the machine's id and a stop "
             "marker could not be kept there; free space"
         )
-    if state.gpus.problem:
-        texts.append(f"GPUs: {state.gpus.problem}")
+    if state.gpus.error:
+        texts.append(f"GPUs: {state.gpus.error}")
     texts += [f"GPU {gpu.uuid} ({gpu.name}): {gpu.reason}" for gpu in state.gpus.gpus if not gpu.healthy]
     if state.registration.gateway_config is False and state.config.connection.value == "ssh":
         texts.append("directRedisHost is not set on the gateway; no work will come")
@@ -265,7 +265,7 @@ def _link(link: Link, address: str | None, note: str | None = None) -> dict[str,
     return {
         "up": link.phase is LinkPhase.UP,
         "address": address,
-        "reason": link.fault.text if link.fault else note,
+        "reason": link.fault.message if link.fault else note,
         "generation": link.generation,
     }
 

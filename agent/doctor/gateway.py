@@ -49,7 +49,7 @@ def _reached(case: Case, host: str, port: int) -> Finding:
         return ok(f"{where} answers in {probe.took_s * 1000:.0f} ms", found=(host, port, probe))
     complaint = case.tunnel.complaint() if case.is_ssh else None
     if complaint is not None:
-        return fail(complaint.text, "then run doctor again")
+        return fail(complaint.message, "then run doctor again")
     fix = "check BETA9_GATEWAY_HOST and BETA9_GATEWAY_PORT, and that the gateway runs"
     if case.is_ssh:
         fix = "check BETA9_SSH_TARGET (as the SSH host sees the gateway), and that the gateway runs"

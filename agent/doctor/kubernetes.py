@@ -179,14 +179,14 @@ def _through(case: Case, address: str, certificate: str, ask: Callable[[], Seen]
 
 def _not_opened(address: str, ended: Fault | None) -> Finding:
     fix = f"free {address}, or let the key have it: 'beta9-worker authorize' prints its line"
-    return fail(ended.text if ended else "sshd did not let a second connection in", fix)
+    return fail(ended.message if ended else "sshd did not let a second connection in", fix)
 
 
 def _not_reached(case: Case, address: str, probe: Probe) -> Finding:
     complaint = case.tunnel.complaint()
     if complaint is not None and complaint.kind is FaultKind.PERMIT_OPEN:
         return fail(
-            complaint.text,
+            complaint.message,
             f"the key's permitopen must name {address}:6443; 'beta9-worker authorize' prints the line",
         )
     if probe.answer in REACHED:

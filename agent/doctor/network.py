@@ -91,7 +91,7 @@ def _host_key(case: Case) -> Finding:
         return fail(str(error), "check the way to the SSH host")
     link = case.tunnel.connect(endpoint, reverse_address(case))
     if link.ended is not None and link.ended.kind is FaultKind.HOST_KEY:
-        return fail(link.ended.text, fix)
+        return fail(link.ended.message, fix)
     if link.ended is not None and link.ended.kind in {FaultKind.NO_SSH, FaultKind.LOCAL_PORT}:
         return fail(*_told(link.ended))
     return ok("the server shows the key that is pinned", found=link)
@@ -120,7 +120,7 @@ def _session(case: Case) -> Finding:
 
 def _told(trouble: Fault) -> tuple[str, str]:
     """What ssh said, and what to do: the last bracket of the text (see core/tunnel/ssh_stderr.py)."""
-    text = trouble.text
+    text = trouble.message
     depth = 0
     for place in range(len(text) - 1, -1, -1):
         depth += {")": 1, "(": -1}.get(text[place], 0)

@@ -84,7 +84,7 @@ class ChangeLogger:
                 self.log.warning(
                     f"{name}_down",
                     reason=after.fault.kind.value,
-                    text=after.fault.text,
+                    text=after.fault.message,
                     attempts=again.times,
                     retry_in_s=round(max(0.0, after.retry_at_s - now_s), 1),
                 )
@@ -93,10 +93,10 @@ class ChangeLogger:
         """Its troubles are the api link's; here is what else becomes of it."""
         was, now = before.tailnet.facts, after.tailnet.facts
         if isinstance(event, TailnetJoinTried):
-            level = self.log.warning if event.problem else self.log.info
+            level = self.log.warning if event.error else self.log.info
             level(
                 "tailnet_login",
-                text=event.problem or "the key was given to tailscaled",
+                text=event.error or "the key was given to tailscaled",
                 attempts=after.tailnet.joins,
             )
         if now is None or now.state is not DaemonState.RUNNING:
@@ -191,8 +191,8 @@ class ChangeLogger:
         for old, new in ((was.list_error, now.list_error), (was.cordon_error, now.cordon_error)):
             if new and new != old:
                 self.log.warning("drain_trouble", text=new)
-        if isinstance(event, StopWritten) and event.problem:
-            self.log.warning("stop_marker", text=event.problem)
+        if isinstance(event, StopWritten) and event.error:
+            self.log.warning("stop_marker", text=event.error)
 
     def _gpus(self, before: AgentState, after: AgentState) -> None:
         was = {gpu.uuid: gpu.healthy for gpu in before.gpus.gpus}
@@ -201,8 +201,8 @@ class ChangeLogger:
                 self.log.error("gpu_failed", uuid=gpu.uuid, name=gpu.name, reason=gpu.reason)
             elif gpu.healthy and not was.get(gpu.uuid, True):
                 self.log.info("gpu_recovered", uuid=gpu.uuid, name=gpu.name)
-        if after.gpus.problem and not before.gpus.problem:
-            self.log.warning("gpus_unread", text=after.gpus.problem)
+        if after.gpus.error and not before.gpus.error:
+            self.log.warning("gpus_unread", text=after.gpus.error)
 
 
 def _way(peer: PeerFacts) -> tuple[str, bool, bool | None]:
@@ -222,5 +222,5 @@ def _why(worker: AgentState) -> str:
     if worker.shutdown is not None:
         return worker.shutdown.reason
     if worker.displayed in _TRYING and worker.api.fault is not None:
-        return worker.api.fault.text
+        return worker.api.fault.message
     return ""

@@ -186,8 +186,8 @@ def test_a_cordon_that_a_person_made_is_not_taken_back(api: Kube, subject: Subje
     merge = "application/merge-patch+json"
     assert api.ask("PATCH", node, {"spec": {"unschedulable": True}}, content=merge)[0] == 200
     drain = Drain(subject.cluster)
-    assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).problem is None
-    assert drain.cordon(is_cordoned=False, timeout_s=TIMEOUT_S).problem is None
+    assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).error is None
+    assert drain.cordon(is_cordoned=False, timeout_s=TIMEOUT_S).error is None
     assert not subject.node().schedulable
 
 
@@ -197,7 +197,7 @@ def test_workers_are_counted_and_told_to_end_within_their_grace(api: Kube, subje
     wait_for("it runs here", lambda: subject.node().worker_count == 1)
     drain, pod = Drain(subject.cluster), api.ask("GET", PODS)[1]["items"][0]["metadata"]
     assert drain.look(1, TIMEOUT_S).count == 1
-    assert drain.end(2, 7, TIMEOUT_S).problem is None
+    assert drain.end(2, 7, TIMEOUT_S).error is None
     code, found = api.ask("GET", f"{PODS}/{pod['name']}")
     # A real server waits for the kubelet to end the containers; the stand-in has none to wait for.
     assert code == 404 or found["metadata"]["deletionGracePeriodSeconds"] == 7
@@ -207,7 +207,7 @@ def test_workers_that_are_removed_by_force_take_their_jobs_along(api: Kube, subj
     subject.ready()
     assert api.ask("POST", JOBS, worker_job("forced"))[0] == 201
     wait_for("it runs here", lambda: subject.node().worker_count == 1)
-    assert Drain(subject.cluster).end(1, 0, TIMEOUT_S).problem is None
+    assert Drain(subject.cluster).end(1, 0, TIMEOUT_S).error is None
     wait_for("neither Job nor pod is left", lambda: not _left(api))
 
 
@@ -222,11 +222,11 @@ def test_a_job_whose_worker_has_ended_does_not_bring_it_back(real: RealKubernete
     assert api.ask("POST", JOBS, worker_job("returning"))[0] == 201
     wait_for("it runs here", lambda: subject.node().worker_count == 1)
     drain, pod = Drain(subject.cluster), api.ask("GET", PODS)[1]["items"][0]["metadata"]
-    assert drain.end(1, 7, TIMEOUT_S).problem is None
+    assert drain.end(1, 7, TIMEOUT_S).error is None
     # As the kubelet does, once the containers have ended.
     api.ask("DELETE", f"{PODS}/{pod['name']}", {"gracePeriodSeconds": 0})
     wait_for("the Job has no pod", lambda: not _job(api, "returning").get("status", {}).get("active"))
-    assert drain.end(2, 0, TIMEOUT_S).problem is None
+    assert drain.end(2, 0, TIMEOUT_S).error is None
     assert _job(api, "returning") == {}
 
 

@@ -78,7 +78,7 @@ class LocalKubernetes:
         return replace(
             probed,
             token_serial=self._count(self._token(given)),
-            problem=problem or probed.problem,
+            error=problem or probed.error,
             logins=self._logins(is_given=given is not None),
         )
 
@@ -119,7 +119,7 @@ class LocalKubernetes:
         except SilentError as error:
             # It accepted and did not answer: what the gateway's dial would meet in the next moment.
             return KubeProbed(Probe(Answer.SILENT, timeout_s, str(error)))
-        return KubeProbed(probe, node, problem=problem or cluster.problem)
+        return KubeProbed(probe, node, error=problem or cluster.problem)
 
     def probe_at(self, address: probes.Address, timeout_s: float) -> Probe:
         """Ask it where the gateway reaches it: through a forward that leads over its side and back, or at an address.

@@ -127,7 +127,7 @@ class Tunnel:
             return trouble
         ports = [int(port) for line in lines for port in _ports(line)]
         holders = [text for port in ports if (text := self.describe_holder(port))]
-        return Fault(trouble.kind, f"{trouble.text}; {holders[0]}") if holders else trouble
+        return Fault(trouble.kind, f"{trouble.message}; {holders[0]}") if holders else trouble
 
 
 def _ports(line: str) -> list[str]:

@@ -26,7 +26,7 @@ class GpuReading:
     """All boards, or the last known ones with the problem that kept us from reading them now."""
 
     gpus: tuple[Gpu, ...] = ()
-    problem: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def on_logins_read(state: AgentState, event: KubeLoginsRead, ctx: Context) -> Ag
         probe_at_s=ctx.now_s + ctx.policy.kube_look_s,
         token_serial=event.token_serial,
         logins=event.logins,
-        problem=event.problem,
+        read_error=event.error,
     )
     return replace(state, kube=kube)
 
@@ -109,7 +109,7 @@ def _well(state: AgentState, kube: Kube, event: KubeProbed, ctx: Context) -> Kub
         node=event.node,
         node_reason=fault,
         node_bad_since_s=(kube.node_bad_since_s or ctx.now_s) if fault else None,
-        problem=event.problem,
+        read_error=event.error,
     )
 
 

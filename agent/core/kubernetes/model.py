@@ -26,5 +26,5 @@ class Kube:
     node: NodeFacts | None = None
     node_bad_since_s: float | None = None
     node_reason: str | None = None
-    problem: str | None = None
+    read_error: str | None = None
     """What could not be read or renewed although the API answers."""

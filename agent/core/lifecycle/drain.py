@@ -83,8 +83,8 @@ def _wants_cordon(state: AgentState) -> bool | None:
 
 def on_cordoned(state: AgentState, event: NodeCordoned, ctx: Context) -> AgentState:
     """The node took it, or did not and is asked again."""
-    node_drain = replace(state.node_drain, cordoning=False, cordon_error=event.problem)
-    if event.problem is None:
+    node_drain = replace(state.node_drain, cordoning=False, cordon_error=event.error)
+    if event.error is None:
         return replace(state, node_drain=replace(node_drain, cordoned=event.is_cordoned))
     return replace(
         state, node_drain=replace(node_drain, cordon_at_s=ctx.now_s + ctx.policy.workers_interval_s)
@@ -136,7 +136,7 @@ def on_workers(state: AgentState, event: WorkersListed, ctx: Context) -> AgentSt
     if shutdown is None or not node_drain.asking or event.number != node_drain.number:
         return state
     pause_s = ctx.policy.workers_interval_s * (_PATIENCE if shutdown.phase is DrainPhase.WAITING else 1)
-    node_drain = replace(node_drain, asking=False, ask_at_s=ctx.now_s + pause_s, list_error=event.problem)
+    node_drain = replace(node_drain, asking=False, ask_at_s=ctx.now_s + pause_s, list_error=event.error)
     if event.count is not None:
         told = node_drain.told or shutdown.phase in {DrainPhase.ENDING, DrainPhase.FORCING}
         node_drain = replace(node_drain, workers=event.count, told=told)

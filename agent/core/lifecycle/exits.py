@@ -89,10 +89,10 @@ def _hopeless(link: Link, ctx: Context) -> ExitDecision | None:
         return None
     code = _LINK_ENDS.get(link.fault.kind)
     if code is not None:
-        return ExitDecision(code, link.fault.text)
+        return ExitDecision(code, link.fault.message)
     since_s = link.conflict_since_s
     if since_s is not None and ctx.now_s - since_s >= ctx.policy.conflict_s:
-        return ExitDecision(ExitCode.UNUSABLE, f"{link.fault.text}; tried for {ctx.policy.conflict_s:g} s")
+        return ExitDecision(ExitCode.UNUSABLE, f"{link.fault.message}; tried for {ctx.policy.conflict_s:g} s")
     return None
 
 
@@ -100,7 +100,7 @@ def _latest(state: AgentState) -> str:
     fault = state.api.fault
     return (
         state.last_error
-        or (fault.text if fault else "")
+        or (fault.message if fault else "")
         or state.gateway_error
         or "no answer from the gateway"
     )

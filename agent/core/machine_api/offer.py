@@ -66,7 +66,7 @@ def _unknown(state: AgentState, _at: Context) -> str | None:
 def _kubernetes(state: AgentState, _at: Context) -> str | None:
     kube = state.kube
     if state.config.k3s is K3sMode.NONE:
-        return None if kube.logins.has_token else kube.problem or _NO_TOKEN
+        return None if kube.logins.has_token else kube.read_error or _NO_TOKEN
     if not kube.looked:
         return "k3s was not looked for yet"
     if not kube.expected:
@@ -94,7 +94,7 @@ def _path(state: AgentState, ctx: Context) -> str | None:
         )
     if not login.is_up(state):
         fault = login.current_fault(state)
-        return fault.text if fault else "tailscaled was not asked yet"
+        return fault.message if fault else "tailscaled was not asked yet"
     if config.connection is Connection.TAILSCALE and not _hostname(state):
         return "this machine's name in the tailnet is not known yet: the gateway would not know what to dial"
     if config.k3s is K3sMode.NONE or link.phase is LinkPhase.UP:
@@ -106,7 +106,7 @@ def _path(state: AgentState, ctx: Context) -> str | None:
         since_s = max(link.down_since_s, state.api.up_since_s or ctx.now_s)
         if ctx.now_s - since_s < ctx.policy.path_grace_s:
             return None
-    return link.fault.text if link.fault else "the reverse path is not verified yet"
+    return link.fault.message if link.fault else "the reverse path is not verified yet"
 
 
 REASONS: dict[str, Reason] = {

@@ -123,7 +123,7 @@ def on_join_tried(state: AgentState, event: TailnetJoinTried, ctx: Context) -> A
         tailnet,
         joining=False,
         join_at_s=ctx.now_s + between_s(pause_s / 2, pause_s, ctx.jitter),
-        join_error=event.problem,
+        join_error=event.error,
         look_at_s=ctx.now_s + policy.probe_retry_s,
     )
     return replace(state, tailnet=tailnet)

@@ -42,7 +42,7 @@ class Fault:
     """One thing that is wrong: its kind, and a sentence with what to do next."""
 
     kind: FaultKind
-    text: str
+    message: str
 
 
 TAILNET = frozenset({FaultKind.TAILSCALED, FaultKind.TAILNET_LOGIN, FaultKind.TAILNET_KEY})

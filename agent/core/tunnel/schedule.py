@@ -35,7 +35,7 @@ def _manage_one(state: AgentState, purpose: Purpose, ctx: Context, effects: list
         link = state.link(purpose)
     if link.phase is LinkPhase.DOWN and link.child:
         effects.append(
-            StopLink(purpose, link.generation, link.fault.text if link.fault else "not wanted now")
+            StopLink(purpose, link.generation, link.fault.message if link.fault else "not wanted now")
         )
         state, link = _change(state, purpose, replace(link, child=False))
     if (

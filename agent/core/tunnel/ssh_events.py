@@ -114,7 +114,7 @@ def _direct_unanswered(state: AgentState, link: Link, event: ApiProbed, ctx: Con
     """Without a tunnel there is no child to spare: while starting every miss is an attempt that failed."""
     text = login.unreached(state, event.probe.text or "the gateway does not answer")
     fault = Fault(FaultKind.UNREACHABLE, text)
-    state = replace(state, api=link, gateway_error=fault.text)
+    state = replace(state, api=link, gateway_error=fault.message)
     if link.phase is LinkPhase.STARTING or link.silent + 1 >= ctx.policy.probe_failures:
         return fail(state, Purpose.API, fault, ctx)
     return _count_missed_probe(state, Purpose.API, link, ctx)
@@ -137,7 +137,7 @@ def _api_beyond(state: AgentState, link: Link, probe: Probe, ctx: Context) -> Ag
         fault=fault,
         started_at_s=ctx.now_s,
     )
-    state = replace(state, api=link, gateway_error=fault.text)
+    state = replace(state, api=link, gateway_error=fault.message)
     # What a key may open is settled at the login: only another login, now and then, sees that it was corrected.
     logged_in_s = ctx.now_s - (link.logged_in_at_s or ctx.now_s)
     if fault.kind is FaultKind.PERMIT_OPEN and logged_in_s >= ctx.policy.denied_min_s:
@@ -212,7 +212,7 @@ def _reverse_closed(state: AgentState, link: Link, ctx: Context) -> AgentState:
         )
         return replace(state, reverse=later)
     if state.api.last_complaint is not None and state.api.last_complaint.kind is FaultKind.PERMIT_OPEN:
-        text = f"the gateway's sshd does not let this key open {state.address}:6443: {state.api.last_complaint.text}"
+        text = f"the gateway's sshd does not let this key open {state.address}:6443: {state.api.last_complaint.message}"
         return fail(state, Purpose.REVERSE, Fault(FaultKind.PERMIT_OPEN, text), ctx)
     text = (
         f"sshd accepted the reverse forward, but {state.address} does not answer there: it bound another address. "

@@ -111,7 +111,9 @@ def _next_address(state: AgentState, link: Link, fault: Fault, pause: float) -> 
     # The first round over all addresses costs no pause: a dead session that holds one costs a second, not more.
     if link.attempt < len(state.config.addresses) - 1:
         pause = 0.0
-    return replace(state, candidate=state.candidate + 1, detour=f"not {state.address}: {fault.text}"), pause
+    return replace(
+        state, candidate=state.candidate + 1, detour=f"not {state.address}: {fault.message}"
+    ), pause
 
 
 def _count(restarts: tuple[tuple[str, int], ...], reason: str) -> tuple[tuple[str, int], ...]:

@@ -55,7 +55,7 @@ def unhealthy(reading: GpuReading) -> dict[int, str | None]:
 
 def test_eight_boards_are_read_with_their_figures(reader: GpuReader) -> None:
     reading = reader.read()
-    assert reading.problem is None
+    assert reading.error is None
     assert len(reading.gpus) == 8
     third = reading.gpus[3]
     assert third.uuid == "GPU-00000003-aaaa-bbbb-cccc-dddddddddddd"
@@ -98,7 +98,7 @@ def test_fault_52_one_of_eight_fails_and_is_named(
     assert list(unhealthy(after)) == [5]
     assert reason in str(after.gpus[5].reason)
     assert after.gpus[5].name == "NVIDIA H100 80GB HBM3"
-    assert after.problem is None
+    assert after.error is None
 
 
 def test_a_board_lost_before_it_was_ever_seen_counts_as_one(reader: GpuReader, suffer: Misfortune) -> None:
@@ -128,11 +128,11 @@ def test_fault_51_nvml_crashes_its_process(
     suffer(misfortune)
     reading = reader.read()
     assert reading.gpus == before.gpus
-    assert reading.problem is not None
-    assert name in reading.problem
+    assert reading.error is not None
+    assert name in reading.error
 
     suffer("")
-    assert reader.read().problem == reading.problem  # the pause is not over
+    assert reader.read().error == reading.error  # the pause is not over
     clock.advance(6)
     assert reader.read() == before
 
@@ -147,7 +147,7 @@ def test_fault_51_nvml_hangs(suffer: Misfortune, clock: FakeClock) -> None:
         reading = reader.read()
         assert time.monotonic() - began_s < 20  # generous: the limit is 2 s
         assert reading.gpus == before.gpus
-        assert "no answer for 2 s" in str(reading.problem)
+        assert "no answer for 2 s" in str(reading.error)
 
         suffer("")
         clock.advance(4)
@@ -181,9 +181,9 @@ def read_until_known(reader: GpuReader) -> GpuReading:
     deadline_s = time.monotonic() + 60
     while time.monotonic() < deadline_s:
         reading = reader.read()
-        if reading.problem is None:
+        if reading.error is None:
             return reading
-        assert "starting" in reading.problem
+        assert "starting" in reading.error
     raise AssertionError("NVML's process never became ready")
 
 
@@ -191,11 +191,11 @@ def test_a_slow_start_is_waited_for_and_a_hanging_one_is_not(suffer: Misfortune,
     suffer("hang-init")
     reader = GpuReader(timeout_s=0.2, start_timeout_s=1.0, now_s=clock.now_s, library=lambda: True)
     try:
-        assert "starting" in str(reader.read().problem)
+        assert "starting" in str(reader.read().error)
         problem = "starting"
         deadline_s = time.monotonic() + 30
         while "starting" in problem and time.monotonic() < deadline_s:
-            problem = str(reader.read().problem)
+            problem = str(reader.read().error)
         assert problem == "NVML did not start in time"
         assert reader.pid is None
     finally:
@@ -207,9 +207,9 @@ def test_a_driver_that_went_away_is_said_and_found_again(
 ) -> None:
     before = reader.read()
     suffer("driver-gone")
-    assert reader.read().problem == "NVML: Driver Not Loaded"
+    assert reader.read().error == "NVML: Driver Not Loaded"
     clock.advance(6)
-    assert reader.read().problem == "NVML: Driver Not Loaded"
+    assert reader.read().error == "NVML: Driver Not Loaded"
     suffer("")
     clock.advance(11)
     assert reader.read() == before
@@ -239,7 +239,7 @@ def test_a_driver_that_is_installed_later_is_taken_up(suffer: Misfortune, clock:
 
 def test_a_machine_with_boards_and_no_library_says_what_to_do() -> None:
     reader = GpuReader(library=lambda: False, device=lambda: True)
-    assert "install the driver" in str(reader.read().problem)
+    assert "install the driver" in str(reader.read().error)
     assert reader.pid is None
 
 

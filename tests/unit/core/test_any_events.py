@@ -226,7 +226,7 @@ def answer(effect: Effect, move: Well | Badly) -> Event:
         ProbeReverse: lambda c: ReverseProbed(c.generation, said.probe),
         ProbeKube: lambda _: KubeProbed(said.probe, logins=LOGINS if said is WELL else None),
         ReadKubeLogins: lambda _: (
-            KubeLoginsRead(LOGINS, 1) if said is WELL else KubeLoginsRead(KubeLogins(), problem="not there")
+            KubeLoginsRead(LOGINS, 1) if said is WELL else KubeLoginsRead(KubeLogins(), error="not there")
         ),
         QueryTailscaled: lambda c: TailscaledQueried(said.tailnet, c.with_peers),
         JoinTailnet: lambda _: TailnetJoinTried(None if said is WELL else "no answer"),

@@ -71,7 +71,7 @@ def test_k3s_own_kubeconfig_is_looked_for_with_each_probe(
     assert probed.probe.answer is Answer.ANSWERED, "the token that was made serves as long as k3s takes it"
     assert probed.logins is not None
     assert (probed.logins.has_token, probed.logins.administers) == (True, False)
-    assert str(k3s_yaml) in (probed.problem or "")
+    assert str(k3s_yaml) in (probed.error or "")
 
     api.revoke_granted()
     probed = kubernetes.probe(TIMEOUT_S)
@@ -80,7 +80,7 @@ def test_k3s_own_kubeconfig_is_looked_for_with_each_probe(
 
     write(k3s_yaml, api)
     probed = kubernetes.probe(TIMEOUT_S)
-    assert (probed.probe.answer, probed.token_serial, probed.problem) == (Answer.ANSWERED, 2, None)
+    assert (probed.probe.answer, probed.token_serial, probed.error) == (Answer.ANSWERED, 2, None)
 
 
 def test_a_kubeconfig_that_is_named_is_missed_from_the_start(tmp_path: Path, api: StandInKubernetes) -> None:
@@ -160,7 +160,7 @@ def test_files_that_a_kubeconfig_names_are_read_again_too(tmp_path: Path, api: S
     assert kubernetes.probe(TIMEOUT_S).probe.answer is Answer.ANSWERED
     (tmp_path / "ca.crt").unlink()
     probed = kubernetes.probe(TIMEOUT_S)
-    assert "cannot be read" in (probed.problem or "")
+    assert "cannot be read" in (probed.error or "")
 
 
 def test_a_kubeconfig_that_is_half_written_is_read_again(tmp_path: Path, api: StandInKubernetes) -> None:
@@ -181,10 +181,10 @@ def test_a_node_is_cordoned_with_a_kubeconfig_that_came_later(
     assert kubernetes.cluster is not None
     drain = Drain(kubernetes.cluster)
     kubernetes.probe(TIMEOUT_S)
-    assert str(k3s_yaml) in (drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).problem or "")
+    assert str(k3s_yaml) in (drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).error or "")
     write(k3s_yaml, api)
     kubernetes.probe(TIMEOUT_S)
-    assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).problem is None
+    assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).error is None
     assert api.cluster.unschedulable
 
 

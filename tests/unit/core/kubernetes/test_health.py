@@ -109,8 +109,8 @@ def test_a_problem_beside_a_good_answer_is_kept_until_it_is_over() -> None:
         Probe(Answer.ANSWERED), NodeFacts(gpus_allocatable=8), 1, "the node could not be read"
     )
     after = health.on_probed(on_node(None), probed, AT)
-    assert after.kube.problem == "the node could not be read"
-    assert health.on_probed(after, replace(probed, problem=None), AT).kube.problem is None
+    assert after.kube.read_error == "the node could not be read"
+    assert health.on_probed(after, replace(probed, error=None), AT).kube.read_error is None
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> 
     state, effects = health.manage(with_setup(k3s=K3sMode.NONE), AT)
     assert effects == [ReadKubeLogins()]
     after = health.on_logins_read(state, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
-    assert (after.kube.logins, after.kube.token_serial, after.kube.problem) == (LOGINS, 2, "not anew")
+    assert (after.kube.logins, after.kube.token_serial, after.kube.read_error) == (LOGINS, 2, "not anew")
     assert health.manage(after, AT)[1] == []
     later = replace(AT, now_s=NOW_S + AT.policy.kube_look_s)
     assert health.manage(after, later)[1] == [ReadKubeLogins()]

@@ -35,7 +35,7 @@ LEAVING = Shutdown(ShutdownKind.STOP, NOW_S, NOW_S + 3, "SIGTERM")
 
 def left_alone(logins: KubeLogins, problem: str | None = None) -> AgentState:
     """Somebody else sees to k3s, and these logins were found."""
-    kube = Kube(looked=True, logins=logins, problem=problem)
+    kube = Kube(looked=True, logins=logins, read_error=problem)
     return replace(with_setup(k3s=K3sMode.NONE), kube=kube)
 
 

@@ -257,7 +257,7 @@ def test_a_gateway_that_does_not_answer_is_explained_by_its_place_in_the_tailnet
     machine.gateway = Probe(Answer.SILENT, text="no answer within 2.5 s")
     machine.live(5)
     assert machine.worker.api.fault is not None
-    assert text in machine.worker.api.fault.text
+    assert text in machine.worker.api.fault.message
 
 
 def test_peers_are_asked_for_each_time_only_while_the_gateway_is_not_reached() -> None:

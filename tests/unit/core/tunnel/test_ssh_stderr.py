@@ -102,7 +102,7 @@ def test_every_recorded_case_is_expected_to_mean_something() -> None:
 @pytest.mark.parametrize("case", ENDINGS)
 def test_a_recorded_ending_is_told_for_what_it_is(case: str) -> None:
     fault = ssh_stderr.fault_at_exit(RECORDED[case], 255)
-    assert fault.kind is ENDINGS[case], fault.text
+    assert fault.kind is ENDINGS[case], fault.message
 
 
 @pytest.mark.parametrize("case", COMPLAINTS)
@@ -118,7 +118,7 @@ def test_what_a_probe_finds_better_is_no_complaint(case: str) -> None:
 
 @pytest.mark.parametrize("case", [case for case, kind in ENDINGS.items() if kind is not FaultKind.EXITED])
 def test_a_person_is_told_what_ssh_said_and_what_to_do(case: str) -> None:
-    text = ssh_stderr.fault_at_exit(RECORDED[case], 255).text
+    text = ssh_stderr.fault_at_exit(RECORDED[case], 255).message
     assert text.startswith("ssh: ")
     assert any(line.strip()[:60] in text for line in RECORDED[case])
     assert text.endswith(")")
@@ -126,7 +126,7 @@ def test_a_person_is_told_what_ssh_said_and_what_to_do(case: str) -> None:
 
 @pytest.mark.parametrize("case", [case for case, kind in ENDINGS.items() if kind in DENIED])
 def test_whatever_sshd_punishes_repeating_names_the_setting_or_the_command_that_helps(case: str) -> None:
-    text = ssh_stderr.fault_at_exit(RECORDED[case], 255).text
+    text = ssh_stderr.fault_at_exit(RECORDED[case], 255).message
     assert "BETA9_" in text or "algorithm" in text
 
 
@@ -146,12 +146,12 @@ def test_only_the_line_that_openssh_prints_counts_as_logged_in() -> None:
 
 
 def test_without_a_word_the_exit_code_or_the_signal_is_all_there_is_to_tell() -> None:
-    assert "exit code 255" in ssh_stderr.fault_at_exit([], 255).text
-    assert "signal 9" in ssh_stderr.fault_at_exit([], -9).text
+    assert "exit code 255" in ssh_stderr.fault_at_exit([], 255).message
+    assert "signal 9" in ssh_stderr.fault_at_exit([], -9).message
 
 
 def test_a_server_cannot_paint_on_the_terminal_of_whoever_reads_the_log() -> None:
-    text = ssh_stderr.fault_at_exit(["Connection closed by \x1b[31mremote\x07 host" + "x" * 999], 255).text
+    text = ssh_stderr.fault_at_exit(["Connection closed by \x1b[31mremote\x07 host" + "x" * 999], 255).message
     assert "\x1b" not in text
     assert "\x07" not in text
     assert len(text) < 400
@@ -161,5 +161,5 @@ def test_a_server_cannot_paint_on_the_terminal_of_whoever_reads_the_log() -> Non
 def test_no_words_whatsoever_are_an_exception(lines: list[str], code: int | None) -> None:
     fault = ssh_stderr.fault_at_exit(lines, code)
     assert fault.kind in FaultKind
-    assert "\n" not in fault.text
+    assert "\n" not in fault.message
     assert all(ssh_stderr.complaint(line) is None or line for line in lines)
