@@ -22,7 +22,7 @@ ENGINE = ROOT / "scripts" / "engine.sh"
 SYSTEMCTL = ROOT / "tests" / "shell" / "install" / "stubs" / "systemctl"
 STEP_S = 900
 SKIPPED = 10
-"""bootstrap/lib/ends.sh: the step has nothing to do."""
+"""bootstrap/lib/exit_codes.sh: the step has nothing to do."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from tests.shell.install.fakehost import BOOTSTRAP, STUBS, Host
 
 FINGERPRINT = "2596A99EAAB33821893C0A79458CA832957F5868"
 SKIPPED = 10
-"""bootstrap/lib/step.sh"""
+"""bootstrap/lib/exit_codes.sh"""
 DROP_IN = "etc/systemd/system/tailscaled.service.d/beta9-worker.conf"
 
 GPG = f"""#!/bin/sh
