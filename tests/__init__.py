@@ -1,0 +1,8 @@
+"""All tests, by what they need: nothing (unit), a gateway stand-in (contract), real programs, a container, a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+"""The repository's root directory."""
