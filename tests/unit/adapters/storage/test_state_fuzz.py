@@ -1,4 +1,4 @@
-"""Whatever JSON stands in the state files, the machine gets an id and the start goes on."""
+"""Whatever JSON the state files hold, the machine gets an id and the agent starts."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ documents = values | st.dictionaries(
 
 
 def holding(directory: Path, name: str, document: Any) -> StateDir:
+    """Return a state directory whose file of that name holds the document."""
     state = StateDir.open(directory / "state")
     file = state.path / name
     file.touch(0o600)
@@ -33,11 +34,13 @@ def holding(directory: Path, name: str, document: Any) -> StateDir:
 @given(documents)
 def test_the_machine_has_an_id_whatever_was_kept(tmp_path: Path, document: Any) -> None:
     state = holding(tmp_path, IDENTITY_NAME, document)
-    made = state.machine_id()
-    assert re.fullmatch("[0-9a-f]{8}", made.machine_id)
-    assert StateDir.open(state.path).machine_id().machine_id == made.machine_id, "it is another one next time"
-    if made.note is None:
-        assert document["machine_id"] == made.machine_id
+    identity = state.machine_id()
+    assert re.fullmatch("[0-9a-f]{8}", identity.machine_id)
+    assert StateDir.open(state.path).machine_id().machine_id == identity.machine_id, (
+        "the id changes at the next start"
+    )
+    if identity.note is None:
+        assert document["machine_id"] == identity.machine_id
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
