@@ -41,7 +41,7 @@ from agent.core.machine_api import calls, offer
 from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.tailnet import login
-from agent.core.tunnel import schedule, ssh_events
+from agent.core.tunnel import probe_results, schedule, ssh_events
 from agent.core.tunnel.model import Link, LinkPhase
 
 
@@ -65,8 +65,8 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     LinkLoggedIn: ssh_events.on_logged_in,
     LinkComplained: ssh_events.on_complained,
     LinkEnded: ssh_events.on_ended,
-    ApiProbed: ssh_events.on_api_probed,
-    ReverseProbed: ssh_events.on_reverse_probed,
+    ApiProbed: probe_results.on_api_probed,
+    ReverseProbed: probe_results.on_reverse_probed,
     KubeProbed: health.on_probed,
     KubeLoginsRead: health.on_logins_read,
     TailscaledQueried: login.on_seen,

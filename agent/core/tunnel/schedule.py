@@ -1,4 +1,4 @@
-"""What is due for the ssh children: which to start, to end, and to ask now."""
+"""What is due for the links: which ssh child to start, to stop, and which link to probe now."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from agent.core.state import AgentState
 from agent.core.tailnet import login
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
-from agent.core.tunnel.transitions import fail, probed, put, wanted
+from agent.core.tunnel.transitions import (
+    ATTEMPT,
+    UNWANTED,
+    fail,
+    is_probed,
+    is_wanted,
+    next_phase,
+    with_link,
+)
 
 
 def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
@@ -25,33 +33,30 @@ def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
 
 def _manage_one(state: AgentState, purpose: Purpose, ctx: Context, effects: list[Effect]) -> AgentState:
     link = state.link(purpose)
-    # Its own address in the tailnet is not to be asked while there is no tailnet; the api link says why.
-    is_wanted = wanted(state, purpose) and (purpose is Purpose.API or login.is_up(state))
-    if not is_wanted and link.phase is not LinkPhase.DOWN:
-        state, link = _change(state, purpose, _forgotten(link))
-    elif _overdue(state, link, ctx):
-        text = f"ssh was not let in after {ctx.policy.start_timeout_s:g} s"
-        state = fail(state, purpose, Fault(FaultKind.SILENT, text), ctx)
+    # Without a tailnet its address cannot be probed; the api link says what is wrong.
+    wanted = is_wanted(state, purpose) and (purpose is Purpose.API or login.is_up(state))
+    if not wanted and link.phase is not LinkPhase.DOWN:
+        link = _reset(link)
+        state = with_link(state, purpose, link)
+    elif _login_is_overdue(state, link, ctx):
+        message = f"ssh was not let in after {ctx.policy.start_timeout_s:g} s"
+        state = fail(state, purpose, Fault(FaultKind.SILENT, message), ctx)
         link = state.link(purpose)
     if link.phase is LinkPhase.DOWN and link.child:
-        effects.append(
-            StopLink(purpose, link.generation, link.fault.message if link.fault else "not wanted now")
-        )
-        state, link = _change(state, purpose, replace(link, child=False))
-    if (
-        is_wanted
-        and link.phase is LinkPhase.DOWN
-        and ctx.now_s >= link.retry_at_s
-        and _has_turn(state, purpose)
-    ):
+        reason = link.fault.message if link.fault else "not wanted now"
+        effects.append(StopLink(purpose, link.generation, reason))
+        link = replace(link, child=False)
+        state = with_link(state, purpose, link)
+    is_due = link.phase is LinkPhase.DOWN and ctx.now_s >= link.retry_at_s
+    if wanted and is_due and _may_attempt(state, purpose):
         return _start(state, purpose, link, ctx, effects)
     return state
 
 
-def _has_turn(state: AgentState, purpose: Purpose) -> bool:
-    """One asks for all: while sshd is out of reach or refuses the key, only the api child tries.
+def _may_attempt(state: AgentState, purpose: Purpose) -> bool:
+    """While sshd is out of reach or refuses the key, only the api child attempts a login, for all of them.
 
-    The first attempt of a start is everybody's at once, for speed. In a tailnet all wait for tailscaled.
+    The first attempt after a start is made by all at once, for speed. In a tailnet all wait for tailscaled.
     """
     api = state.api
     if state.config.connection is Connection.TAILSCALE:
@@ -61,11 +66,11 @@ def _has_turn(state: AgentState, purpose: Purpose) -> bool:
     return api.phase is not LinkPhase.DOWN and (api.logged_in_at_s is not None or api.generation == 1)
 
 
-def _forgotten(link: Link) -> Link:
-    """A link that is no longer wanted starts afresh when it is wanted again."""
+def _reset(link: Link) -> Link:
+    """Take a link down that is no longer wanted; it starts without a past when it is wanted again."""
     return replace(
         link,
-        phase=LinkPhase.DOWN,
+        phase=next_phase(link, UNWANTED),
         attempt=0,
         retry_at_s=0.0,
         up_since_s=None,
@@ -79,15 +84,11 @@ def _forgotten(link: Link) -> Link:
     )
 
 
-def _change(state: AgentState, purpose: Purpose, link: Link) -> tuple[AgentState, Link]:
-    return put(state, purpose, link), link
-
-
-def _overdue(state: AgentState, link: Link, ctx: Context) -> bool:
-    """ssh has a time limit for connecting, none for logging in."""
-    waiting = link.phase is LinkPhase.STARTING and link.logged_in_at_s is None
+def _login_is_overdue(state: AgentState, link: Link, ctx: Context) -> bool:
+    """ssh limits the time for connecting, but not for logging in: the agent does."""
+    is_waiting = link.phase is LinkPhase.STARTING and link.logged_in_at_s is None
     is_ssh = state.config.connection is Connection.SSH
-    return is_ssh and waiting and ctx.now_s - link.started_at_s >= ctx.policy.start_timeout_s
+    return is_ssh and is_waiting and ctx.now_s - link.started_at_s >= ctx.policy.start_timeout_s
 
 
 def _start(
@@ -95,7 +96,7 @@ def _start(
 ) -> AgentState:
     link = replace(
         link,
-        phase=LinkPhase.STARTING,
+        phase=next_phase(link, ATTEMPT),
         generation=link.generation + 1,
         started_at_s=ctx.now_s,
         probing=False,
@@ -106,21 +107,21 @@ def _start(
         address = state.address if purpose is Purpose.REVERSE else None
         effects.append(StartLink(purpose, link.generation, address, link.session))
     else:
-        # There is no child that would have to be let in first.
+        # No child has to be let in first.
         link = replace(link, probe_at_s=ctx.now_s, logged_in_at_s=ctx.now_s)
-    return put(state, purpose, link)
+    return with_link(state, purpose, link)
 
 
 def _probe_api(state: AgentState, ctx: Context, effects: list[Effect]) -> AgentState:
     link = state.api
     if link.phase is LinkPhase.DOWN or link.probing or ctx.now_s < link.probe_at_s or state.exit_decision:
         return state
-    effects.append(ProbeApi(link.generation, ctx.policy.probe_timeout_s, _spare(state)))
+    effects.append(ProbeApi(link.generation, ctx.policy.probe_timeout_s, _spare_address(state)))
     return replace(state, api=replace(link, probing=True))
 
 
-def _spare(state: AgentState) -> int | None:
-    """A candidate address that is not in use, if there is one."""
+def _spare_address(state: AgentState) -> int | None:
+    """The index of a candidate address that is not in use, if there is one."""
     count = len(state.config.addresses)
     if count < 2 or state.config.connection is not Connection.SSH:
         return None
@@ -129,10 +130,10 @@ def _spare(state: AgentState) -> int | None:
 
 def _probe_reverse(state: AgentState, ctx: Context, effects: list[Effect]) -> AgentState:
     link = state.reverse
-    idle = link.phase is LinkPhase.DOWN or link.probing or ctx.now_s < link.probe_at_s
-    is_ssh = state.config.connection is Connection.SSH
-    is_closed = is_ssh and state.api.logged_in_at_s is None
-    if idle or is_closed or state.exit_decision or not probed(state, Purpose.REVERSE):
+    is_idle = link.phase is LinkPhase.DOWN or link.probing or ctx.now_s < link.probe_at_s
+    # The probe goes out through the api child and back through the reverse child.
+    is_closed = state.config.connection is Connection.SSH and state.api.logged_in_at_s is None
+    if is_idle or is_closed or state.exit_decision or not is_probed(state, Purpose.REVERSE):
         return state
     effects.append(ProbeReverse(link.generation, state.candidate, ctx.policy.probe_timeout_s, state.address))
     return replace(state, reverse=replace(link, probing=True))
