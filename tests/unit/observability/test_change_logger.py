@@ -1,4 +1,4 @@
-"""One line for each change worth knowing, none per tick."""
+"""One log line for each change worth knowing, none per tick."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.unit.simulation import World
 LOST = Fault(FaultKind.LOST, "the connection was cut")
 
 
-class Told:
-    """A narrator whose lines can be looked at."""
+class Recorder:
+    """A change logger together with the lines it has written."""
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
         self.logs = logs.setup("json", "debug", Redactor(), self.stream)
-        self.narrator = ChangeLogger(logs.get_logger())
+        self.change_logger = ChangeLogger(logs.get_logger())
 
     def lines(self) -> list[dict[str, Any]]:
         self.logs.close(30)
@@ -44,67 +44,67 @@ class Told:
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
-    made = Told()
-    yield made
-    made.logs.close(30)
+def recorder() -> Iterator[Recorder]:
+    started = Recorder()
+    yield started
+    started.logs.close(30)
 
 
-def test_nothing_changed_nothing_is_said(told: Told) -> None:
+def test_nothing_changed_nothing_is_said(recorder: Recorder) -> None:
     for second in range(100):
-        told.narrator.on_step(placeable(), placeable(), Tick(), float(second))
-    assert told.names() == []
+        recorder.change_logger.on_step(placeable(), placeable(), Tick(), float(second))
+    assert recorder.names() == []
 
 
-def test_a_change_of_state_is_one_line_with_both_states(told: Told) -> None:
-    told.narrator.on_step(
+def test_a_change_of_state_is_one_line_with_both_states(recorder: Recorder) -> None:
+    recorder.change_logger.on_step(
         placeable(displayed=DisplayedState.REGISTERING),
         placeable(displayed=DisplayedState.READY),
         Tick(),
         1.0,
     )
-    line = told.lines()[0]
+    line = recorder.lines()[0]
     assert (line["event"], line["state"], line["was"]) == ("state", "READY", "REGISTERING")
 
 
-def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(told: Told) -> None:
+def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(recorder: Recorder) -> None:
     down = Link(phase=LinkPhase.DOWN, fault=LOST)
-    told.narrator.on_step(placeable(), placeable(api=down), Tick(), 0.0)
+    recorder.change_logger.on_step(placeable(), placeable(api=down), Tick(), 0.0)
     for second in range(1, 50):
         again = replace(down, fault=Fault(FaultKind.REFUSED, f"attempt {second}"))
-        told.narrator.on_step(placeable(api=down), placeable(api=again), Tick(), float(second))
-    told.narrator.on_step(placeable(api=down), placeable(), Tick(), 50.0)
-    lines = told.lines()
+        recorder.change_logger.on_step(placeable(api=down), placeable(api=again), Tick(), float(second))
+    recorder.change_logger.on_step(placeable(api=down), placeable(), Tick(), 50.0)
+    lines = recorder.lines()
     assert [line["event"] for line in lines] == ["tunnel_api_down", "tunnel_api_up"]
     assert lines[0]["reason"] == "lost"
     assert (lines[1]["attempts"], lines[1]["down_s"]) == (50, 50.0)
 
 
-def test_trying_again_and_again_is_no_news(told: Told) -> None:
+def test_trying_again_and_again_is_no_news(recorder: Recorder) -> None:
     trying, pausing = (
         placeable(displayed=DisplayedState.CONNECTING),
         placeable(displayed=DisplayedState.BACKOFF),
     )
     for _ in range(20):
-        told.narrator.on_step(trying, pausing, Tick(), 1.0)
-        told.narrator.on_step(pausing, trying, Tick(), 2.0)
-    assert told.names() == []
+        recorder.change_logger.on_step(trying, pausing, Tick(), 1.0)
+        recorder.change_logger.on_step(pausing, trying, Tick(), 2.0)
+    assert recorder.names() == []
 
 
-def test_the_address_is_told_with_the_reverse_path(told: Told) -> None:
-    told.narrator.on_step(
+def test_the_address_is_told_with_the_reverse_path(recorder: Recorder) -> None:
+    recorder.change_logger.on_step(
         placeable(reverse=Link(phase=LinkPhase.STARTING)), placeable(reverse=UP), Tick(), 1.0
     )
-    assert told.lines()[0]["address"] == ADDRESSES[0]
+    assert recorder.lines()[0]["address"] == ADDRESSES[0]
 
 
-def test_a_registration_says_what_the_gateway_was_told(told: Told) -> None:
+def test_a_registration_says_what_the_gateway_was_told(recorder: Recorder) -> None:
     advertisement = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
     after = placeable(
         registration=Registration(True, True, 1, advertisement=advertisement, gateway_config=True)
     )
-    told.narrator.on_step(placeable(), after, Tick(), 1.0)
-    line = told.lines()[0]
+    recorder.change_logger.on_step(placeable(), after, Tick(), 1.0)
+    line = recorder.lines()[0]
     assert (line["event"], line["cpu_millicores"], line["memory_mib"], line["gpu_count"]) == (
         "registered",
         7500,
@@ -113,65 +113,67 @@ def test_a_registration_says_what_the_gateway_was_told(told: Told) -> None:
     )
 
 
-def test_a_gateway_that_will_never_send_work_is_named_once(told: Told) -> None:
+def test_a_gateway_that_will_never_send_work_is_named_once(recorder: Recorder) -> None:
     advertisement = Advertisement(ADDRESSES[0], Capacity(), offered=False)
     first = placeable(
         registration=Registration(True, True, 1, advertisement=advertisement, gateway_config=False)
     )
     second = replace(first, registration=replace(first.registration, times=2))
-    told.narrator.on_step(placeable(), first, Tick(), 1.0)
-    told.narrator.on_step(first, second, Tick(), 2.0)
-    assert told.names() == ["registered", "gateway_setting", "registered"]
+    recorder.change_logger.on_step(placeable(), first, Tick(), 1.0)
+    recorder.change_logger.on_step(first, second, Tick(), 2.0)
+    assert recorder.names() == ["registered", "gateway_setting", "registered"]
 
 
-def test_why_nothing_is_offered_is_told(told: Told) -> None:
+def test_why_nothing_is_offered_is_told(recorder: Recorder) -> None:
     nothing = Offer(offered=False, reason="k3s does not answer")
-    told.narrator.on_step(placeable(offer=Offer(True, None)), placeable(offer=nothing), Tick(), 1.0)
-    line = told.lines()[0]
+    recorder.change_logger.on_step(placeable(offer=Offer(True, None)), placeable(offer=nothing), Tick(), 1.0)
+    line = recorder.lines()[0]
     assert (line["event"], line["what"], line["reason"]) == ("offering", "nothing", "k3s does not answer")
 
 
-def test_failed_calls_are_told_once_and_their_end_too(told: Told) -> None:
+def test_failed_calls_are_told_once_and_their_end_too(recorder: Recorder) -> None:
     call = Call(1, CallKind.KEEPALIVE, 10.0)
     failed = CallEnded(1, Outcome(OutcomeKind.GATEWAY_ERROR, "the gateway answered 502"))
     for second in range(5):
-        told.narrator.on_step(placeable(call=call), placeable(), failed, float(second))
-    told.narrator.on_step(placeable(call=call), placeable(), CallEnded(1, Outcome(OutcomeKind.OK)), 5.0)
-    lines = told.lines()
+        recorder.change_logger.on_step(placeable(call=call), placeable(), failed, float(second))
+    recorder.change_logger.on_step(
+        placeable(call=call), placeable(), CallEnded(1, Outcome(OutcomeKind.OK)), 5.0
+    )
+    lines = recorder.lines()
     assert [line["event"] for line in lines] == ["keepalive_failed", "keepalive_recovered"]
     assert lines[0]["reason"] == "gateway_error"
     assert lines[1]["attempts"] == 5
 
 
-def test_a_late_answer_is_nobodys_news(told: Told) -> None:
+def test_a_late_answer_is_nobodys_news(recorder: Recorder) -> None:
     call = Call(2, CallKind.KEEPALIVE, 10.0)
     stale = CallEnded(1, Outcome(OutcomeKind.GATEWAY_ERROR, "late"))
-    told.narrator.on_step(placeable(call=call), placeable(call=call), stale, 1.0)
-    assert told.names() == []
+    recorder.change_logger.on_step(placeable(call=call), placeable(call=call), stale, 1.0)
+    assert recorder.names() == []
 
 
-def test_k3s_going_and_coming_is_told(told: Told) -> None:
-    well = placeable()
-    sick = placeable(kube=replace(well.kube, answering=False, reason="k3s does not listen"))
-    told.narrator.on_step(well, sick, Tick(), 1.0)
-    told.narrator.on_step(sick, well, Tick(), 2.0)
-    assert told.names() == ["kubernetes_down", "kubernetes_up"]
+def test_k3s_going_and_coming_is_told(recorder: Recorder) -> None:
+    healthy = placeable()
+    unhealthy = placeable(kube=replace(healthy.kube, answering=False, reason="k3s does not listen"))
+    recorder.change_logger.on_step(healthy, unhealthy, Tick(), 1.0)
+    recorder.change_logger.on_step(unhealthy, healthy, Tick(), 2.0)
+    assert recorder.names() == ["kubernetes_down", "kubernetes_up"]
 
 
-def test_a_machine_without_k3s_is_told_so_once(told: Told) -> None:
+def test_a_machine_without_k3s_is_told_so_once(recorder: Recorder) -> None:
     before = placeable(kube=Kube())
     after = placeable(kube=Kube(looked=True, reason="k3s does not listen"))
-    told.narrator.on_step(before, after, Tick(), 1.0)
-    told.narrator.on_step(after, after, Tick(), 2.0)
-    assert told.names() == ["kubernetes_absent"]
+    recorder.change_logger.on_step(before, after, Tick(), 1.0)
+    recorder.change_logger.on_step(after, after, Tick(), 2.0)
+    assert recorder.names() == ["kubernetes_absent"]
 
 
-def test_a_board_that_fails_is_an_error_and_one_that_returns_is_news(told: Told) -> None:
+def test_a_board_that_fails_is_an_error_and_one_that_returns_is_news(recorder: Recorder) -> None:
     broken = GpuReading((Gpu("GPU-0", "H100", healthy=False, reason="Xid 79"), Gpu("GPU-1", "H100")))
     facts = FactsRead(HostFacts(1, 1), broken)
-    told.narrator.on_step(placeable(), placeable(gpus=broken), facts, 1.0)
-    told.narrator.on_step(placeable(gpus=broken), placeable(), facts, 2.0)
-    lines = told.lines()
+    recorder.change_logger.on_step(placeable(), placeable(gpus=broken), facts, 1.0)
+    recorder.change_logger.on_step(placeable(gpus=broken), placeable(), facts, 2.0)
+    lines = recorder.lines()
     assert [(line["event"], line["level"]) for line in lines] == [
         ("gpu_failed", "error"),
         ("gpu_recovered", "info"),
@@ -179,22 +181,24 @@ def test_a_board_that_fails_is_an_error_and_one_that_returns_is_news(told: Told)
     assert lines[0]["reason"] == "Xid 79"
 
 
-def test_an_hour_without_a_gateway_is_a_handful_of_lines(told: Told) -> None:
+def test_an_hour_without_a_gateway_is_a_handful_of_lines(recorder: Recorder) -> None:
     world = World(seed=5)
     world.run_for(10)
-    world.watch = lambda world, event, before, after: told.narrator.on_step(before, after, event, world.now_s)
+    world.watch = lambda world, event, before, after: recorder.change_logger.on_step(
+        before, after, event, world.now_s
+    )
     world.faults.gateway = "refuse"
     world.run_for(3600)
-    assert 0 < len(told.names()) < 25, told.names()
+    assert 0 < len(recorder.names()) < 25, recorder.names()
 
 
-def test_the_last_states_are_kept_for_the_status_page(told: Told) -> None:
+def test_the_last_states_are_kept_for_the_status_page(recorder: Recorder) -> None:
     for number in range(50):
-        told.narrator.on_step(
+        recorder.change_logger.on_step(
             placeable(displayed=DisplayedState.READY),
             placeable(displayed=DisplayedState.REGISTERING),
             Tick(),
             float(number),
         )
-    assert len(told.narrator.transitions) == 20
-    assert told.narrator.transitions[-1][:2] == ("REGISTERING", 49.0)
+    assert len(recorder.change_logger.transitions) == 20
+    assert recorder.change_logger.transitions[-1][:2] == ("REGISTERING", 49.0)

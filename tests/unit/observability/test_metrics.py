@@ -1,10 +1,9 @@
-"""`/metrics`: names, units and labels as documented, unknown figures absent."""
+"""`/metrics`: names, units and labels as documented; unknown values are absent."""
 
 from __future__ import annotations
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from agent.core.status import status
 from agent.observability.metrics import FAMILIES, render, samples_of
+from tests import ROOT
 from tests.unit.core_cases import NOW_S, POLICY, placeable
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
+DOCUMENT = ROOT / "docs" / "metrics.md"
 STATUS: dict[str, Any] = {
     "machine_id": "1165a9b6",
     "pool": "gpu",
@@ -68,7 +68,7 @@ STATUS: dict[str, Any] = {
 
 
 def scraped(status: dict[str, Any]) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Parsed by Prometheus' own parser: (name, labels) → figure."""
+    """Return what Prometheus' own parser reads: (name, labels) → value."""
     families = text_string_to_metric_families(render(status).decode())
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
 
@@ -146,7 +146,7 @@ def test_every_family_has_a_source_and_every_source_a_family() -> None:
 
 
 def test_the_real_status_page_feeds_every_family_it_can() -> None:
-    """The keys that are read here are those that the core writes."""
+    """The keys in STATUS are those that the core writes."""
     page = status(placeable(), NOW_S, POLICY, "http://localhost:1994")
     for part in ("capacity", "keepalive", "probes", "counters"):
         assert set(STATUS[part]) <= set(page[part])
@@ -154,7 +154,7 @@ def test_the_real_status_page_feeds_every_family_it_can() -> None:
 
 
 def test_the_page_of_metrics_is_current() -> None:
-    """On failure the right table is what is expected here."""
+    """On failure, `expected` is the table that belongs into the page."""
     expected = [
         f"| `{f.full_name}` | {'counter' if f.is_counter else 'gauge'} "
         f"| {', '.join(f'`{label}`' for label in f.labels) or '–'} | {f.help} |"  # noqa: RUF001 - as printed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +14,9 @@ from agent.core.lifecycle.model import DisplayedState
 from agent.core.machine_api import offer
 from agent.core.tunnel.faults import FaultKind
 from agent.observability.metrics import FAMILIES, render
+from tests import ROOT
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = ROOT / "docs"
 MONITORING = DOCS / "monitoring"
 
 OF_PROMETHEUS = {"up"}
@@ -77,9 +77,11 @@ def test_an_expression_selects_by_labels_and_values_that_there_are(name: str) ->
 @pytest.mark.parametrize("name", expressions())
 def test_an_expression_groups_by_labels_that_its_metrics_have(name: str) -> None:
     expression = expressions()[name]
-    has = set().union(*(LABELS.get(metric, set()) for metric in metrics_in(expression))) | ADDED_BY_PROMETHEUS
-    asked = re.findall(r"\b(?:by|on|group_left|group_right|ignoring|without)\s*\(([^)]*)\)", expression)
-    assert {label.strip() for labels in asked for label in labels.split(",")} - has == set()
+    available = (
+        set().union(*(LABELS.get(metric, set()) for metric in metrics_in(expression))) | ADDED_BY_PROMETHEUS
+    )
+    grouped_by = re.findall(r"\b(?:by|on|group_left|group_right|ignoring|without)\s*\(([^)]*)\)", expression)
+    assert {label.strip() for labels in grouped_by for label in labels.split(",")} - available == set()
 
 
 @pytest.mark.parametrize("name", expressions())
@@ -100,15 +102,15 @@ def test_every_legend_uses_labels_that_its_figures_have() -> None:
     for panel in panels():
         for target in panel["targets"]:
             used = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
-            has = set().union(*(LABELS.get(metric, set()) for metric in metrics_in(target["expr"])))
-            assert used - has - ADDED_BY_PROMETHEUS == set(), panel["title"]
+            labels = set().union(*(LABELS.get(metric, set()) for metric in metrics_in(target["expr"])))
+            assert used - labels - ADDED_BY_PROMETHEUS == set(), panel["title"]
 
 
 def test_panels_do_not_lie_on_each_other() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in panels():
-        place = panel["gridPos"]
-        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        grid = panel["gridPos"]
+        cells = {(grid["x"] + x, grid["y"] + y) for x in range(grid["w"]) for y in range(grid["h"])}
         assert not cells & taken, panel["title"]
         assert max(x for x, _ in cells) < 24
         taken |= cells
@@ -126,17 +128,17 @@ def test_every_alert_says_what_to_type_and_is_explained() -> None:
 
 def test_every_metric_of_the_agent_is_looked_at_or_left_out_on_purpose() -> None:
     on_purpose = {
-        # Ages and settings: the alerts look at what they lead to.
+        # Ages and settings: the alerts use what follows from them.
         "beta9_worker_state_age_seconds",
         "beta9_worker_gateway_last_ok_age_seconds",
         "beta9_worker_keepalive_last_ok_age_seconds",
         "beta9_worker_capacity_memory_bytes",
-        # The alert names what stands in the way instead.
+        # The alert uses the metric that names the obstacle.
         "beta9_worker_placeable",
-        # Not READY says the one, and a relay is slower and works.
+        # Covered by "not READY"; a relayed connection is slower but works.
         "beta9_worker_tailnet_up",
         "beta9_worker_tailnet_peer_direct",
-        # Of minutes, and only on a machine that is leaving: for whoever watches that one.
+        # Present for minutes, on a machine that is being drained: for a person watching it.
         "beta9_worker_drain_workers",
         "beta9_worker_drain_remaining_seconds",
     }

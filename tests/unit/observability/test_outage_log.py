@@ -1,4 +1,4 @@
-"""A log that tells of an hour without a gateway in a handful of lines is read; one line per attempt is not."""
+"""An hour of outage is a handful of log lines, never one per attempt."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.unit.simulation import World
 
 HOUR_S = 3600
 HANDFUL = 20
-"""Begin, four reminders for each of the two or three things that do not work then, and the return."""
+"""The start, four reminders for each of the two or three things that fail meanwhile, and the recovery."""
 
 
-class Told(logging.Handler):
-    """What was logged, as `event reason text`."""
+class Recorder(logging.Handler):
+    """Keep what was logged: as lines of text, and as (event, fields)."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -33,23 +33,23 @@ class Told(logging.Handler):
         self.lines.append(f"{record.levelname} {record.getMessage()} {record.__dict__['fields']}")
 
 
-def narrated(seed: int) -> tuple[World, Told]:
-    """A world whose agent is READY, and what it logs from now on."""
-    logger = logging.Logger("narrated", logging.INFO)
-    told = Told()
-    logger.addHandler(told)
-    narrator = ChangeLogger(EventLog(logger))
+def ready_world(seed: int) -> tuple[World, Recorder]:
+    """Return a world whose agent is READY, and a recorder of what it logs from now on."""
+    logger = logging.Logger("recorded", logging.INFO)
+    recorder = Recorder()
+    logger.addHandler(recorder)
+    change_logger = ChangeLogger(EventLog(logger))
     world = World(seed)
 
-    def tell(world: World, event: Event, before: AgentState, after: AgentState) -> None:
-        narrator.on_step(before, after, event, world.now_s)
+    def log_changes(world: World, event: Event, before: AgentState, after: AgentState) -> None:
+        change_logger.on_step(before, after, event, world.now_s)
 
-    world.watch = tell
+    world.watch = log_changes
     world.run_for(120)
     assert world.state.displayed is DisplayedState.READY
-    told.lines.clear()
-    told.events.clear()
-    return world, told
+    recorder.lines.clear()
+    recorder.events.clear()
+    return world, recorder
 
 
 def _no_sshd(world: World) -> None:
@@ -75,34 +75,34 @@ OUTAGES: dict[str, tuple[Callable[[World], None], Callable[[World], None]]] = {
 
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_an_hour_of_outage_is_a_handful_of_lines(outage: str) -> None:
-    world, told = narrated(seed=5)
+    world, recorder = ready_world(seed=5)
     begin, heal = OUTAGES[outage]
     begin(world)
     world.run_for(HOUR_S)
-    during = list(told.lines)
+    during = list(recorder.lines)
     heal(world)
     world.run_for(400)
     assert world.state.displayed is DisplayedState.READY
-    assert during, "an outage that nobody is told of"
-    assert len(told.lines) <= HANDFUL, "\n".join(told.lines)
+    assert during, "an outage that is not logged at all"
+    assert len(recorder.lines) <= HANDFUL, "\n".join(recorder.lines)
 
 
 def test_the_return_tells_how_many_attempts_the_outage_took() -> None:
-    world, told = narrated(seed=7)
+    world, recorder = ready_world(seed=7)
     begin, heal = OUTAGES["the network"]
     began = world.state.api.generation
     begin(world)
     world.run_for(HOUR_S)
     heal(world)
     world.run_for(60)
-    back = next(fields for event, fields in told.events if event == "tunnel_api_up")
+    back = next(fields for event, fields in recorder.events if event == "tunnel_api_up")
     assert back["attempts"] == world.state.api.generation - began
     assert back["down_s"] == pytest.approx(HOUR_S, abs=60)
-    reminders = [fields for event, fields in told.events if event == "tunnel_api_down"]
+    reminders = [fields for event, fields in recorder.events if event == "tunnel_api_down"]
     assert len(reminders) == 4, "at once, and after 1, 5 and 15 more minutes"
 
 
 def test_quiet_hours_say_nothing() -> None:
-    world, told = narrated(seed=6)
+    world, recorder = ready_world(seed=6)
     world.run_for(2 * HOUR_S)
-    assert told.lines == []
+    assert recorder.lines == []

@@ -1,4 +1,4 @@
-"""The status page over real sockets: what it answers, whom, and what it withstands."""
+"""The status server over real sockets: its answers, whom it serves, and misbehaving clients."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ def connect(server: StatusServer) -> socket.socket:
     return socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS_S)
 
 
-def ask(server: StatusServer, head: str) -> tuple[int, dict[str, str], bytes]:
-    """Send a request as it is; returns code, headers, body."""
+def ask(server: StatusServer, request: str) -> tuple[int, dict[str, str], bytes]:
+    """Send a request as it stands; return code, headers and body."""
     with connect(server) as connection:
-        connection.sendall(head.encode("latin-1"))
+        connection.sendall(request.encode("latin-1"))
         answer = b""
         while piece := connection.recv(65536):
             answer += piece
-    top, _, body = answer.partition(b"\r\n\r\n")
-    first, *rest = top.decode("latin-1").split("\r\n")
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *rest = head.decode("latin-1").split("\r\n")
     return int(first.split()[1]), dict(line.split(": ", 1) for line in rest), body
 
 
 def get(
     server: StatusServer, path: str, host: str | None = "localhost:9464"
 ) -> tuple[int, dict[str, str], bytes]:
-    named = f"Host: {host}\r\n" if host is not None else ""
-    return ask(server, f"GET {path} HTTP/1.1\r\n{named}\r\n")
+    host_line = f"Host: {host}\r\n" if host is not None else ""
+    return ask(server, f"GET {path} HTTP/1.1\r\n{host_line}\r\n")
 
 
 def test_health_and_readiness_are_codes(start: Start) -> None:
@@ -194,13 +194,13 @@ def test_one_byte_at_a_time_is_too_slow(start: Start, monkeypatch: pytest.Monkey
     with connect(start()) as connection:
         connection.settimeout(0.05)
         deadline_s = time.monotonic() + GENEROUS_S
-        while not turned_away(connection) and time.monotonic() < deadline_s:
+        while not is_closed(connection) and time.monotonic() < deadline_s:
             pass
         assert time.monotonic() < deadline_s
 
 
-def turned_away(connection: socket.socket) -> bool:
-    """Say one more byte and see whether anybody still listens."""
+def is_closed(connection: socket.socket) -> bool:
+    """Send one more byte; return whether the server has closed the connection."""
     try:
         connection.sendall(b"G")
         return connection.recv(1) == b""
@@ -211,9 +211,10 @@ def turned_away(connection: socket.socket) -> bool:
 
 
 def code_of(server: StatusServer) -> int | None:
+    """Return the code that `/healthz` answers; None if the server turned the connection away."""
     try:
         return get(server, "/healthz")[0]
-    except (OSError, IndexError):  # turned away
+    except (OSError, IndexError):
         return None
 
 
@@ -233,7 +234,7 @@ def test_many_that_say_nothing_are_held_off_and_then_let_go(
             connection.close()
 
 
-def ours() -> list[str]:
+def status_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("status")]
 
 
@@ -245,9 +246,9 @@ def test_stopping_frees_the_port_and_leaves_no_thread() -> None:
     server.stop()
     server.stop()
     deadline_s = time.monotonic() + GENEROUS_S
-    while ours() and time.monotonic() < deadline_s:
+    while status_threads() and time.monotonic() < deadline_s:
         time.sleep(0.01)
-    assert ours() == []
+    assert status_threads() == []
     again = StatusServer(f"127.0.0.1:{port}", dict, lambda: True, lambda: True)
     assert again.start() is None
     again.stop()

@@ -1,4 +1,4 @@
-"""`status` and `status --watch`: what a person sees of what the agent knows, on a terminal and in a pipe."""
+"""`status` and `status --watch`: what a person sees, on a terminal and in a pipe."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ BOARDS = (
 )
 
 
-def told(**changes: Any) -> dict[str, Any]:
-    """What a fresh worker's real status page says, with parts replaced."""
+def fresh_page(**changes: Any) -> dict[str, Any]:
+    """Return the real status page of an agent that has just started, with parts replaced."""
     state = AgentState(Config("1165a9b6", "gpu"), host=HostFacts(8000, 16384), gpus=GpuReading(BOARDS))
-    made = status(state, 12.0, Policy(), "http://localhost:1994")
+    page = status(state, 12.0, Policy(), "http://localhost:1994")
     for name, part in changes.items():
-        made[name] = {**made[name], **part} if isinstance(part, dict) and made.get(name) else part
-    return made
+        page[name] = {**page[name], **part} if isinstance(part, dict) and page.get(name) else part
+    return page
 
 
 def text_of(page: dict[str, Any]) -> dict[str, str]:
@@ -46,7 +46,7 @@ def text_of(page: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (None, "never"),
         (0.2, "0 s"),
@@ -57,25 +57,25 @@ def text_of(page: dict[str, Any]) -> dict[str, str]:
         (200_000, "2 d 7 h"),
     ],
 )
-def test_a_time_is_said_as_people_say_it(seconds: float | None, said: str) -> None:
-    assert span(seconds) == said
+def test_a_time_is_said_as_people_say_it(seconds: float | None, text: str) -> None:
+    assert span(seconds) == text
 
 
 def test_a_fresh_worker_is_shown_without_anything_known() -> None:
-    seen = text_of(told())
-    assert seen["machine"].startswith("1165a9b6 in pool gpu: STARTING for 12 s")
-    assert seen["lease"] == "none yet"
-    assert seen["offers"].startswith("nothing: ")
+    shown = text_of(fresh_page())
+    assert shown["machine"].startswith("1165a9b6 in pool gpu: STARTING for 12 s")
+    assert shown["lease"] == "none yet"
+    assert shown["offers"].startswith("nothing: ")
 
 
 def test_gpus_are_shown_with_their_figures_and_a_broken_one_with_its_reason() -> None:
-    seen = text_of(told())
-    assert seen["gpu 0"] == "NVIDIA [bold]H100: 50 % busy, 10.0 of 80.0 GiB, 41 °C"
-    assert seen["gpu 1"] == "NVIDIA H100 (GPU-2): NVML: GPU is lost"
+    shown = text_of(fresh_page())
+    assert shown["gpu 0"] == "NVIDIA [bold]H100: 50 % busy, 10.0 of 80.0 GiB, 41 °C"
+    assert shown["gpu 1"] == "NVIDIA H100 (GPU-2): NVML: GPU is lost"
 
 
 def test_lease_errors_and_transitions_are_shown_with_their_age() -> None:
-    page = told(
+    page = fresh_page(
         state="READY",
         keepalive={"ttl_s": 200.0, "last_ok_s": 100.0, "failures": 2},
         gateway={"last_error": "no answer", "last_error_s": 3.0},
@@ -87,22 +87,22 @@ def test_lease_errors_and_transitions_are_shown_with_their_age() -> None:
         ],
         interruption={"kind": "spot", "left_s": 100},
     )
-    seen = text_of(page)
-    assert seen["lease"] == "3 min 20 s left, last keepalive 100 s ago, 2 keepalives failed in a row"
-    assert seen["last error"] == "3 s ago: no answer"
-    assert seen["offers"].startswith("everything (7500m cpu, 15360 MiB, 1 of 1 GPUs free)")
-    assert seen["latest"] == "12 s ago READY"
-    assert seen["before"] == "2 min 10 s ago CONNECTING (refused)"
-    assert seen["interrupted"] == "kind spot, left 100"
+    shown = text_of(page)
+    assert shown["lease"] == "3 min 20 s left, last keepalive 100 s ago, 2 keepalives failed in a row"
+    assert shown["last error"] == "3 s ago: no answer"
+    assert shown["offers"].startswith("everything (7500m cpu, 15360 MiB, 1 of 1 GPUs free)")
+    assert shown["latest"] == "12 s ago READY"
+    assert shown["before"] == "2 min 10 s ago CONNECTING (refused)"
+    assert shown["interrupted"] == "kind spot, left 100"
 
 
 def test_what_keeps_work_away_is_said_although_everything_was_offered() -> None:
-    page = told(capacity={"offered": True}, placement={"reason": "no keepalive was accepted"})
+    page = fresh_page(capacity={"offered": True}, placement={"reason": "no keepalive was accepted"})
     assert text_of(page)["offers"].startswith("everything, and no work can come: no keepalive was accepted (")
 
 
 def test_a_link_that_is_down_says_why() -> None:
-    page = told(tunnel={"reverse": {"up": False, "address": "127.71.0.7", "reason": "it is taken"}})
+    page = fresh_page(tunnel={"reverse": {"up": False, "address": "127.71.0.7", "reason": "it is taken"}})
     assert text_of(page)["reverse"] == "127.71.0.7 down: it is taken"
 
 
@@ -117,7 +117,7 @@ def test_the_terminal_shows_texts_as_they_are() -> None:
     from rich.console import Console
 
     out = io.StringIO()
-    Console(file=out, width=200).print(live(told()))
+    Console(file=out, width=200).print(live(fresh_page()))
     assert "NVIDIA [bold]H100" in out.getvalue()
 
 
@@ -126,14 +126,14 @@ def test_the_terminal_shows_texts_as_they_are() -> None:
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    server = StatusServer("127.0.0.1:0", told, lambda: True, lambda: True)
+    server = StatusServer("127.0.0.1:0", fresh_page, lambda: True, lambda: True)
     assert server.start() is None
     yield f"127.0.0.1:{server.port}"
     server.stop()
 
 
 @contextlib.contextmanager
-def effect(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
+def status_command(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:
     argv = [sys.executable, "-m", "agent", "status", *arguments]
     process = subprocess.Popen(argv, stdout=stdout, stderr=subprocess.PIPE, text=True)
     try:
@@ -143,61 +143,62 @@ def effect(*arguments: str, stdout: int = subprocess.PIPE) -> Iterator[subproces
         process.communicate(timeout=DEADLINE_S)
 
 
-def read_until(stream: IO[str], enough: int, pattern: str) -> str:
-    seen = ""
+def read_until(stream: IO[str], count: int, pattern: str) -> str:
+    """Read lines until the pattern was found so many times; return all that was read."""
+    output = ""
     end_s = time.monotonic() + DEADLINE_S
-    while len(re.findall(pattern, seen)) < enough:
-        assert time.monotonic() < end_s, seen
-        seen += stream.readline()
-    return seen
+    while len(re.findall(pattern, output)) < count:
+        assert time.monotonic() < end_s, output
+        output += stream.readline()
+    return output
 
 
 def test_once_it_prints_the_lines_and_ends(address: str) -> None:
-    with effect("--address", address) as process:
+    with status_command("--address", address) as process:
         out, errors = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, errors) == (0, "")
     assert out.startswith(f"{'machine':{LABEL_WIDTH}}1165a9b6 in pool gpu")
 
 
 def test_as_json_it_is_the_page(address: str) -> None:
-    with effect("--json", "--address", address) as process:
+    with status_command("--json", "--address", address) as process:
         out, _ = process.communicate(timeout=DEADLINE_S)
     assert json.loads(out)["machine_id"] == "1165a9b6"
 
 
 def test_watched_in_a_pipe_it_prints_block_after_block_until_nobody_reads(address: str) -> None:
-    with effect("--watch", "--every", "0.1", "--address", address) as process:
+    with status_command("--watch", "--every", "0.1", "--address", address) as process:
         assert process.stdout is not None
-        seen = read_until(process.stdout, 3, r"(?m)^machine ")
+        output = read_until(process.stdout, 3, r"(?m)^machine ")
         process.stdout.close()
         assert process.wait(DEADLINE_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
-    assert "\x1b" not in seen
-    assert "\n\nmachine" in seen
+    assert "\x1b" not in output
+    assert "\n\nmachine" in output
 
 
 def test_watched_on_a_terminal_it_draws_over_itself(address: str) -> None:
-    ours, theirs = pty.openpty()
-    with effect("--watch", "--every", "0.1", "--address", address, stdout=theirs):
-        os.close(theirs)
-        seen = b""
+    reading_end, terminal = pty.openpty()
+    with status_command("--watch", "--every", "0.1", "--address", address, stdout=terminal):
+        os.close(terminal)
+        output = b""
         end_s = time.monotonic() + DEADLINE_S
-        while seen.count(b"1165a9b6") < 3:
-            assert time.monotonic() < end_s, seen
-            seen += os.read(ours, 65536)
-    os.close(ours)
-    assert b"\x1b[" in seen
+        while output.count(b"1165a9b6") < 3:
+            assert time.monotonic() < end_s, output
+            output += os.read(reading_end, 65536)
+    os.close(reading_end)
+    assert b"\x1b[" in output
 
 
 def test_watched_an_agent_that_is_not_there_is_waited_for() -> None:
-    with effect("--watch", "--every", "0.1", "--address", "127.0.0.1:1") as process:
+    with status_command("--watch", "--every", "0.1", "--address", "127.0.0.1:1") as process:
         assert process.stdout is not None
         assert "is it running?" in read_until(process.stdout, 2, "no agent answers")
 
 
 def test_once_an_agent_that_is_not_there_is_an_error() -> None:
-    with effect("--address", "127.0.0.1:1") as process:
+    with status_command("--address", "127.0.0.1:1") as process:
         out, errors = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, out) == (1, "")
     assert "is it running?" in errors
