@@ -1,4 +1,4 @@
-"""The files in cloud-init/ as they stand: what is pasted is what is rendered."""
+"""The files in cloud-init/: what a person pastes is what the command renders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from agent.core.provisioning.user_data import start_script
+from tests.unit.provisioning.user_data_cases import CLOUD_INIT
 
-CLOUD_INIT = Path(__file__).parents[3] / "cloud-init"
 USER_DATA = CLOUD_INIT / "user-data.yaml"
 BOOT = CLOUD_INIT / "boot.sh"
 HEAD = CLOUD_INIT / "script-head.sh"

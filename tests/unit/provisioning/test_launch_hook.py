@@ -1,27 +1,28 @@
-"""The launch hook of modules/aws-spot outlasts the bootstrap: no machine is ended that is still in its time."""
+"""The launch hook of modules/aws-spot outlasts the bootstrap: no machine is terminated while it may still succeed."""
 
 from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from tests import ROOT
+
 STEPS = {
     path.stem.split("-", 1)[1]: path.read_text() for path in (ROOT / "bootstrap/steps").glob("[0-9]*.sh")
 }
 WAITS = "secrets"
-"""The step that waits for a person: there are none to wait for where the secrets are references, as on AWS."""
+"""The step that waits for a person, which it never does where the secrets are references, as on AWS."""
 
 
 def header(step: str, name: str) -> str:
+    """Return the value of a line `# NAME: VALUE` in a step; "" if there is none."""
     found = re.search(rf"^# {name}: *(.*)$", STEPS[step], re.MULTILINE)
     return found[1] if found else ""
 
 
 @cache
 def longest_s(step: str) -> int:
-    """Seconds until a step must have ended, with all that it waits for."""
+    """Return the seconds within which a step must have ended, counted from the start of the bootstrap."""
     own_s = 0 if step == WAITS else int(header(step, "deadline"))
     return own_s + max((longest_s(each) for each in header(step, "needs").split()), default=0)
 
