@@ -1,4 +1,4 @@
-"""Cases for the tests of the doctor, and what a few checks make of one."""
+"""Cases for the tests of the doctor, and the findings of checks on one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from agent.settings import examine
 Make = Callable[..., Case]
 
 
-def made_in(tmp_path: Path) -> Iterator[Make]:
-    """Makes cases of the given settings; each leaves nothing."""
+def case_maker(tmp_path: Path) -> Iterator[Make]:
+    """Yield a function that makes cases from settings; afterwards check that they left nothing behind."""
     cases: list[Case] = []
 
     def make(**environ: str) -> Case:
@@ -34,4 +34,5 @@ def made_in(tmp_path: Path) -> Iterator[Make]:
 
 
 def outcomes(checks: Sequence[Check], case: Case, limit_s: float = 30) -> dict[str, Finding]:
+    """Run the checks on the case; return their findings by name."""
     return {result.name: result.finding for result in run_checks({"test": checks}, case, limit_s)}

@@ -1,4 +1,4 @@
-"""What the tests of settings share: the smallest settings that work, and ways to load them."""
+"""The smallest settings that work, and ways to load settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ HOST_KEY = (
 
 
 def read(environ: dict[str, str], **flags: object) -> Settings:
-    """Load with exactly these variables and flags; `.env` and worker.env are looked for in the test's directory."""
+    """Load with these variables and flags only; `.env` and worker.env are read from the working directory, if there."""
     return load(flags, environ, etc=Path("etc"))
 
 
 def with_(**variables: str) -> dict[str, str]:
+    """Return MINIMAL with further variables."""
     return {**MINIMAL, **variables}
 
 
 def problems(environ: dict[str, str], **flags: object) -> tuple[str, ...]:
+    """Load settings that are refused; return the problems that are named."""
     with pytest.raises(SettingsError) as caught:
         read(environ, **flags)
     assert caught.value.exit_code is ExitCode.UNUSABLE
@@ -36,12 +38,14 @@ def problems(environ: dict[str, str], **flags: object) -> tuple[str, ...]:
 
 
 def parsed(*arguments: str) -> dict[str, Any]:
+    """Return the flags as the command line gives them to `load`."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_arguments(parser)
     return vars(parser.parse_args(without_ignored(arguments)))
 
 
 def ssh(tmp_path: Path, **variables: str) -> dict[str, str]:
+    """Return settings for a connection by SSH, with a new key in `tmp_path`."""
     key = tmp_path / "key"
     if not key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)

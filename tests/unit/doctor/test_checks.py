@@ -1,4 +1,4 @@
-"""What the doctor's checks make of what they see. No network but loopback, no sleeping."""
+"""The doctor's checks: which verdict follows from what they find. Only loopback, no sleeping."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from agent.core.events import Answer, Probe
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.doctor import gateway, gpu, kubernetes, machine, network
 from agent.doctor.check import Check, Verdict, ok
-from tests.unit.doctor_cases import Make, made_in, outcomes
+from tests.unit.doctor_cases import Make, case_maker, outcomes
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Make]:
-    """Makes cases."""
-    yield from made_in(tmp_path)
+def make_case(tmp_path: Path) -> Iterator[Make]:
+    yield from case_maker(tmp_path)
 
 
-def test_incomplete_settings_are_one_failed_check_and_no_crash(made: Make) -> None:
-    case = made(BETA9_SSH_PORT="none")
+def test_incomplete_settings_are_one_failed_check_and_no_crash(make_case: Make) -> None:
+    case = make_case(BETA9_SSH_PORT="none")
     found = outcomes([check for check in machine.CHECKS if check.name in {"settings", "token setting"}], case)
     assert found["settings"].verdict is Verdict.FAIL
     assert "BETA9_TOKEN" in found["settings"].seen
@@ -38,9 +37,9 @@ def test_incomplete_settings_are_one_failed_check_and_no_crash(made: Make) -> No
     assert found["token setting"].verdict is Verdict.SKIP
 
 
-def test_a_secret_is_looked_at_and_never_shown(made: Make) -> None:
+def test_a_secret_is_looked_at_and_never_shown(make_case: Make) -> None:
     secret = "a-token-of-this-very-test"
-    case = made(BETA9_TOKEN=secret)
+    case = make_case(BETA9_TOKEN=secret)
     found = outcomes([check for check in machine.CHECKS if check.name == "token setting"], case)
     assert found["token setting"].verdict is Verdict.OK
     assert secret not in found["token setting"].seen
@@ -48,7 +47,7 @@ def test_a_secret_is_looked_at_and_never_shown(made: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("skew_s", "verdict", "said"),
+    ("skew_s", "verdict", "text"),
     [
         (0.4, Verdict.OK, "0 s"),
         (-5, Verdict.OK, "5 s"),
@@ -57,28 +56,28 @@ def test_a_secret_is_looked_at_and_never_shown(made: Make) -> None:
         (3600, Verdict.FAIL, "3600 s ahead of"),
     ],
 )
-def test_clocks_that_differ(skew_s: float, verdict: Verdict, said: str) -> None:
+def test_clocks_that_differ(skew_s: float, verdict: Verdict, text: str) -> None:
     found = gateway._judge_skew(skew_s)
-    assert (found.verdict, said in found.seen) == (verdict, True)
+    assert (found.verdict, text in found.seen) == (verdict, True)
 
 
 @pytest.mark.parametrize(("behind_s", "verdict"), [(0, "ok"), (600, "fail")])
-def test_the_clock_is_read_off_the_gateway_s_answer(made: Make, behind_s: int, verdict: str) -> None:
-    class Answers(BaseHTTPRequestHandler):
+def test_the_clock_is_read_off_the_gateway_s_answer(make_case: Make, behind_s: int, verdict: str) -> None:
+    class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response_only(200)
-            then = datetime.now(timezone.utc) - timedelta(seconds=behind_s)
-            self.send_header("Date", format_datetime(then, usegmt=True))
+            date = datetime.now(timezone.utc) - timedelta(seconds=behind_s)
+            self.send_header("Date", format_datetime(date, usegmt=True))
             self.send_header("Content-Length", "0")
             self.end_headers()
 
         def log_message(self, *args: object) -> None:
-            """Keep quiet."""
+            """Write nothing to stderr."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    case = made()
+    case = make_case()
     case.tell("forward", ("127.0.0.1", server.server_port, Probe(Answer.ANSWERED)))
     try:
         assert gateway._clock(case).verdict.value == verdict
@@ -89,14 +88,14 @@ def test_the_clock_is_read_off_the_gateway_s_answer(made: Make, behind_s: int, v
 
 
 def test_what_ssh_says_is_parted_from_what_to_do() -> None:
-    trouble = Fault(FaultKind.AUTH, "ssh: Permission denied (publickey). (put the line there)")
-    assert network._told(trouble) == ("ssh: Permission denied (publickey).", "put the line there")
+    fault = Fault(FaultKind.AUTH, "ssh: Permission denied (publickey). (put the line there)")
+    assert network._told(fault) == ("ssh: Permission denied (publickey).", "put the line there")
     nested = Fault(FaultKind.KEY_FILE, "ssh: Load key (check it (readable))")
     assert network._told(nested) == ("ssh: Load key", "check it (readable)")
     assert network._told(Fault(FaultKind.EXITED, "ssh ended")) == ("ssh ended", network.UNKNOWN)
 
 
-def program(directory: Path, name: str, text: str) -> None:
+def write_program(directory: Path, name: str, text: str) -> None:
     path = directory / name
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
@@ -106,7 +105,7 @@ LISTED = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\nGPU 1: NVIDIA H100 80GB HB
 
 
 @pytest.mark.parametrize(
-    ("on_bus", "script", "verdict", "said"),
+    ("on_bus", "script", "verdict", "text"),
     [
         (2, f"echo '{LISTED}'", "ok", "2 × NVIDIA H100 80GB HBM3"),  # noqa: RUF001 - as people write it
         (8, f"echo '{LISTED}'", "fail", "but 8 on the PCI bus"),
@@ -120,27 +119,27 @@ LISTED = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\nGPU 1: NVIDIA H100 80GB HB
     ],
 )
 def test_the_driver_is_judged_by_what_nvidia_smi_lists(  # noqa: PLR0917 - pytest gives them by name
-    made: Make,
+    make_case: Make,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     on_bus: int,
     script: str,
     verdict: str,
-    said: str,
+    text: str,
 ) -> None:
-    """The program stands in for NVIDIA's, with the words of the real one."""
-    program(tmp_path, "nvidia-smi", script)
+    """A script stands in for nvidia-smi and prints what the real one does."""
+    write_program(tmp_path, "nvidia-smi", script)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    case = made()
+    case = make_case()
     case.tell("gpu", on_bus)
     found = gpu._driver(case)
-    assert (found.verdict.value, said in found.seen) == (verdict, True), found
+    assert (found.verdict.value, text in found.seen) == (verdict, True), found
 
 
 def test_nvidia_boards_are_told_from_other_devices_on_the_bus(
-    tmp_path: Path, made: Make, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_case: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's files as on a machine with one H100, its NVSwitch bridge and another maker's display."""
+    """The files in /sys as on a machine with one H100, its NVSwitch bridge and another vendor's display adapter."""
     for name, vendor, kind in (
         ("0000:01:00.0", "0x10de", "0x030200"),
         ("0000:02:00.0", "0x10de", "0x068000"),
@@ -150,11 +149,11 @@ def test_nvidia_boards_are_told_from_other_devices_on_the_bus(
         (tmp_path / name / "vendor").write_text(vendor + "\n")
         (tmp_path / name / "class").write_text(kind + "\n")
     monkeypatch.setattr(gpu, "PCI", tmp_path)
-    assert gpu._boards(made()).found == 1
+    assert gpu._boards(make_case()).found == 1
 
 
 @pytest.mark.parametrize(
-    ("node", "boards", "verdict", "said"),
+    ("node", "boards", "verdict", "text"),
     [
         (
             {"ready": True, "schedulable": True, "pressures": [], "gpus_allocatable": 8},
@@ -179,13 +178,13 @@ def test_nvidia_boards_are_told_from_other_devices_on_the_bus(
     ],
 )
 def test_the_node_is_judged_by_what_the_running_agent_knows(
-    made: Make, node: dict[str, Any] | None, boards: int, verdict: str, said: str
+    make_case: Make, node: dict[str, Any] | None, boards: int, verdict: str, text: str
 ) -> None:
-    case = made()
+    case = make_case()
     case._running, case._asked = {"kubernetes": {"node": node}}, True
     case.tell("nvidia driver", boards)
     found = kubernetes._node(case)
-    assert (found.verdict.value, said in found.seen) == (verdict, True), found
+    assert (found.verdict.value, text in found.seen) == (verdict, True), found
 
 
 @pytest.mark.parametrize(
@@ -193,9 +192,9 @@ def test_the_node_is_judged_by_what_the_running_agent_knows(
     [("READY", True, "ok"), ("READY", False, "warn"), ("BACKOFF", False, "fail")],
 )
 def test_a_running_agent_is_judged_by_its_own_word(
-    made: Make, state: str, offered: bool, verdict: str
+    make_case: Make, state: str, offered: bool, verdict: str
 ) -> None:
-    case = made()
+    case = make_case()
     case._asked = True
     case._running = {
         "state": state,
@@ -209,18 +208,18 @@ def test_a_running_agent_is_judged_by_its_own_word(
     assert bool(found.fix) is (verdict != "ok")
 
 
-def test_the_machine_s_id_is_looked_up_and_never_made(made: Make, tmp_path: Path) -> None:
-    assert made().machine_id() is None
+def test_the_machine_s_id_is_looked_up_and_never_made(make_case: Make, tmp_path: Path) -> None:
+    assert make_case().machine_id() is None
     assert not list(tmp_path.glob("machine*"))
     (tmp_path / "machine.json").write_text(json.dumps({"machine_id": "1165a9b6"}))
-    assert made().machine_id() == "1165a9b6"
+    assert make_case().machine_id() == "1165a9b6"
     (tmp_path / "machine.json").write_text("cut o")
-    assert made().machine_id() is None
-    assert made(BETA9_MACHINE_ID="aaaaaaaa").machine_id() == "aaaaaaaa"
+    assert make_case().machine_id() is None
+    assert make_case(BETA9_MACHINE_ID="aaaaaaaa").machine_id() == "aaaaaaaa"
 
 
-def test_without_a_tunnel_nothing_of_ssh_is_tried(made: Make) -> None:
-    case = made(BETA9_CONNECTION="direct")
+def test_without_a_tunnel_nothing_of_ssh_is_tried(make_case: Make) -> None:
+    case = make_case(BETA9_CONNECTION="direct")
     found = outcomes(
         [*network.CHECKS[1:], Check("ssh key", lambda _: ok("")), Check("ssh client", lambda _: ok(""))], case
     )
@@ -228,13 +227,13 @@ def test_without_a_tunnel_nothing_of_ssh_is_tried(made: Make) -> None:
 
 
 class UnixServer(ThreadingMixIn, UnixStreamServer):
-    """One thread for each connection."""
+    """A server on a Unix socket, with a thread for each connection."""
 
     daemon_threads = True
 
 
 class DockerApi(BaseHTTPRequestHandler):
-    """Stands for a Docker Engine with NVIDIA's runtime: the two answers that are asked for (its API, v1.41)."""
+    """Stands for a Docker Engine with NVIDIA's runtime: the two endpoints that are used, of API version 1.41."""
 
     runtimes: ClassVar[dict[str, Any]] = {
         "runc": {"path": "runc"},
@@ -255,18 +254,18 @@ class DockerApi(BaseHTTPRequestHandler):
         return "a unix socket"
 
     def log_message(self, *args: object) -> None:
-        """Keep quiet."""
+        """Write nothing to stderr."""
 
 
 def test_docker_is_asked_for_its_runtimes(
-    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "docker.sock"
     with UnixServer(str(path), DockerApi) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
-        case = made()
+        case = make_case()
         try:
             found = gpu._docker(case)
         finally:
@@ -281,13 +280,13 @@ def test_docker_is_asked_for_its_runtimes(
 
 
 def test_no_docker_is_a_warning_with_the_reason(
-    made: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_case: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     with warnings.catch_warnings():
-        # The SDK leaves the socket that it could not connect to be collected.
+        # The SDK leaves the socket that it could not connect to the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
-        found = gpu._docker(made())
+        found = gpu._docker(make_case())
         gc.collect()
     assert found.verdict is Verdict.WARN
     assert "No such file or directory" in found.seen

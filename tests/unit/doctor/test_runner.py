@@ -1,4 +1,4 @@
-"""How the doctor runs its checks: side by side, in order of need, none for too long."""
+"""How the doctor runs its checks: in parallel, in the order of their dependencies, each with a time limit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.doctor.check import Check, Finding, Verdict, fail, ok, skip, warn
 from agent.doctor.runner import run_checks
 from agent.errors import TransientError
 from agent.settings import Connection
-from tests.unit.doctor_cases import Make, made_in, outcomes
+from tests.unit.doctor_cases import Make, case_maker, outcomes
 
 GROUPS = {
     "machine": machine.CHECKS,
@@ -27,19 +27,18 @@ GROUPS = {
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Make]:
-    """Makes cases."""
-    yield from made_in(tmp_path)
+def make_case(tmp_path: Path) -> Iterator[Make]:
+    yield from case_maker(tmp_path)
 
 
-def test_what_needs_a_failed_check_is_not_tried_and_neither_is_what_needs_that(made: Make) -> None:
+def test_what_needs_a_failed_check_is_not_tried_and_neither_is_what_needs_that(make_case: Make) -> None:
     checks = [
         Check("last", lambda _: ok("never"), ("second",)),
         Check("second", lambda _: ok("never"), ("first",)),
         Check("first", lambda _: fail("broken", "mend it")),
         Check("other", lambda _: ok("well")),
     ]
-    found = outcomes(checks, made())
+    found = outcomes(checks, make_case())
     assert [found[name].verdict.value for name in ("first", "second", "last", "other")] == [
         "fail",
         "skip",
@@ -49,53 +48,53 @@ def test_what_needs_a_failed_check_is_not_tried_and_neither_is_what_needs_that(m
     assert found["last"].seen == found["second"].seen == "not tried: 'first' failed"
 
 
-def test_results_keep_the_order_of_the_table_and_their_group(made: Make) -> None:
+def test_results_keep_the_order_of_the_table_and_their_group(make_case: Make) -> None:
     groups = {"a": [Check("z", lambda _: ok(""), ("y",))], "b": [Check("y", lambda _: ok(""))]}
-    assert [(r.group, r.name) for r in run_checks(groups, made())] == [("a", "z"), ("b", "y")]
+    assert [(r.group, r.name) for r in run_checks(groups, make_case())] == [("a", "z"), ("b", "y")]
 
 
-def test_what_a_check_finds_is_there_for_the_next_and_a_warning_does_not_stop_it(made: Make) -> None:
+def test_what_a_check_finds_is_there_for_the_next_and_a_warning_does_not_stop_it(make_case: Make) -> None:
     checks = [
         Check("first", lambda _: warn("hm", "look", found=7)),
         Check("second", lambda case: ok(str(case.found("first"))), ("first",)),
     ]
-    assert outcomes(checks, made())["second"].seen == "7"
+    assert outcomes(checks, make_case())["second"].seen == "7"
 
 
-def test_checks_run_side_by_side(made: Make) -> None:
+def test_checks_run_side_by_side(make_case: Make) -> None:
     together = threading.Barrier(3)
 
-    def look(_: Case) -> Finding:
+    def check(_: Case) -> Finding:
         together.wait(30)
         return ok("all three were under way")
 
-    found = outcomes([Check(name, look) for name in "abc"], made())
+    found = outcomes([Check(name, check) for name in "abc"], make_case())
     assert {each.verdict for each in found.values()} == {Verdict.OK}
 
 
-def test_what_is_only_waited_for_may_fail(made: Make) -> None:
+def test_what_is_only_waited_for_may_fail(make_case: Make) -> None:
     order: list[str] = []
 
-    def noted(name: str, finding: Finding) -> Finding:
+    def record(name: str, finding: Finding) -> Finding:
         order.append(name)
         return finding
 
     checks = [
-        Check("second", lambda _: noted("second", ok("")), after=("first",)),
-        Check("first", lambda _: noted("first", fail("no", "fix"))),
+        Check("second", lambda _: record("second", ok("")), after=("first",)),
+        Check("first", lambda _: record("first", fail("no", "fix"))),
     ]
-    assert outcomes(checks, made())["second"].verdict is Verdict.OK
+    assert outcomes(checks, make_case())["second"].verdict is Verdict.OK
     assert order == ["first", "second"]
 
 
-def test_a_check_that_hangs_has_failed_and_the_others_are_done(made: Make) -> None:
+def test_a_check_that_hangs_has_failed_and_the_others_are_done(make_case: Make) -> None:
     release = threading.Event()
     checks = [
         Check("hangs", lambda _: ok(f"too late: {release.wait(60)}")),
         Check("after it", lambda _: ok("never"), ("hangs",)),
         Check("well", lambda _: ok("well")),
     ]
-    found = outcomes(checks, made(), limit_s=0.2)
+    found = outcomes(checks, make_case(), limit_s=0.2)
     release.set()
     assert found["hangs"].verdict is Verdict.FAIL
     assert "no answer within 0.2 s" in found["hangs"].seen
@@ -103,11 +102,11 @@ def test_a_check_that_hangs_has_failed_and_the_others_are_done(made: Make) -> No
 
 
 @pytest.mark.parametrize("error", [TransientError("out of descriptors"), RuntimeError("a bug")])
-def test_a_check_that_breaks_has_failed_and_says_with_what(made: Make, error: Exception) -> None:
-    def look(_: Case) -> Finding:
+def test_a_check_that_breaks_has_failed_and_says_with_what(make_case: Make, error: Exception) -> None:
+    def check(_: Case) -> Finding:
         raise error
 
-    found = outcomes([Check("breaks", look)], made())["breaks"]
+    found = outcomes([Check("breaks", check)], make_case())["breaks"]
     assert found.verdict is Verdict.FAIL
     assert str(error) in found.seen
 
@@ -125,9 +124,9 @@ def test_no_check_waits_for_itself_in_the_end(connection: Connection) -> None:
         check.name: {*check.needs, *check.after} for g in doctor._groups(connection).values() for check in g
     }
     while left:
-        free = [name for name, before in left.items() if not before & set(left)]
-        assert free, left
-        for name in free:
+        ready = [name for name, before in left.items() if not before & set(left)]
+        assert ready, left
+        for name in ready:
             del left[name]
 
 

@@ -1,4 +1,4 @@
-"""Settings: which source wins, and what a person sees of them."""
+"""Settings: which source wins, and how they are shown."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from agent.core.policy import Policy
 from agent.settings import Connection, HostPort, K3sMode, Settings, describe, load
 from agent.settings.fields import FIELDS
 from agent.settings.page import page
+from tests import ROOT
 from tests.unit.settings_cases import MINIMAL, TOKEN, parsed, problems, read, ssh, with_
-
-REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +124,7 @@ def test_the_secrets_directory_is_used_when_nothing_else_names_the_secret(tmp_pa
     assert read({"BETA9_POOL_NAME": "gpu", "BETA9_TOKEN": "ssm:///t"}).token.reference == "ssm:///t"
 
 
-# --- what a person sees -------------------------------------------------------------------------------------
+# --- How they are shown -------------------------------------------------------------------------------------
 
 
 def test_a_description_is_json_and_holds_every_setting_and_no_secret(tmp_path: Path) -> None:
@@ -149,7 +148,7 @@ def test_every_field_of_the_table_is_a_setting() -> None:
 
 
 def test_the_documentation_is_current() -> None:
-    written = (REPOSITORY / "docs/settings.md").read_text(encoding="utf-8")
+    written = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
     assert written == page(), "run: python -m agent.settings.page > docs/settings.md"
 
 
@@ -157,6 +156,6 @@ def test_importing_settings_loads_nothing_heavy() -> None:
     heavy = "requests, boto3, botocore, docker, rich, prometheus_client, dotenv, psutil, difflib, socket"
     program = f"import sys, agent.settings; print([m for m in '{heavy}'.split(', ') if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=REPOSITORY
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
     )
     assert done.stdout.strip() == "[]"

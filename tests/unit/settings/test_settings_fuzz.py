@@ -1,4 +1,4 @@
-"""Whatever stands in the environment, settings are read or refused; nothing crashes, and no secret is shown."""
+"""Any environment: settings are read or refused, nothing crashes, and no secret is shown."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ environments = st.dictionaries(st.sampled_from([field.variable for field in FIEL
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(environments)
 def test_any_environment_is_read_or_refused(tmp_path: Path, environ: dict[str, str]) -> None:
-    read, problems = examine({}, {**MINIMAL, **environ}, directory=tmp_path, etc=tmp_path)
+    loaded, problems = examine({}, {**MINIMAL, **environ}, directory=tmp_path, etc=tmp_path)
     assert all(problem.startswith("BETA9_") and "\n" not in problem for problem in problems)
-    json.dumps(describe(read))
+    json.dumps(describe(loaded))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -57,8 +57,8 @@ def test_no_secret_is_shown_wherever_it_was_put(
     tmp_path: Path, variable: str, secret: str, suffix: str
 ) -> None:
     environ = {name: text for name, text in MINIMAL.items() if name != variable}
-    read, problems = examine({}, {**environ, variable + suffix: secret}, directory=tmp_path, etc=tmp_path)
-    assert secret not in "\n".join([*problems, *read.warnings, repr(read), json.dumps(describe(read))])
+    loaded, problems = examine({}, {**environ, variable + suffix: secret}, directory=tmp_path, etc=tmp_path)
+    assert secret not in "\n".join([*problems, *loaded.warnings, repr(loaded), json.dumps(describe(loaded))])
 
 
 @given(texts)

@@ -1,4 +1,4 @@
-"""Settings that cannot work are refused: each named, with its value's shape and the fix, never a secret."""
+"""Settings that cannot work are refused by name, with the value or its shape and the fix, but never a secret."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_fault_62_odd_tokens_are_carried_unchanged(token: str, tmp_path: Path) -
 
 @pytest.mark.fault(62)
 @pytest.mark.parametrize(
-    ("token", "says"),
+    ("token", "reason"),
     [
         ("two\nlines", "a line break"),
         ("tab\there", "control characters"),
@@ -58,16 +58,18 @@ def test_fault_62_odd_tokens_are_carried_unchanged(token: str, tmp_path: Path) -
         (" token", "blanks at its ends"),
     ],
 )
-def test_fault_62_tokens_that_no_header_can_carry_are_refused_with_the_reason(token: str, says: str) -> None:
+def test_fault_62_tokens_that_no_header_can_carry_are_refused_with_the_reason(
+    token: str, reason: str
+) -> None:
     found = problems({"BETA9_TOKEN": token, "BETA9_POOL_NAME": "gpu"})
     assert len(found) == 1
     assert found[0].startswith("BETA9_TOKEN: ")
-    assert says in found[0]
+    assert reason in found[0]
     assert token not in found[0]
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "says"),
+    ("variable", "value", "reason"),
     [
         ("BETA9_GATEWAY_PORT", "abc", "'abc' is not a port"),
         ("BETA9_GATEWAY_PORT", "0", "is not a port"),
@@ -119,12 +121,12 @@ def test_fault_62_tokens_that_no_header_can_carry_are_refused_with_the_reason(to
         ("BETA9_SSH_KEY_FILE", "/", "is not a regular file"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name_with_the_fix(variable: str, value: str, says: str) -> None:
+def test_a_wrong_value_is_refused_by_name_with_the_fix(variable: str, value: str, reason: str) -> None:
     others = {name: text for name, text in MINIMAL.items() if not variable.startswith(name)}
     found = problems({**others, variable: value})
     assert len(found) == 1
     assert found[0].startswith(f"{variable}: ")
-    assert says in found[0]
+    assert reason in found[0]
 
 
 def test_missing_settings_are_named_with_the_ways_to_give_them() -> None:
@@ -163,13 +165,13 @@ def test_an_unreadable_file_is_said_with_its_path(tmp_path: Path) -> None:
     (directory / "token").write_text(TOKEN)
     (directory / "token").chmod(0)
     with unprivileged():
-        told = problems({"BETA9_POOL_NAME": "gpu", "BETA9_TOKEN_FILE": f"{directory}/token"})
-    assert "Permission denied" in told[0]
+        found = problems({"BETA9_POOL_NAME": "gpu", "BETA9_TOKEN_FILE": f"{directory}/token"})
+    assert "Permission denied" in found[0]
 
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Root reads everything, so what root runs here has another user's rights for a moment."""
+    """Give up root's rights for a moment: root could read every file."""
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)  # nobody

@@ -1,4 +1,4 @@
-"""What must hold between settings, and what is only worth a warning."""
+"""Rules between settings, and what is only worth a warning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_ssh_host_means_ssh(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "says"),
+    ("variables", "text"),
     [
         ({"BETA9_SSH_HOST": "", "BETA9_CONNECTION": "ssh"}, "BETA9_SSH_HOST: not set"),
         ({"BETA9_SSH_KEY_FILE": ""}, "BETA9_SSH_KEY_FILE: not set"),
@@ -52,11 +52,11 @@ def test_an_ssh_host_means_ssh(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_refused(
-    variables: dict[str, str], says: str, tmp_path: Path
+    variables: dict[str, str], text: str, tmp_path: Path
 ) -> None:
     found = problems(ssh(tmp_path, **variables))
     assert len(found) == 1
-    assert found[0].startswith(says)
+    assert found[0].startswith(text)
 
 
 def test_a_broken_setting_is_not_complained_of_twice(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_broken_setting_is_not_complained_of_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "says"),
+    ("environ", "text"),
     [
         (
             with_(BETA9_TOKEN_FILEE="x"),
@@ -78,8 +78,8 @@ def test_a_broken_setting_is_not_complained_of_twice(tmp_path: Path) -> None:
         (with_(BETA9_SSH_FORWARDS="1:a:1"), "BETA9_SSH_FORWARDS has no effect"),
     ],
 )
-def test_what_is_only_odd_is_a_warning(environ: dict[str, str], says: str) -> None:
-    assert [warning for warning in read(environ).warnings if says in warning]
+def test_what_is_only_odd_is_a_warning(environ: dict[str, str], text: str) -> None:
+    assert [warning for warning in read(environ).warnings if text in warning]
 
 
 def test_the_bootstraps_variables_are_no_warning() -> None:
