@@ -12,6 +12,7 @@ from typing import Any
 from agent.core.config import Connection
 from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer
+from agent.core.machine_api.capacity import capacity
 from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.tailnet import login
@@ -117,7 +118,7 @@ def _keepalive(state: AgentState, now_s: float, policy: Policy) -> dict[str, Any
 
 def _capacity(state: AgentState) -> dict[str, Any]:
     return {
-        **asdict(offer.capacity(state)),
+        **asdict(capacity(state)),
         "offered": _offered(state),
         "reason": state.offer.reason,
     }

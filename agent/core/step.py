@@ -37,7 +37,7 @@ from agent.core.host.facts import GpuReading, HostFacts
 from agent.core.kubernetes import health
 from agent.core.lifecycle import displayed_state, drain, exits, shutdown
 from agent.core.lifecycle.model import FINAL
-from agent.core.machine_api import calls, offer
+from agent.core.machine_api import calls, offer, replies
 from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.tailnet import login
@@ -71,7 +71,7 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     KubeLoginsRead: health.on_logins_read,
     TailscaledQueried: login.on_seen,
     TailnetJoinTried: login.on_join_tried,
-    CallEnded: calls.on_ended,
+    CallEnded: replies.on_ended,
     ShutdownRequested: shutdown.on_requested,
     NoticeReceived: shutdown.on_notice,
     NodeCordoned: drain.on_cordoned,

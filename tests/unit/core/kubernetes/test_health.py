@@ -15,7 +15,8 @@ from agent.core.kubernetes import health
 from agent.core.kubernetes.model import Kube
 from agent.core.kubernetes.objects import node_facts, pick_node
 from agent.core.lifecycle.model import NodeDrain
-from agent.core.machine_api import calls, offer
+from agent.core.machine_api import calls
+from agent.core.machine_api.capacity import capacity
 from agent.core.state import AgentState
 from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_setup
 
@@ -30,7 +31,7 @@ def on_node(node: NodeFacts | None, failed: int = 0, **changes: Any) -> AgentSta
 
 
 def counts(state: AgentState) -> tuple[int, int]:
-    has = offer.capacity(state)
+    has = capacity(state)
     return has.gpu_count, has.free_gpu_count
 
 

@@ -11,8 +11,9 @@ from agent.core.context import Context
 from agent.core.host.facts import Gpu, GpuReading, KubeLogins
 from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import Shutdown, ShutdownKind
+from agent.core.machine_api.capacity import capacity
 from agent.core.machine_api.model import Capacity
-from agent.core.machine_api.offer import advertisement, capacity, decide
+from agent.core.machine_api.offer import advertisement, decide
 from agent.core.state import AgentState
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase
