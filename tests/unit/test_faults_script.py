@@ -1,14 +1,13 @@
-"""`make faults` must not say that a row held when it did not, and every row of the fault table has a test."""
+"""`make faults` reports a row as held only if it was, and every row of the fault table has a test."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree
 
 from scripts.faults import TABLE, TEST, Case, Fault, Row, page, read, read_table, table
+from tests import ROOT
 
 FAULTS = read_table(TABLE.read_text(encoding="utf-8"))
-TESTS = Path(__file__).parents[1]
 ONE, TWO = Fault(1, "ssh child killed", "back in 3 s"), Fault(2, "ssh child stopped", "replaced")
 
 
@@ -27,7 +26,7 @@ RECORDED = (
 def test_every_row_of_the_fault_table_has_a_test_and_every_such_test_a_row() -> None:
     named = {
         int(number)
-        for file in TESTS.rglob("test_*.py")
+        for file in (ROOT / "tests").rglob("test_*.py")
         for number in TEST.findall(file.read_text(encoding="utf-8"))
     }
     assert named == {fault.number for fault in FAULTS}
@@ -56,10 +55,10 @@ def test_a_test_that_ran_in_a_group_has_its_own_name() -> None:
 
 def test_a_failure_an_error_and_a_skip_do_not_hold() -> None:
     for tag, verdict in (("failure", "FAILED"), ("error", "FAILED"), ("skipped", "skipped")):
-        got = case("test_fault_02_x", f'{RECORDED}<{tag} message="line one&#10;line two">trace</{tag}>')
-        assert got is not None
-        assert got.verdict == verdict
-        assert got.happened == f"{verdict}: line one line two"
+        bad = case("test_fault_02_x", f'{RECORDED}<{tag} message="line one&#10;line two">trace</{tag}>')
+        assert bad is not None
+        assert bad.verdict == verdict
+        assert bad.happened == f"{verdict}: line one line two"
 
 
 def test_one_bad_test_among_good_ones_makes_the_row_bad() -> None:

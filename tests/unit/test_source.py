@@ -1,4 +1,4 @@
-"""`make source`: one commit, one tarball, whoever makes it."""
+"""`make source`: the same commit always makes the same tarball."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from agent import __version__
+from tests import ROOT
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "source.sh"
+SCRIPT = ROOT / "scripts" / "source.sh"
 NAME = f"beta9-worker-{__version__}"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A small repository with the script in it."""
+    """Return a small repository that contains the script."""
     root = tmp_path / "checkout"
     for path, text in {
         "agent/__init__.py": f'__version__ = "{__version__}"\n',
@@ -35,11 +36,11 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
-def git(root: Path, *words: str) -> None:
-    subprocess.run(["git", "-C", str(root), *words], check=True, timeout=60)
+def git(root: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(root), *arguments], check=True, timeout=60)
 
 
-def made(root: Path, umask: int = 0o022) -> subprocess.CompletedProcess[str]:
+def make_source(root: Path, umask: int = 0o022) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(root / "scripts" / "source.sh")],
         capture_output=True,
@@ -52,9 +53,9 @@ def made(root: Path, umask: int = 0o022) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_holds_the_commit_below_one_directory_and_tells_its_checksum(checkout: Path) -> None:
-    said = made(checkout)
+    done = make_source(checkout)
     tarball = checkout / "dist" / f"{NAME}.tar.gz"
-    assert said.stdout == f"{hashlib.sha256(tarball.read_bytes()).hexdigest()}  dist/{NAME}.tar.gz\n"
+    assert done.stdout == f"{hashlib.sha256(tarball.read_bytes()).hexdigest()}  dist/{NAME}.tar.gz\n"
     with tarfile.open(tarball) as tar:
         modes = {member.name: member.mode for member in tar.getmembers()}
     assert modes[f"{NAME}/scripts/source.sh"] == 0o755
@@ -64,15 +65,15 @@ def test_it_holds_the_commit_below_one_directory_and_tells_its_checksum(checkout
 
 def test_it_is_the_same_whoever_makes_it(checkout: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", str(checkout), "other")
-    assert made(checkout).stdout == made(tmp_path / "other", umask=0o077).stdout
+    assert make_source(checkout).stdout == make_source(tmp_path / "other", umask=0o077).stdout
 
 
 def test_what_is_not_committed_is_left_out_and_said(checkout: Path) -> None:
-    before = made(checkout).stdout
+    before = make_source(checkout).stdout
     (checkout / ".gitignore").write_text("dist\n")
-    said = made(checkout)
-    assert said.stdout == before
-    assert "not committed" in said.stderr
+    done = make_source(checkout)
+    assert done.stdout == before
+    assert "not committed" in done.stderr
 
 
 def test_without_a_checkout_it_says_what_it_needs(checkout: Path) -> None:

@@ -1,4 +1,4 @@
-"""Clocks: deadlines do not jump, and the fake one moves only when told."""
+"""Clocks: deadlines do not jump, and the fake clock moves only when it is advanced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_the_system_clock_counts_seconds_and_never_goes_back() -> None:
 
 
 def test_deadlines_go_on_while_the_machine_is_suspended() -> None:
-    """The boot-time clock is what counts suspended time; never less than the other monotonic one."""
+    """CLOCK_BOOTTIME counts the time that a machine is suspended; CLOCK_MONOTONIC does not."""
     assert abs(SystemClock().now_s() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 5
 
 

@@ -1,4 +1,4 @@
-"""Every command that the command line names is there, and does something when it is called."""
+"""Every command that the command line offers has a function."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from agent.cli import _COMMANDS, _parser
 
-LEAST: dict[str, list[str]] = {"authorize": ["--pool-key", "-"], "push-secrets": ["root@host"]}
-"""Arguments that a command cannot do without."""
+REQUIRED: dict[str, list[str]] = {"authorize": ["--pool-key", "-"], "push-secrets": ["root@host"]}
+"""Arguments that a command requires."""
 
 
 def declared() -> set[str]:
@@ -23,6 +23,6 @@ def test_the_names_are_those_that_are_declared() -> None:
 
 @pytest.mark.parametrize("command", _COMMANDS)
 def test_a_command_has_a_function(command: str) -> None:
-    args, rest = _parser().parse_known_args([command, *LEAST.get(command, [])])
+    args, rest = _parser().parse_known_args([command, *REQUIRED.get(command, [])])
     assert rest == []
     assert callable(args.function)

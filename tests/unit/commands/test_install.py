@@ -1,4 +1,7 @@
-"""What `install` refuses, puts on the host, and hands on; the run itself is in tests/container/test_install.py."""
+"""`install`: what it refuses, what it puts on the host, and the environment that it hands on.
+
+The run as a whole is tested by tests/container/test_install.py.
+"""
 
 from __future__ import annotations
 

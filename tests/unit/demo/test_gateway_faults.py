@@ -1,4 +1,4 @@
-"""Each fault of the embedded gateway, as its caller meets it."""
+"""Each fault of the embedded gateway, as a caller observes it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_request_that_hangs_gets_no_answer_until_it_is_let_go(
         connection.sendall(b"GET /api/v1/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with pytest.raises(TimeoutError):
             connection.recv(1)
-        assert caller.get(HEALTH).status == 200  # the next one is well
+        assert caller.get(HEALTH).status == 200  # the next request is answered
         gateway.faults.clear(number)
         connection.settimeout(30)
         assert connection.recv(1) == b""

@@ -1,4 +1,4 @@
-"""The stand-in Kubernetes API: what it answers, and how it can be made to misbehave."""
+"""The stand-in for the Kubernetes API: its answers, and how it can be made to misbehave."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ask(  # noqa: PLR0917 - the parts of one request
     token: str | None = None,
     content_type: str = "application/json",
 ) -> tuple[int, Any]:
-    """One request over a new connection whose certificate is verified against the kubeconfig's."""
+    """Send one request over a new connection, with the certificate verified; return status and body."""
     context = ssl.create_default_context(cadata=api.certificate_pem)
     connection = http.client.HTTPSConnection(api.host, api.port, timeout=30, context=context)
     try:
@@ -68,6 +68,7 @@ def job(name: str, gpus: int = 1, **labels: str) -> dict[str, Any]:
 
 
 def phases(api: StandInKubernetes) -> list[str]:
+    """Return the phase of each pod."""
     return [pod["status"]["phase"] for pod in ask(api, "GET", PODS)[1]["items"]]
 
 
@@ -78,8 +79,8 @@ def test_it_says_that_it_is_ready_and_which_version_it_is(api: StandInKubernetes
 
 @pytest.mark.parametrize("token", ["", "wrong", "ü"])
 def test_a_token_that_it_does_not_know_is_refused(api: StandInKubernetes, token: str) -> None:
-    status, told = ask(api, "GET", "/readyz", token=token.encode().decode("latin-1"))
-    assert (status, told["kind"], told["reason"]) == (401, "Status", "Unauthorized")
+    status, body = ask(api, "GET", "/readyz", token=token.encode().decode("latin-1"))
+    assert (status, body["kind"], body["reason"]) == (401, "Status", "Unauthorized")
 
 
 def test_a_job_gets_a_pod_that_runs_and_both_are_found_by_label(api: StandInKubernetes) -> None:

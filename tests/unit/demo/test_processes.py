@@ -1,4 +1,4 @@
-"""Gateway and stand-in as processes of their own, driven through their admin interfaces as the tests drive them."""
+"""The embedded gateway and the stand-in for Kubernetes as separate processes, driven by their admin interfaces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.contract.waiting import wait_until
 
 @contextmanager
 def running(module: str, ready_file: Path, *arguments: str) -> Iterator[dict[str, Any]]:
-    """The module as a process that is ready, and what it wrote into its ready file."""
+    """Run the module as a process until it is ready; yield what it wrote into its ready file."""
     command = [sys.executable, "-m", module, "--ready-file", str(ready_file), *arguments]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         try:
@@ -39,8 +39,8 @@ def running(module: str, ready_file: Path, *arguments: str) -> Iterator[dict[str
 @pytest.fixture
 def facts(tmp_path: Path) -> Iterator[dict[str, Any]]:
     options = ("--port", "0", "--pool", "gpu", "--pool", "plain:", "--ttl", "5", "--health-interval", "0.05")
-    with running("agent.demo.gateway", tmp_path / "gateway.json", *options) as told:
-        yield told
+    with running("agent.demo.gateway", tmp_path / "gateway.json", *options) as ready:
+        yield ready
 
 
 @pytest.fixture
@@ -124,14 +124,14 @@ def test_the_person_at_the_demo_can_create_list_and_delete(facts: dict[str, Any]
 def test_a_stand_in_kubernetes_in_another_process_can_be_driven(tmp_path: Path) -> None:
     files = ("--token-file", str(tmp_path / "token"), "--kubeconfig", str(tmp_path / "kubeconfig"))
     options = ("--port", "0", "--gpus", "4", *files)
-    with running("agent.demo.kubernetes", tmp_path / "k3s.json", *options) as told:
-        admin = KubernetesAdmin(told["admin_url"])
+    with running("agent.demo.kubernetes", tmp_path / "k3s.json", *options) as ready:
+        admin = KubernetesAdmin(ready["admin_url"])
         token = (tmp_path / "token").read_text().strip()
         assert json.loads((tmp_path / "kubeconfig").read_text())["users"][0]["user"]["token"] == token
         assert (tmp_path / "kubeconfig").stat().st_mode & 0o777 == 0o600
         admin.refuse()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", told["port"]))
+            socket.create_connection(("127.0.0.1", ready["port"]))
         admin.listen()
         admin.freeze()
         admin.thaw()

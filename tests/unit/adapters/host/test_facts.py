@@ -1,4 +1,4 @@
-"""What the machine has: limits of a container count, a bare host has none."""
+"""Facts about the machine: the limits of a container count; a bare host has none."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 from agent.adapters.host.facts import cpu_millicores, memory_limit_bytes, private_ip, read_host
 
-WHOLE = 1000 * len(os.sched_getaffinity(0))
+ALL_MILLICORES = 1000 * len(os.sched_getaffinity(0))
 
 
 def cgroup(root: Path, **files: str) -> Path:
-    """A hierarchy with these files; `__` in a name is a slash, `_DOT_` a dot."""
+    """Make a cgroup hierarchy with these files; `__` in a name is a slash, `_DOT_` a dot."""
     for name, content in files.items():
         path = root / name.replace("__", "/").replace("_DOT_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,15 +28,15 @@ def cgroup(root: Path, **files: str) -> Path:
 @pytest.mark.parametrize(
     ("files", "millicores"),
     [
-        ({}, WHOLE),
-        ({"cpu_DOT_max": "max 100000"}, WHOLE),
+        ({}, ALL_MILLICORES),
+        ({"cpu_DOT_max": "max 100000"}, ALL_MILLICORES),
         ({"cpu_DOT_max": "50000 100000"}, 500),
-        ({"cpu_DOT_max": "9900000 100000"}, WHOLE),
+        ({"cpu_DOT_max": "9900000 100000"}, ALL_MILLICORES),
         ({"cpu_DOT_max": "1 100000"}, 1),
-        ({"cpu_DOT_max": "nonsense"}, WHOLE),
+        ({"cpu_DOT_max": "nonsense"}, ALL_MILLICORES),
         ({"cpu__cpu_DOT_cfs_quota_us": "25000", "cpu__cpu_DOT_cfs_period_us": "100000"}, 250),
-        ({"cpu__cpu_DOT_cfs_quota_us": "-1", "cpu__cpu_DOT_cfs_period_us": "100000"}, WHOLE),
-        ({"cpu__cpu_DOT_cfs_quota_us": "25000", "cpu__cpu_DOT_cfs_period_us": "0"}, WHOLE),
+        ({"cpu__cpu_DOT_cfs_quota_us": "-1", "cpu__cpu_DOT_cfs_period_us": "100000"}, ALL_MILLICORES),
+        ({"cpu__cpu_DOT_cfs_quota_us": "25000", "cpu__cpu_DOT_cfs_period_us": "0"}, ALL_MILLICORES),
     ],
 )
 def test_processors_are_those_of_the_container(
@@ -51,8 +51,8 @@ def test_processors_are_those_we_may_run_on() -> None:
         f"import os; os.sched_setaffinity(0, {{{one}}})\n"
         "from agent.adapters.host.facts import cpu_millicores; print(cpu_millicores())"
     )
-    seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(seen.stdout) <= 1000
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 1000
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_memory_is_that_of_the_container(tmp_path: Path, files: dict[str, str], 
 
 def test_a_bare_host_is_reported_whole(tmp_path: Path) -> None:
     facts = read_host(tmp_path, cgroup_root=tmp_path / "none")
-    assert facts.cpu_millicores == WHOLE
+    assert facts.cpu_millicores == ALL_MILLICORES
     assert facts.memory_mib == psutil.virtual_memory().total >> 20
     assert 0 < facts.disk_free_bytes <= facts.disk_total_bytes
     assert 0 <= facts.memory_utilization_pct <= 100
@@ -95,5 +95,5 @@ def test_utilisation_counts_from_the_last_call(tmp_path: Path) -> None:
 
 
 def test_the_private_address_is_an_address_or_nothing() -> None:
-    found = private_ip()
-    assert found == "" or not ipaddress.ip_address(found).is_unspecified
+    address = private_ip()
+    assert address == "" or not ipaddress.ip_address(address).is_unspecified

@@ -1,4 +1,4 @@
-"""Files with logins that appear, change and go while the agent runs: real files, the stand-in API, no agent around."""
+"""Files with logins that appear, change and disappear while the agent runs: real files, a stand-in for k3s."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def api() -> Iterator[StandInKubernetes]:
 
 @pytest.fixture
 def k3s_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where k3s' own kubeconfig is, elsewhere than on this host; nothing is there yet."""
+    """Return the path of k3s' own kubeconfig, moved into the test's directory; the file does not exist yet."""
     path = tmp_path / "rancher" / "k3s.yaml"
     monkeypatch.setattr(kubeconfig, "K3S_PATH", path)
     return path
 
 
-def write(path: Path, api: StandInKubernetes) -> None:
+def write_kubeconfig(path: Path, api: StandInKubernetes) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(api.kubeconfig())
 
 
-def opened(tmp_path: Path, api: StandInKubernetes, **variables: str) -> LocalKubernetes:
+def open_with(tmp_path: Path, api: StandInKubernetes, **variables: str) -> LocalKubernetes:
     settings = read(with_(BETA9_K3S_API=f"{api.host}:{api.port}", **variables))
     return open_kubernetes(settings, Credentials(settings, tmp_path, Redactor()))
 
@@ -53,13 +53,13 @@ def opened(tmp_path: Path, api: StandInKubernetes, **variables: str) -> LocalKub
 def test_k3s_own_kubeconfig_is_looked_for_with_each_probe(
     tmp_path: Path, api: StandInKubernetes, k3s_yaml: Path
 ) -> None:
-    kubernetes = opened(tmp_path, api)
+    kubernetes = open_with(tmp_path, api)
     probed = kubernetes.probe(TIMEOUT_S)
     assert (probed.probe.answer, probed.probe.text) == (Answer.DENIED, NO_TOKEN)
     assert probed.logins is not None
     assert (probed.logins.has_token, probed.logins.administers) == (False, False)
 
-    write(k3s_yaml, api)
+    write_kubeconfig(k3s_yaml, api)
     probed = kubernetes.probe(TIMEOUT_S)
     assert probed.probe.answer is Answer.ANSWERED
     assert probed.logins is not None
@@ -68,7 +68,7 @@ def test_k3s_own_kubeconfig_is_looked_for_with_each_probe(
 
     k3s_yaml.unlink()
     probed = kubernetes.probe(TIMEOUT_S)
-    assert probed.probe.answer is Answer.ANSWERED, "the token that was made serves as long as k3s takes it"
+    assert probed.probe.answer is Answer.ANSWERED, "the granted token works for as long as k3s accepts it"
     assert probed.logins is not None
     assert (probed.logins.has_token, probed.logins.administers) == (True, False)
     assert str(k3s_yaml) in (probed.error or "")
@@ -78,27 +78,27 @@ def test_k3s_own_kubeconfig_is_looked_for_with_each_probe(
     assert probed.probe.answer is Answer.DENIED
     assert str(k3s_yaml) in probed.probe.text
 
-    write(k3s_yaml, api)
+    write_kubeconfig(k3s_yaml, api)
     probed = kubernetes.probe(TIMEOUT_S)
     assert (probed.probe.answer, probed.token_serial, probed.error) == (Answer.ANSWERED, 2, None)
 
 
 def test_a_kubeconfig_that_is_named_is_missed_from_the_start(tmp_path: Path, api: StandInKubernetes) -> None:
     path = tmp_path / "named" / "kubeconfig"
-    kubernetes = opened(tmp_path, api, BETA9_KUBECONFIG=str(path))
+    kubernetes = open_with(tmp_path, api, BETA9_KUBECONFIG=str(path))
     probed = kubernetes.probe(TIMEOUT_S)
     assert str(path) in probed.probe.text
     assert probed.logins is not None
     assert (probed.logins.has_token, probed.logins.administers) == (True, False)
-    write(path, api)
+    write_kubeconfig(path, api)
     assert kubernetes.probe(TIMEOUT_S).probe.answer is Answer.ANSWERED
 
 
 def test_a_token_is_not_taken_for_one_of_another_cluster(
     tmp_path: Path, api: StandInKubernetes, k3s_yaml: Path
 ) -> None:
-    write(k3s_yaml, api)
-    kubernetes = opened(tmp_path, api)
+    write_kubeconfig(k3s_yaml, api)
+    kubernetes = open_with(tmp_path, api)
     before = kubernetes.probe(TIMEOUT_S)
     old = kubernetes.token()
     assert kubernetes.cluster is not None
@@ -106,27 +106,29 @@ def test_a_token_is_not_taken_for_one_of_another_cluster(
     api.stop()
     with StandInKubernetes(port=api.port) as anew:
         assert kubernetes.probe(TIMEOUT_S).probe.answer is Answer.DENIED, (
-            "its kubeconfig is the old one still"
+            "the kubeconfig is still the old one"
         )
-        write(k3s_yaml, anew)
+        write_kubeconfig(k3s_yaml, anew)
         after = kubernetes.probe(TIMEOUT_S)
         assert after.probe.answer is Answer.ANSWERED
-        assert after.token_serial == before.token_serial + 1, "so that the gateway is told"
+        assert after.token_serial == before.token_serial + 1, (
+            "the token is sent to the gateway if this changes"
+        )
         assert after.logins is not None
         assert before.logins is not None
         assert after.logins.cluster == before.logins.cluster + 1
         assert kubernetes.token() not in {old, None}
-        assert (ADMIN, "GET", "/api/v1/nodes") in anew.requests, "the node is read anew with the same probe"
+        assert (ADMIN, "GET", "/api/v1/nodes") in anew.requests, "the node is read again with the same probe"
 
 
 def test_until_another_cluster_has_made_one_there_is_no_token(
     tmp_path: Path, api: StandInKubernetes, k3s_yaml: Path
 ) -> None:
-    write(k3s_yaml, api)
-    kubernetes = opened(tmp_path, api)
+    write_kubeconfig(k3s_yaml, api)
+    kubernetes = open_with(tmp_path, api)
     kubernetes.probe(TIMEOUT_S)
     with StandInKubernetes() as other:
-        write(k3s_yaml, other)
+        write_kubeconfig(k3s_yaml, other)
         assert kubernetes.cluster is not None
         kubernetes.cluster.refresh()
         assert kubernetes.token() is None
@@ -136,8 +138,8 @@ def test_until_another_cluster_has_made_one_there_is_no_token(
 def test_another_login_for_the_same_cluster_costs_no_token(
     tmp_path: Path, api: StandInKubernetes, k3s_yaml: Path
 ) -> None:
-    write(k3s_yaml, api)
-    kubernetes = opened(tmp_path, api)
+    write_kubeconfig(k3s_yaml, api)
+    kubernetes = open_with(tmp_path, api)
     before = kubernetes.probe(TIMEOUT_S)
     config = json.loads(api.kubeconfig())
     config["users"][0]["name"] = config["contexts"][0]["context"]["user"] = "renewed"
@@ -154,7 +156,7 @@ def test_files_that_a_kubeconfig_names_are_read_again_too(tmp_path: Path, api: S
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     (tmp_path / "ca.crt").write_text(api.certificate_pem)
     (tmp_path / "token").write_text("wrong\n")
-    kubernetes = opened(tmp_path, api, BETA9_KUBECONFIG=str(tmp_path / "kubeconfig"))
+    kubernetes = open_with(tmp_path, api, BETA9_KUBECONFIG=str(tmp_path / "kubeconfig"))
     assert kubernetes.probe(TIMEOUT_S).probe.answer is Answer.DENIED
     (tmp_path / "token").write_text(api.token)
     assert kubernetes.probe(TIMEOUT_S).probe.answer is Answer.ANSWERED
@@ -177,12 +179,12 @@ def test_a_kubeconfig_that_is_half_written_is_read_again(tmp_path: Path, api: St
 def test_a_node_is_cordoned_with_a_kubeconfig_that_came_later(
     tmp_path: Path, api: StandInKubernetes, k3s_yaml: Path
 ) -> None:
-    kubernetes = opened(tmp_path, api)
+    kubernetes = open_with(tmp_path, api)
     assert kubernetes.cluster is not None
     drain = Drain(kubernetes.cluster)
     kubernetes.probe(TIMEOUT_S)
     assert str(k3s_yaml) in (drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).error or "")
-    write(k3s_yaml, api)
+    write_kubeconfig(k3s_yaml, api)
     kubernetes.probe(TIMEOUT_S)
     assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S).error is None
     assert api.cluster.unschedulable
@@ -191,14 +193,14 @@ def test_a_node_is_cordoned_with_a_kubeconfig_that_came_later(
 def test_a_certificate_that_k3s_renews_while_it_runs_is_its_own(
     tmp_path: Path, api: StandInKubernetes, k3s_yaml: Path
 ) -> None:
-    write(k3s_yaml, api)
-    kubernetes = opened(tmp_path, api)
+    write_kubeconfig(k3s_yaml, api)
+    kubernetes = open_with(tmp_path, api)
     kubernetes.probe(TIMEOUT_S)
     token = kubernetes.token()
     with StandInKubernetes(token=token or "") as stranger:
-        there = (stranger.host, stranger.port)
-        assert kubernetes.probe_at(there, TIMEOUT_S).answer is Answer.DENIED
-        assert not stranger.requests, "it is not shown the token"
+        address = (stranger.host, stranger.port)
+        assert kubernetes.probe_at(address, TIMEOUT_S).answer is Answer.DENIED
+        assert not stranger.requests, "the token is never sent to it"
     api.stop()
     with StandInKubernetes(port=api.port, token=token or "") as renewed:
         assert kubernetes.probe_at((renewed.host, renewed.port), TIMEOUT_S).answer is Answer.ANSWERED
@@ -208,16 +210,16 @@ def test_the_certificate_beside_an_ssh_key_is_copied_again_when_it_is_renewed(tm
     settings = read(ssh(tmp_path))
     credentials = Credentials(settings, tmp_path / "state" / "run", Redactor())
     copy = Path(credentials.endpoint().key_path)
-    beside = copy.with_name(f"{copy.name}-cert.pub")
+    certificate = copy.with_name(f"{copy.name}-cert.pub")
     try:
-        assert not beside.exists()
+        assert not certificate.exists()
         for text in ("first", "renewed"):
             (tmp_path / "key-cert.pub").write_text(text)
             assert Path(credentials.endpoint().key_path) == copy
-            assert beside.read_text() == text
+            assert certificate.read_text() == text
         (tmp_path / "key-cert.pub").unlink()
         credentials.endpoint()
-        assert not beside.exists()
+        assert not certificate.exists()
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "new")], check=True
         )

@@ -1,4 +1,4 @@
-"""Asking tailscaled over its socket, against a server that answers as its local API does (or does not)."""
+"""The client of tailscaled's local API, against a stand-in on a Unix socket that answers well or badly."""
 
 from __future__ import annotations
 
@@ -25,11 +25,17 @@ STATUS = {
 }
 
 
+def _encoded(answer: Any) -> bytes:
+    if isinstance(answer, bytes):
+        return answer
+    return b"" if answer is None else json.dumps(answer).encode()
+
+
 class LocalApi:
-    """Stands for tailscaled: keeps what it was asked, answers what it was given."""
+    """Stands for tailscaled: records requests, and answers as `answers` says."""
 
     def __init__(self, path: Path) -> None:
-        self.asked: list[tuple[str, str, str, Any]] = []
+        self.requests: list[tuple[str, str, str, Any]] = []
         self.answers: dict[str, tuple[int, Any]] = {
             "status": (200, STATUS),
             "prefs": (200, {"CorpDNS": False}),
@@ -41,15 +47,9 @@ class LocalApi:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 name = self.path.removeprefix("/localapi/v0/")
-                api.asked.append((self.command, name, self.headers["Host"], body))
+                api.requests.append((self.command, name, self.headers["Host"], body))
                 code, answer = api.answers.get(name.partition("?")[0], (204, None))
-                text = (
-                    b""
-                    if answer is None
-                    else answer
-                    if isinstance(answer, bytes)
-                    else json.dumps(answer).encode()
-                )
+                text = _encoded(answer)
                 self.send_response(code)
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()
@@ -61,7 +61,7 @@ class LocalApi:
                 return "socket"
 
             def log_message(self, *_: Any) -> None:
-                """Nothing to say."""
+                """Write nothing to stderr."""
 
         self.server = ThreadingUnixStreamServer(str(path), Handler)
         self.server.daemon_threads = True
@@ -79,9 +79,9 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def api(path: Path) -> Iterator[LocalApi]:
-    made = LocalApi(path)
-    yield made
-    made.close()
+    running = LocalApi(path)
+    yield running
+    running.close()
 
 
 def test_a_look_asks_for_the_status_as_tailscale_s_own_client_does(api: LocalApi, path: Path) -> None:
@@ -89,7 +89,10 @@ def test_a_look_asks_for_the_status_as_tailscale_s_own_client_does(api: LocalApi
     assert daemon.look(5).state is DaemonState.RUNNING
     assert daemon.look(5, with_peers=False).name == "worker.tail.example"
     host = "local-tailscaled.sock"
-    assert api.asked == [("GET", "status?peers=true", host, None), ("GET", "status?peers=false", host, None)]
+    assert api.requests == [
+        ("GET", "status?peers=true", host, None),
+        ("GET", "status?peers=false", host, None),
+    ]
 
 
 def test_a_login_hands_over_the_key_and_leaves_the_other_preferences(api: LocalApi, path: Path) -> None:
@@ -101,13 +104,13 @@ def test_a_login_hands_over_the_key_and_leaves_the_other_preferences(api: LocalA
         "LoggedOut": False,
         "ControlURL": "https://headscale.example",
     }
-    assert [each[:2] for each in api.asked] == [
+    assert [each[:2] for each in api.requests] == [
         ("GET", "prefs"),
         ("GET", "status?peers=false"),
         ("POST", "start"),
         ("POST", "login-interactive"),
     ]
-    assert api.asked[2][3] == {"AuthKey": "tskey-auth-1", "UpdatePrefs": wanted}
+    assert api.requests[2][3] == {"AuthKey": "tskey-auth-1", "UpdatePrefs": wanted}
 
 
 def test_without_a_url_the_control_server_stays(api: LocalApi, path: Path) -> None:
@@ -115,7 +118,7 @@ def test_without_a_url_the_control_server_stays(api: LocalApi, path: Path) -> No
     api.answers["status"] = (200, {**STATUS, "HaveNodeKey": True})
     daemon = TailscaleDaemon(path, "gateway")
     daemon.join(None, "tskey-auth-1", 5)
-    kept = api.asked[2][3]["UpdatePrefs"]
+    kept = api.requests[2][3]["UpdatePrefs"]
     assert (kept["ControlURL"], kept["RouteAll"]) == ("https://kept.example", True)
     assert daemon.control_url(5) == "https://kept.example"
 

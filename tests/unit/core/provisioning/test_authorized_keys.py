@@ -1,4 +1,4 @@
-"""The authorized_keys line: exact, and nothing goes in that sshd would read differently."""
+"""The authorized_keys line: exactly what is granted, and nothing that sshd would read differently."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.core.provisioning.authorized_keys import Grant, key_line, options
 from agent.core.tunnel.addresses import candidates
 from agent.errors import SettingsError
 
-# Made by ssh-keygen, private halves thrown away.
+# Made by ssh-keygen; the private keys were deleted.
 ED25519 = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINOEczFjje0koH6mAotdUBbhGk7TjnmTuBFcCJ8vYs8S machine"
 ECDSA = (
     "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBD8qpahMVtVX7g1JTQM0Rn2r"
@@ -35,6 +35,7 @@ RSA_1024 = (
 
 
 def blob(*parts: bytes) -> str:
+    """Encode parts as SSH keys do: each with its length in front, then base64."""
     return base64.b64encode(b"".join(len(part).to_bytes(4, "big") + part for part in parts)).decode()
 
 
@@ -95,7 +96,7 @@ def test_a_comment_keeps_no_control_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("", "0 keys"),
         (f"{ED25519}\n{ED25519}\n", "2 keys"),
@@ -113,8 +114,8 @@ def test_a_comment_keeps_no_control_characters() -> None:
         (RSA_1024, "2048 bits"),
     ],
 )
-def test_what_is_no_usable_public_key_is_refused_with_the_reason(text: str, said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
+def test_what_is_no_usable_public_key_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
         key_line(text, Grant())
 
 
@@ -147,7 +148,7 @@ def test_what_is_no_target_is_refused(target: str) -> None:
 # --- The command -------------------------------------------------------------------------------------------
 
 
-def effect(*arguments: str) -> int:
+def authorize_command(*arguments: str) -> int:
     parser = argparse.ArgumentParser()
     authorize.add_parser(parser.add_subparsers())
     return authorize.run(parser.parse_args(["authorize", *arguments]))
@@ -158,7 +159,7 @@ def test_the_command_prints_the_line_and_nothing_else(
 ) -> None:
     key = tmp_path / "key.pub"
     key.write_text(ED25519 + "\n")
-    assert effect("--machine-id", "1165a9b6", "--target", "localhost:1994", str(key)) == 0
+    assert authorize_command("--machine-id", "1165a9b6", "--target", "localhost:1994", str(key)) == 0
     assert capsys.readouterr().out == key_line(ED25519, Grant(("1165a9b6",), ("localhost:1994",))) + "\n"
 
 
@@ -167,25 +168,25 @@ def test_the_command_reads_standard_input_and_allows_the_forwards_targets_once(
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(ED25519))
     forwards = ("--forward", "6379:redis:6379,[::1]:6380:redis:6379", "--forward", "443:[2001:db8::7]:443")
-    assert effect("--pool-key", *forwards, "-") == 0
+    assert authorize_command("--pool-key", *forwards, "-") == 0
     targets = ("localhost:31994", "redis:6379", "[2001:db8::7]:443")
     assert capsys.readouterr().out == key_line(ED25519, Grant(targets=targets)) + "\n"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (("--pool-key", "/nonexistent/key.pub"), "No such file"),
         (("--pool-key", "/"), "Is a directory"),
         (("--pool-key", "--forward", "redis:6379", "-"), "--forward: has the part 'redis:6379'"),
     ],
 )
-def test_what_the_command_cannot_use_is_named(arguments: tuple[str, ...], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
-        effect(*arguments)
+def test_what_the_command_cannot_use_is_named(arguments: tuple[str, ...], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        authorize_command(*arguments)
 
 
 @pytest.mark.parametrize("arguments", [("key.pub",), ("--pool-key", "--machine-id", "1165a9b6", "key.pub")])
 def test_a_key_is_for_machines_or_for_a_pool(arguments: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit):
-        effect(*arguments)
+        authorize_command(*arguments)
