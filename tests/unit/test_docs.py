@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md holds every error text of the agent, and the guides name only what there is."""
+"""docs/troubleshooting.md has every error text of the agent; guides name only existing settings, commands and files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from agent.core.machine_api.wire import OutcomeKind
 from agent.core.tunnel import ssh_stderr
 from agent.core.tunnel.faults import FaultKind
 from agent.settings.fields import known_variables
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 GUIDE = DOCS / "troubleshooting.md"
 
-NOT_READ = {
-    "settings/fields.py",  # the help of the settings, which docs/settings.md shows
+NOT_READ = (
+    "settings/fields",  # the help of the settings, which docs/settings.md shows
     "settings/flags.py",
     "settings/page.py",
-    "core/tunnel/addresses.py",  # a programmer's mistake
-    "core/lifecycle/displayed_state.py",  # the diagram
-    "core/text/redaction.py",  # patterns
-    "core/tunnel/ssh_stderr.py",  # a table, read by a test of its own
-}
+    "core/tunnel/addresses.py",  # a programming error
+    "core/lifecycle/displayed_state.py",  # labels of the diagram
+    "core/text/redaction.py",  # regular expressions
+    "core/tunnel/ssh_stderr.py",  # a table with a test of its own, below
+)
+"""Files and folders without texts that people search for."""
+
 SOURCES = [
     str(path.relative_to(ROOT / "agent"))
     for place in (
@@ -35,82 +37,82 @@ SOURCES = [
         "adapters",
         "settings",
         "provisioning",
-        "runtime/agent.py",
-        "runtime/main.py",
+        "runtime",
         "observability/status_server.py",
     )
     for path in sorted((ROOT / "agent" / place).rglob("*.py")) or [ROOT / "agent" / place]
-    if str(path.relative_to(ROOT / "agent")) not in NOT_READ
+    if not str(path.relative_to(ROOT / "agent")).startswith(NOT_READ)
 ]
-"""Where the texts that people are shown are written."""
+"""The modules whose texts a person may see."""
 
-LEAST_WORDS = 4
+MIN_WORDS = 4
 """Shorter constants are labels, names and parts of other texts."""
 
-NO_TEXTS = (
-    "HTTP/1.1",  # requests on the wire
+NOT_FOR_PEOPLE = (
+    "HTTP/1.1",  # a request on the wire
     "Accept: application/json",
-    "PRIVATE KEY)",  # a pattern
+    "PRIVATE KEY)",  # a regular expression
     'exec "$@"',  # a shell line
-    "machine_id and pool_name are required",  # the gateway's words, as expected
+    "machine_id and pool_name are required",  # an answer of the gateway, for comparison
     "Failed to update keepalive",
-    "cannot listen to port:",  # ssh's words, as looked for
+    "cannot listen to port:",  # an ssh message, for comparison
     "the second attempt returns",  # an assertion
-    "was answered with",  # of the metadata service, which then counts as not there
-    "hung up before it was connected",  # said to our own code
-    "registered and kept alive once",  # no trouble
-    "allow_public_ssh_keys ansible",  # cloud-init's words
-    "umask 077",  # a script for another machine
+    "was answered with",  # of the metadata service, which then counts as absent
+    "hung up before it was connected",  # an error that is caught
+    "registered and kept alive once",  # a success
+    "allow_public_ssh_keys ansible",  # cloud-init's own keys
+    "umask 077",  # a script that runs on another machine
     'if [ "$(id -u)"',
 )
 
 
-def told(text: str) -> str:
-    """Blanks made one, and what is only markup in the guide taken out."""
+def normalized(text: str) -> str:
+    """Return the text with single blanks and without Markdown's backquotes and escapes."""
     return re.sub(r"\s+", " ", text.replace("\\|", "|").replace("`", ""))
 
 
 def constants(source: str) -> Iterator[str]:
-    """Every text in a module that is no docstring; an f-string with … for what is put in."""
+    """Yield every string in a module except docstrings; in f-strings, … stands for inserted values."""
     tree = ast.parse((ROOT / "agent" / source).read_text(encoding="utf-8"))
-    skipped: set[int] = set()
+    ignored: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            skipped.add(id(node.value))
+            ignored.add(id(node.value))
         if isinstance(node, ast.JoinedStr):
-            skipped |= {id(part) for part in node.values}
+            ignored |= {id(part) for part in node.values}
             yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in ignored:
             yield node.value
 
 
-def telling_part(text: str) -> str:
-    """What somebody would search for: the longest piece without inserted values, up to its advice."""
+def search_phrase(text: str) -> str:
+    """Return what a person would search for: the longest piece without inserted values, without the advice."""
     longest = max((piece.strip() for piece in text.split("…")), key=len)
-    return told(longest.split("; ")[0]).strip(" ,;:()")
+    return normalized(longest.split("; ")[0]).strip(" ,;:()")
 
 
 def texts() -> dict[str, str]:
+    """Return the search phrase of each text, with the module that has it."""
     found = {}
     for source in SOURCES:
         for text in constants(source):
-            if len(text.split()) >= LEAST_WORDS and not any(each in text for each in NO_TEXTS):
-                found[telling_part(text)] = source
+            if len(text.split()) >= MIN_WORDS and not any(each in text for each in NOT_FOR_PEOPLE):
+                found[search_phrase(text)] = source
     return found
 
 
 def test_every_error_text_of_the_agent_is_in_the_guide() -> None:
-    """On failure: the texts, by the file that has them, for which a row is missing."""
-    guide = told(GUIDE.read_text(encoding="utf-8"))
+    """On failure, `missing` lists the texts without a row, by module."""
+    guide = normalized(GUIDE.read_text(encoding="utf-8"))
     missing = [f"{source}: {text}" for text, source in texts().items() if text not in guide]
     assert missing == []
 
 
 def test_everything_that_ssh_may_say_is_in_the_guide() -> None:
-    guide = told(GUIDE.read_text(encoding="utf-8"))
+    guide = normalized(GUIDE.read_text(encoding="utf-8"))
     fixes = [row[2] for row in (*ssh_stderr._ENDINGS, *ssh_stderr._COMPLAINTS)]
-    assert [fix for fix in fixes if told(fix.split("; ")[0].split(": nothing")[0]) not in guide] == []
+    assert [fix for fix in fixes if normalized(fix.split("; ")[0].split(": nothing")[0]) not in guide] == []
 
 
 def test_every_reason_in_logs_and_metrics_is_in_the_guide() -> None:
@@ -135,7 +137,7 @@ def test_the_collection_is_not_empty() -> None:
     assert found["k3s refuses the token that the gateway would use"] == "core/kubernetes/health.py"
 
 
-# --- What holds for all guides ----------------------------------------------------------------------------
+# --- All guides ----------------------------------------------------------------------------
 
 GUIDES = sorted(path for path in DOCS.rglob("*.md") if "adr" not in path.parts)
 
@@ -143,8 +145,8 @@ GUIDES = sorted(path for path in DOCS.rglob("*.md") if "adr" not in path.parts)
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_a_guide_names_only_settings_that_there_are(guide: Path) -> None:
     named = set(re.findall(r"\bBETA9_[A-Z0-9_]*[A-Z0-9]\b", guide.read_text(encoding="utf-8")))
-    theirs = {"BETA9_GATEWAY_HOST", "BETA9_GATEWAY_PORT"}
-    assert named - set(known_variables()) - theirs == set()
+    of_gateway = {"BETA9_GATEWAY_HOST", "BETA9_GATEWAY_PORT"}
+    assert named - set(known_variables()) - of_gateway == set()
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
@@ -158,5 +160,5 @@ def test_a_guide_names_only_commands_that_there_are(guide: Path) -> None:
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.name)
 def test_a_guide_s_links_lead_somewhere(guide: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", guide.read_text(encoding="utf-8"))
-    here = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
-    assert [target for target in here if not (guide.parent / target).exists()] == []
+    local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
+    assert [target for target in local if not (guide.parent / target).exists()] == []
