@@ -1,1 +1,1 @@
-"""What a person or a monitoring system sees: logs with redaction, metrics, the status endpoint."""
+"""Everything for people and monitoring systems: redacted logs, metrics, the status endpoint."""

@@ -1,7 +1,6 @@
-"""How a log record becomes a line: as JSON for machines, short and coloured for people. Secrets are
-cleaned here.
+"""Formats log records: JSON for machines, short coloured lines for people. Secrets are redacted here.
 
-Texts are cleaned before they are put into JSON: escaped, a secret would no longer be recognised.
+Redaction comes before JSON encoding: once escaped, a secret would no longer be recognised.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import time
 import traceback
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any, Protocol
+from typing import Protocol
 
 TEXT_LIMIT = 8192
-"""Characters kept of one text."""
+"""Maximum characters of one text."""
 DEPTH_LIMIT = 6
 _RESERVED = ("ts", "level", "event")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -26,39 +25,39 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 class Redactor(Protocol):
-    """What makes secrets unreadable (agent/core/text/redaction.py)."""
+    """Removes secrets from texts (agent/core/text/redaction.py)."""
 
     def clean(self, text: str, /) -> str:
-        """The text without the secrets it knows."""
+        """Return the text without any known secret."""
         ...
 
 
 class Formatter:
-    """Base of both forms: which fields a record has."""
+    """Base class: extracts a record's fields; subclasses render them."""
 
     def __init__(self, redactor: Redactor) -> None:
         self.redactor = redactor
 
     def line(self, record: logging.LogRecord) -> str:
-        """The record as a line, without its newline. May raise what a field's own `__str__` raises."""
+        """Return the record as one line without a newline. Raises whatever a field's `__str__` raises."""
         return self.render(record.created, record.levelname.lower(), *self._event(record))
 
     def failed(self, record: logging.LogRecord, error: Exception) -> str:
-        """In place of a record that cannot be written: names and types only, which cannot fail."""
+        """Return the line that replaces an unprintable record: names and types only, so this cannot fail."""
         fields = {"where": f"{record.filename}:{record.lineno}", "problem": type(error).__name__}
         return self.render(record.created, "error", "log_line_failed", fields)
 
     def dropped(self, lines: int) -> str:
-        """What is said once somebody reads the log again."""
+        """Return the line that reports how many lines were dropped."""
         return self.render(time.time(), "warning", "log_lines_dropped", {"lines": lines})
 
-    def render(self, created_s: float, level: str, event: str, fields: dict[str, Any]) -> str:
-        """One line; `fields` are clean."""
+    def render(self, created_s: float, level: str, event: str, fields: dict[str, object]) -> str:
+        """Return one line. `fields` are redacted already."""
         raise NotImplementedError
 
-    def _event(self, record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    def _event(self, record: logging.LogRecord) -> tuple[str, dict[str, object]]:
         given = getattr(record, "fields", None)
-        if given is None:  # a library's own
+        if given is None:  # logged by a library
             event, given = "library_message", {"logger": record.name, "message": record.getMessage()}
         else:
             event = record.msg
@@ -72,12 +71,12 @@ class Formatter:
         return f"{name}_" if name in _RESERVED else name
 
     def _text(self, text: str) -> str:
-        cleaned = self.redactor.clean(text)  # first: a secret that is cut in two is not recognised
+        cleaned = self.redactor.clean(text)  # before cutting: half a secret would not be recognised
         return (
             cleaned if len(cleaned) <= TEXT_LIMIT else f"{cleaned[:TEXT_LIMIT]}… ({len(cleaned)} characters)"
         )
 
-    def _clean(self, value: object, depth: int = 0) -> Any:
+    def _clean(self, value: object, depth: int = 0) -> object:
         if value is None or isinstance(value, (bool, int)):
             return value
         if isinstance(value, float):
@@ -104,22 +103,20 @@ def _as_text(value: object) -> str:
 class JsonFormatter(Formatter):
     """`{"ts": "2026-01-31T09:15:02.481Z", "level": …, "event": …, …}`"""
 
-    def render(self, created_s: float, level: str, event: str, fields: dict[str, Any]) -> str:
+    def render(self, created_s: float, level: str, event: str, fields: dict[str, object]) -> str:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created_s))
         head = {"ts": f"{moment}.{int(created_s * 1000) % 1000:03d}Z", "level": level, "event": event}
         return json.dumps({**head, **fields}, ensure_ascii=False, separators=(",", ":"))
 
 
 class TerminalFormatter(Formatter):
-    """`09:15:02 tunnel_up generation=3 seconds=0.41`, the traceback below. Nobody else's control
-    characters.
-    """
+    """`09:15:02 tunnel_up generation=3 seconds=0.41`, then the traceback. Control characters are escaped."""
 
     def __init__(self, redactor: Redactor, *, colours: bool) -> None:
         super().__init__(redactor)
         self._colours = colours
 
-    def render(self, created_s: float, level: str, event: str, fields: dict[str, Any]) -> str:
+    def render(self, created_s: float, level: str, event: str, fields: dict[str, object]) -> str:
         trace = str(fields.pop("traceback", ""))
         shown = " ".join(f"{self._paint(_DIM, name + '=')}{_shown(value)}" for name, value in fields.items())
         label = event if level == "info" else f"{level} {event}"
@@ -135,7 +132,7 @@ class TerminalFormatter(Formatter):
         return f"{colour}{text}{_PLAIN}" if self._colours and colour else text
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, str):
         plain = value and not re.search(r'[\s"=]', value)
         return _visible(value if plain else json.dumps(value, ensure_ascii=False))

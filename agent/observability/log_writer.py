@@ -1,4 +1,4 @@
-"""One thread that writes log lines, so that a pipe nobody reads stops nothing but the log."""
+"""Writes log lines in a thread of its own, so that a blocked pipe stalls only the log."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ QUEUE_LINES = 2000
 
 
 class LineWriter:
-    """Takes lines without ever waiting, writes them in order, and says how many it had to drop.
+    """Queues lines without blocking, writes them in order, and reports how many it had to drop.
 
-    `dropped_line` makes the line that says so.
+    `dropped_line` renders that report.
     """
 
     def __init__(
@@ -23,7 +23,7 @@ class LineWriter:
     ) -> None:
         self._write = _writer_to(stream)
         self._dropped_line = dropped_line
-        # Both may be entered again by the same thread: a signal handler or the garbage collector may log, too.
+        # Both are reentrant: a signal handler or the garbage collector may log while this thread holds them.
         self._queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._counting = threading.RLock()
         self._capacity = capacity
@@ -39,7 +39,7 @@ class LineWriter:
             self._count(1)
 
     def close(self, timeout_s: float) -> None:
-        """Give the queued lines `timeout_s` to be written; what nobody reads by then is lost."""
+        """Wait up to `timeout_s` for the queued lines to be written; the rest is lost."""
         self._queue.put(None)
         self._thread.join(timeout_s)
 
@@ -51,9 +51,9 @@ class LineWriter:
             if not self._write(line):
                 self._count(1)
             elif self.dropped:
-                self._own_up()
+                self._report_dropped()
 
-    def _own_up(self) -> None:
+    def _report_dropped(self) -> None:
         with self._counting:
             dropped, self.dropped = self.dropped, 0
         if not self._write(self._dropped_line(dropped)):
@@ -65,14 +65,14 @@ class LineWriter:
 
 
 def _writer_to(stream: IO[str]) -> Callable[[str], bool]:
-    """What writes a line there; it returns whether that worked. Only the writing thread may wait in it.
+    """Return a function that writes a line and returns whether that worked. It may block.
 
-    The descriptor is written to directly: a thread that hangs inside `stream.write` would hold the
-    stream's lock, and the interpreter's own flush at exit would wait for it.
+    It writes to the descriptor directly: a thread blocked in `stream.write` would hold the stream's lock,
+    and the interpreter's flush at exit would wait for it.
     """
     try:
         fd = stream.fileno()
-    except (OSError, ValueError, AttributeError):  # no file behind it
+    except (OSError, ValueError, AttributeError):  # not backed by a file
         return lambda line: _to_stream(stream, line)
     return lambda line: _to_descriptor(fd, line)
 
@@ -90,8 +90,8 @@ def _to_descriptor(fd: int, line: str) -> bool:
     while left:
         try:
             left = left[os.write(fd, left) :]
-        except BlockingIOError:  # noqa: PERF203 - who shares the descriptor made it non-blocking
+        except BlockingIOError:  # noqa: PERF203 - another process that shares the descriptor made it non-blocking
             select.select([], [fd], [])
-        except OSError:  # the other end is gone, or the disk is full
+        except OSError:  # the reader is gone, or the disk is full
             return False
     return True

@@ -1,11 +1,11 @@
-"""Log lines: events with fields, one JSON object a line, or short coloured lines on a terminal.
+"""Logging of events with fields: one JSON object per line, or short coloured lines on a terminal.
 
     log = get_logger()
     log.info("tunnel_up", generation=3, seconds=0.41)
 
-Every text that leaves here went through the redactor, tracebacks included. Nothing here can stop the
-agent: lines go to a bounded queue, one thread writes them, and when nobody reads the other end lines are
-dropped, counted, and the count is logged as soon as somebody reads again.
+Every text is redacted, tracebacks included. Logging never blocks the agent: lines go to a bounded queue that one
+thread writes. While nobody reads the other end, lines are dropped and counted; the count is logged once it is read
+again.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ import os
 import sys
 import threading
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from agent.observability.log_format import Formatter, JsonFormatter, Redactor, TerminalFormatter
 from agent.observability.log_writer import LineWriter
 
 LOGGER_NAME = "beta9"
 FLUSH_S = 1.0
-"""How long an ending process waits for its last lines to be taken."""
+"""How long a process that is exiting waits for its last lines to be written."""
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-class _Nothing:
-    """Until settings are read there is no secret to know."""
+class _NoRedaction:
+    """Used until the settings are read: no secret is known before that."""
 
     def clean(self, text: str, /) -> str:
         return text
 
 
 class EventLog:
-    """Writes events: a stable name, and fields. Never raises."""
+    """Logs events, each a stable name with fields. Never raises."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
     def debug(self, event: str, /, **fields: object) -> None:
-        """For whoever is looking for a fault."""
+        """Log a detail that helps debugging."""
         self._write(logging.DEBUG, event, fields)
 
     def info(self, event: str, /, **fields: object) -> None:
-        """A change of state."""
+        """Log a change of state."""
         self._write(logging.INFO, event, fields)
 
     def warning(self, event: str, /, **fields: object) -> None:
-        """Something is not as it should be, and the agent goes on."""
+        """Log a problem that the agent works around."""
         self._write(logging.WARNING, event, fields)
 
     def error(self, event: str, /, **fields: object) -> None:
-        """Something a person has to see to; an exception given as `error` adds its traceback."""
+        """Log a problem that needs a person; an exception passed as `error` adds its traceback."""
         self._write(logging.ERROR, event, fields)
 
     def _write(self, level: int, event: str, fields: dict[str, object]) -> None:
@@ -64,12 +64,12 @@ class EventLog:
 
 
 def get_logger() -> EventLog:
-    """The agent's log. Before `setup` was called, only warnings and errors are written, bare."""
+    """Return the agent's log. Before `setup` is called, only warnings and errors appear, unformatted."""
     return EventLog(logging.getLogger(LOGGER_NAME))
 
 
 class Logs:
-    """What `setup` set up."""
+    """The logging that `setup` installed."""
 
     def __init__(self, handler: _Handler, writer: LineWriter) -> None:
         self._handler = handler
@@ -77,11 +77,11 @@ class Logs:
 
     @property
     def dropped(self) -> int:
-        """Lines lost so far and not yet owned up to."""
+        """Number of dropped lines that the log does not mention yet."""
         return self._writer.dropped
 
     def close(self, timeout_s: float = FLUSH_S) -> None:
-        """Write what is queued, for as long as `timeout_s`, and stop; later lines are lost."""
+        """Write the queued lines for up to `timeout_s`, then stop; later lines are lost."""
         logging.getLogger().removeHandler(self._handler)
         self._writer.close(timeout_s)
 
@@ -92,13 +92,13 @@ def setup(
     redactor: Redactor | None = None,
     stream: IO[str] | None = None,
 ) -> Logs:
-    """Send all logging of this process to `stream` (stderr), and every uncaught exception, too.
+    """Send all logging of this process and every uncaught exception to `stream` (default: stderr).
 
-    `log_format` is "json"; "auto": "json" unless the stream is a terminal; anything else: for a person.
-    Libraries' own records pass from warning up. Call once per process.
+    `log_format`: "json"; "auto" (JSON unless the stream is a terminal); anything else is the format for people.
+    Records of libraries are logged from warning level up. Call once per process.
     """
     stream = stream or sys.stderr
-    formatter = _formatter(log_format, redactor or _Nothing(), stream)
+    formatter = _formatter(log_format, redactor or _NoRedaction(), stream)
     writer = LineWriter(stream, formatter.dropped)
     handler = _Handler(formatter, writer)
     root = logging.getLogger()
@@ -109,7 +109,7 @@ def setup(
     logging.getLogger(LOGGER_NAME).setLevel(LEVELS.get(level.lower(), logging.INFO))
     logging.raiseExceptions = False
     logging.captureWarnings(True)
-    _catch_the_uncaught()
+    _install_exception_hooks()
     logs = Logs(handler, writer)
     atexit.register(logs.close)
     return logs
@@ -136,15 +136,15 @@ class _Handler(logging.Handler):
         self._writer = writer
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Never raises: a line that cannot be made says so instead."""
+        """Write the record. Never raises: a record that cannot be formatted is replaced by a line that says so."""
         try:
             line = self.line_formatter.line(record)
-        except Exception as error:  # noqa: BLE001 - whatever a field's __str__ or the redactor may raise
+        except Exception as error:  # noqa: BLE001 - a field's __str__ may raise anything
             line = self.line_formatter.failed(record, error)
         self._writer.put(line)
 
 
-def _catch_the_uncaught() -> None:
+def _install_exception_hooks() -> None:
     log = get_logger()
 
     def process_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -159,7 +159,7 @@ def _catch_the_uncaught() -> None:
                 "thread_crashed", error=args.exc_value, thread=args.thread.name if args.thread else None
             )
 
-    def unraisable_hook(args: Any) -> None:
+    def unraisable_hook(args: sys.UnraisableHookArgs) -> None:
         log.error("unraisable_exception", error=args.exc_value, where=repr(args.object))
 
     sys.excepthook = process_hook

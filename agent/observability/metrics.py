@@ -1,6 +1,6 @@
-"""`/metrics` for Prometheus, made from the same dictionary as `/status`. docs/metrics.md lists every name.
+"""`/metrics` for Prometheus, rendered from the same dictionary as `/status`. docs/metrics.md lists every name.
 
-A figure that is not known (None) is left out rather than shown as 0. Imported with the first scrape:
+Unknown values (None) are left out rather than shown as 0. Imported on the first scrape, because importing
 prometheus_client takes 90 ms.
 """
 
@@ -21,12 +21,12 @@ GPU_LABELS = ("uuid", "name")
 
 Status = Mapping[str, Any]
 Sample = tuple[tuple[str, ...], float | None]
-"""Label values, and the figure."""
+"""Label values, and the sample's value."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One metric: its name without prefix (a counter's without `_total`), and what it says."""
+    """One metric family. `name` excludes the prefix, and for a counter the suffix `_total`."""
 
     name: str
     help: str
@@ -35,11 +35,11 @@ class Family:
 
     @property
     def full_name(self) -> str:
-        """As Prometheus shows it."""
+        """The name as Prometheus shows it."""
         return f"{PREFIX}{self.name}{'_total' if self.is_counter else ''}"
 
     def metric(self, samples: Iterable[Sample]) -> Metric:
-        """With its figures; those that are None are left out."""
+        """Return the family with its samples, except those whose value is None."""
         make = CounterMetricFamily if self.is_counter else GaugeMetricFamily
         metric = make(PREFIX + self.name, self.help, labels=self.labels)
         for labels, value in samples:
@@ -51,45 +51,45 @@ class Family:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("build_info", "Always 1; the agent's version and where it belongs.", ("version", "machine_id", "pool")),
-        Family("state", "1 for the state the agent is in, 0 for the others.", ("state",)),
-        Family("state_age_seconds", "Time in the present state."),
-        Family("gateway_last_ok_age_seconds", "Time since the gateway last answered as it should."),
-        Family("lease_remaining_seconds", "Time left until the gateway forgets this machine."),
+        Family("build_info", "Always 1; labelled with version, machine and pool.", ("version", "machine_id", "pool")),
+        Family("state", "1 for the agent's current state, 0 for the others.", ("state",)),
+        Family("state_age_seconds", "Time in the current state."),
+        Family("gateway_last_ok_age_seconds", "Time since the gateway's last successful answer."),
+        Family("lease_remaining_seconds", "Time until the gateway forgets this machine."),
         Family("keepalive_interval_seconds", "Time between two keepalives."),
-        Family("keepalive_last_ok_age_seconds", "Time since the last keepalive that was accepted."),
-        Family("keepalive_consecutive_failures", "Keepalives that failed since one was accepted."),
+        Family("keepalive_last_ok_age_seconds", "Time since the last accepted keepalive."),
+        Family("keepalive_consecutive_failures", "Keepalives that failed since the last accepted one."),
         Family("keepalives", "Keepalives sent, by result (ok, failed).", ("result",), is_counter=True),
         Family("registrations", "Registrations sent, by result (ok, failed).", ("result",), is_counter=True),
-        Family("tunnel_up", "1 if that part of the tunnel carries traffic (forward, reverse, data).", ("link",)),
+        Family("tunnel_up", "1 if this part of the tunnel carries traffic (forward, reverse, data).", ("link",)),
         Family("tunnel_restarts", "Replaced ssh connections, by reason.", ("reason",), is_counter=True),
-        Family("probe_seconds", "How long the last end-to-end probe took (forward, reverse, kubernetes).", ("path",)),
-        Family("tailnet_up", "1 if this machine is in its tailnet; absent where that is not the way."),
-        Family("tailnet_key_remaining_seconds", "Time until this machine's key in the tailnet expires."),
-        Family("tailnet_peer_direct", "1 if packets to the gateway's side go straight there, 0 if by a relay."),
-        Family("offered", "1 if the gateway was told that there is room for work."),
-        Family("keepalives_going", "1 if the machine is leased and its last keepalive was accepted."),
+        Family("probe_seconds", "Duration of the last end-to-end probe (forward, reverse, kubernetes).", ("path",)),
+        Family("tailnet_up", "1 if this machine is in its tailnet; absent unless it connects through Tailscale."),
+        Family("tailnet_key_remaining_seconds", "Time until this machine's tailnet key expires."),
+        Family("tailnet_peer_direct", "1 if traffic to the gateway's peer is direct, 0 if relayed."),
+        Family("offered", "1 if this machine advertises capacity to the gateway."),
+        Family("keepalives_going", "1 if the machine holds a lease and its last keepalive was accepted."),
         Family("placeable", "1 if the gateway can start work here."),
-        Family("placement_blocked", "1 for what stands in the way of work; /status has the reason.", ("by",)),
-        Family("capacity_cpu_cores", "Processors for work, less the reserve."),
+        Family("placement_blocked", "1 for what keeps the gateway from placing work; /status has the reason.", ("by",)),
+        Family("capacity_cpu_cores", "CPU cores for work, less the reserve."),
         Family("capacity_memory_bytes", "Memory for work, less the reserve."),
-        Family("capacity_gpus", "GPUs the gateway was told of."),
+        Family("capacity_gpus", "GPUs advertised to the gateway."),
         Family("capacity_free_gpus", "GPUs that are healthy and free."),
-        Family("gpu_healthy", "1 if the board can be used.", GPU_LABELS),
-        Family("gpu_utilization_ratio", "Share of time in which the board was busy, 0 to 1.", GPU_LABELS),
-        Family("gpu_memory_used_bytes", "Memory in use on the board.", GPU_LABELS),
-        Family("gpu_memory_total_bytes", "Memory of the board.", GPU_LABELS),
-        Family("gpu_temperature_celsius", "Temperature of the board.", GPU_LABELS),
-        Family("interrupted", "1 if the cloud has announced that it takes this machine away."),
-        Family("drain_workers", "Workers that a machine which is leaving still has, as last counted."),
-        Family("drain_remaining_seconds", "Time until a machine that is leaving ends, whatever still runs."),
-        Family("degraded_conditions", "How many things are not as they should be; /status names them."),
+        Family("gpu_healthy", "1 if the GPU can be used.", GPU_LABELS),
+        Family("gpu_utilization_ratio", "Share of time the GPU was busy, 0 to 1.", GPU_LABELS),
+        Family("gpu_memory_used_bytes", "GPU memory in use.", GPU_LABELS),
+        Family("gpu_memory_total_bytes", "Total GPU memory.", GPU_LABELS),
+        Family("gpu_temperature_celsius", "GPU temperature.", GPU_LABELS),
+        Family("interrupted", "1 if the cloud has announced that it will interrupt this machine."),
+        Family("drain_workers", "Workers still running on a draining machine, as last counted."),
+        Family("drain_remaining_seconds", "Time until a draining machine stops, whatever is still running."),
+        Family("degraded_conditions", "Number of degraded conditions; /status lists them."),
     )
 }  # fmt: skip
 
 
 def render(status: Status) -> bytes:
-    """The text that Prometheus scrapes, with the figures of the agent's own process."""
+    """Return the text that Prometheus scrapes, including the metrics of the agent's own process."""
     registry = CollectorRegistry()
     registry.register(_FromStatus(status))
     ProcessCollector(registry=registry)
@@ -97,13 +97,13 @@ def render(status: Status) -> bytes:
 
 
 class _FromStatus:
-    """What prometheus_client asks for the figures."""
+    """Collector that reads its samples from a status."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
-        """Each family that has at least one figure."""
+        """Yield each family that has at least one sample."""
         for name, samples in samples_of(self._status).items():
             metric = FAMILIES[name].metric(samples)
             if metric.samples:
@@ -111,7 +111,7 @@ class _FromStatus:
 
 
 def samples_of(status: Status) -> dict[str, list[Sample]]:
-    """Every family's figures, in the units that its name says."""
+    """Return the samples of every family, in the units that its name states."""
     capacity, keepalive = _part(status, "capacity"), _part(status, "keepalive")
     placement = _part(status, "placement")
     counters, tunnel = _part(status, "counters"), _part(status, "tunnel")
@@ -155,13 +155,13 @@ def samples_of(status: Status) -> dict[str, list[Sample]]:
 
 
 def _gpu_samples(gpus: Iterable[Status]) -> dict[str, list[Sample]]:
-    boards = [((str(gpu.get("uuid")), str(gpu.get("name"))), gpu) for gpu in gpus]
+    labelled = [((str(gpu.get("uuid")), str(gpu.get("name"))), gpu) for gpu in gpus]
 
     def each(key: str, factor: float) -> list[Sample]:
-        return [(labels, _scaled(gpu.get(key), factor)) for labels, gpu in boards]
+        return [(labels, _scaled(gpu.get(key), factor)) for labels, gpu in labelled]
 
     return {
-        "gpu_healthy": [(labels, _flag(gpu.get("healthy"))) for labels, gpu in boards],
+        "gpu_healthy": [(labels, _flag(gpu.get("healthy"))) for labels, gpu in labelled],
         "gpu_utilization_ratio": each("utilization_pct", 1 / 100),
         "gpu_memory_used_bytes": each("memory_used_mib", 1 << 20),
         "gpu_memory_total_bytes": each("memory_total_mib", 1 << 20),
@@ -177,7 +177,7 @@ def _by_label(counts: Status) -> list[Sample]:
     return [((str(label),), count) for label, count in counts.items()]
 
 
-def _flag(value: Any) -> float | None:
+def _flag(value: object) -> float | None:
     return None if value is None else float(bool(value))
 
 

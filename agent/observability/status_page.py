@@ -1,6 +1,4 @@
-"""One HTTP request on the status page, from its first byte to the answer. Imported with the first
-connection.
-"""
+"""Handles one HTTP request to the status page. Imported on the first connection."""
 
 from __future__ import annotations
 
@@ -9,10 +7,9 @@ import socket
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
-from typing import Any
 
 REQUEST_S = 5.0
-"""For all of a request's head, and for all of its answer: one byte a second holds nothing up for long."""
+"""Time limit for the whole request head, and again for the whole answer, so that a slow client cannot hold a slot."""
 FINISH_S = 0.5
 HEAD_BYTES = 8192
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -23,23 +20,23 @@ Route = Callable[[], Answer]
 
 
 def answer(connection: socket.socket, routes: dict[str, Route], *, loopback_only: bool) -> None:
-    """Read one request and answer it. Raises: OSError when the other side does not go along."""
+    """Read one request and answer it. Raises: OSError when the client is too slow or disconnects."""
     head = _read_head(connection)
     if head:
         connection.settimeout(REQUEST_S)
         _Request(connection, head, routes, loopback_only=loopback_only)
         connection.shutdown(socket.SHUT_WR)
-        _let_finish(connection)
+        _drain(connection)
 
 
 def _read_head(connection: socket.socket) -> bytes:
-    """Everything up to the empty line, at most HEAD_BYTES; b"" when the other side gave up before."""
+    """Return everything up to the empty line, at most HEAD_BYTES; b"" if the client disconnected before."""
     deadline_s = time.monotonic() + REQUEST_S
     head = b""
-    while not _is_whole(head) and len(head) < HEAD_BYTES:
+    while not _is_complete(head) and len(head) < HEAD_BYTES:
         left_s = deadline_s - time.monotonic()
         if left_s <= 0:
-            raise TimeoutError("no whole request in time")
+            raise TimeoutError(f"no complete request within {REQUEST_S:g} s")
         connection.settimeout(left_s)
         data = connection.recv(HEAD_BYTES - len(head))
         if not data:
@@ -48,12 +45,12 @@ def _read_head(connection: socket.socket) -> bytes:
     return head
 
 
-def _is_whole(head: bytes) -> bool:
+def _is_complete(head: bytes) -> bool:
     return b"\r\n\r\n" in head or b"\n\n" in head
 
 
-def _let_finish(connection: socket.socket) -> None:
-    """Read on for a moment: closing with unread bytes would reset the connection and lose the answer."""
+def _drain(connection: socket.socket) -> None:
+    """Read on briefly: closing with unread bytes would reset the connection and lose the answer."""
     connection.settimeout(FINISH_S)
     for _ in range(16):
         if not connection.recv(HEAD_BYTES):
@@ -61,7 +58,7 @@ def _let_finish(connection: socket.socket) -> None:
 
 
 class _Request(BaseHTTPRequestHandler):
-    """Parses a head that was already read, and finds the route for it."""
+    """Parses a request head that was already read, and answers by its route."""
 
     error_message_format = "%(code)d %(message)s\n"
     error_content_type = "text/plain; charset=utf-8"
@@ -72,47 +69,47 @@ class _Request(BaseHTTPRequestHandler):
         self._head = head
         self._routes = routes
         self._loopback_only = loopback_only
-        self.command = self.requestline = ""  # what `send_error` looks at, also before anything is parsed
-        super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]  # nothing here asks the server
+        self.command = self.requestline = ""  # `send_error` reads both, even before anything is parsed
+        super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]  # no server: it is never used
 
     def setup(self) -> None:
-        """In place of files on the socket: the bytes that are there, and a buffer sent at once."""
+        """Read from the bytes received, and write to a buffer that is sent in one piece."""
         self.connection = self.request
         self.rfile = io.BytesIO(self._head)
         self.wfile = io.BytesIO()
 
     def finish(self) -> None:
-        """Send what was written."""
+        """Send the buffered answer."""
         self.connection.sendall(self.wfile.getvalue())  # type: ignore[attr-defined]
 
     def parse_request(self) -> bool:
-        """Also refuses what is too long, too old or no GET, and names that are not ours."""
-        if not _is_whole(self._head):
-            self.send_error(431, "too long")
+        """Parse the head. Also refuse heads that are too long, HTTP/0.9, other methods than GET, and foreign hosts."""
+        if not _is_complete(self._head):
+            self.send_error(431, f"request head longer than {HEAD_BYTES} bytes")
             return False
         if not super().parse_request():
             return False
         self.close_connection = True
         if self.request_version == "HTTP/0.9":
-            self.send_error(400, "no HTTP version")
+            self.send_error(400, "HTTP version missing")
         elif self.command != "GET":
-            self.send_error(405, "only GET")
+            self.send_error(405, "only GET is supported")
         elif self._loopback_only and not _is_loopback(self.headers.get("Host")):
-            self.send_error(403, "this page is for localhost")
+            self.send_error(403, "the Host header must name localhost")
         else:
             return True
         return False
 
     def do_GET(self) -> None:
-        """Answer by route; queries are ignored."""
+        """Answer by route; the query string is ignored."""
         route = self._routes.get(self.path.partition("?")[0])
         if route is None:
-            self.send_error(404, "try " + " ".join(self._routes))
+            self.send_error(404, "not found; try " + " ".join(self._routes))
             return
         try:
             code, content_type, body = route()
         except Exception:
-            self.send_error(500, "a bug; the log has it")
+            self.send_error(500, "internal error; see the agent's log")
             raise
         self.send_response(code)
         self.send_header("Content-Type", content_type)
@@ -122,22 +119,20 @@ class _Request(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """With headers in any case: of a request that cannot be read, the base class takes 0.9 for the
-        version.
-        """
+        """Send an error with headers; for an unreadable request the base class would assume HTTP/0.9 and send none."""
         self.request_version = "HTTP/1.0"
         super().send_error(code, message, explain)
 
     def version_string(self) -> str:
-        """Whose page it is; not which Python serves it."""
+        """Return the Server header, without the Python version."""
         return "beta9-worker"
 
-    def log_message(self, *_: Any) -> None:
-        """Scrapes are not worth a line."""
+    def log_message(self, *_: object) -> None:
+        """Log nothing: a line per scrape would drown the rest."""
 
 
 def _is_loopback(host: str | None) -> bool:
-    """Whether the Host header names this machine's loopback; a program that sends none is no browser."""
+    """Return whether the Host header names loopback. A client that sends none is not a browser, so it may pass."""
     if host is None:
         return True
     name = host if host.endswith("]") else host.rpartition(":")[0] or host

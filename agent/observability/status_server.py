@@ -1,7 +1,7 @@
-"""The status page's port: `/healthz`, `/readyz`, `/status`, `/metrics`, each answered by a call back.
+"""Server for the status page: `/healthz`, `/readyz`, `/status`, `/metrics`, each answered by a callback.
 
-Bounded: CONNECTIONS_MAX at a time, one request each. A web page in somebody's browser cannot read it by
-pointing a name of its own at loopback (DNS rebinding): on loopback the Host header must name loopback.
+Load is bounded: CONNECTIONS_MAX connections at a time, one request each. To prevent DNS rebinding (a web page that
+points its own name at loopback to read this one), requests on loopback must name loopback in their Host header.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from agent.observability.logs import get_logger
 CONNECTIONS_MAX = 16
 CLOSE_S = 5.0
 NO_DESCRIPTORS_S = 0.5
-"""Pause when no connection can be taken now: out of descriptors, or of threads."""
+"""Pause after accept() failed, which usually means that the process is out of file descriptors."""
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-"""Prometheus' text format."""
+"""Content type of Prometheus' text format."""
 
 Status = Callable[[], dict[str, Any]]
 Check = Callable[[], bool]
 
 
 def render_metrics(status: dict[str, Any]) -> bytes:
-    """The page for Prometheus. Its library is imported with the first scrape."""
+    """Return the page for Prometheus. Its client library is imported on the first scrape."""
     from agent.observability.metrics import render
 
     return render(status)
@@ -38,11 +38,11 @@ def render_metrics(status: dict[str, Any]) -> bytes:
 class StatusServer:
     """Serves `status` as JSON and as metrics, and `live` and `ready` as 200 or 503.
 
-    All are called on its threads. `addr` is HOST:PORT or [HOST]:PORT; port 0: any. `clean` takes secrets
-    out of what is shown.
+    All callbacks run on the server's threads. `addr` is HOST:PORT or [HOST]:PORT; port 0 picks a free one. `clean`
+    redacts secrets.
     """
 
-    def __init__(  # noqa: PLR0913 - what it shows comes from all over the agent
+    def __init__(  # noqa: PLR0913 - what it shows comes from many parts of the agent
         self,
         addr: object,
         status: Status,
@@ -69,17 +69,17 @@ class StatusServer:
 
     @property
     def port(self) -> int | None:
-        """Where it listens, None when it does not."""
+        """The port it listens on, None while stopped."""
         return None if self._listener is None else int(self._listener.getsockname()[1])
 
     def start(self) -> str | None:
-        """Listen and serve. Returns None, or why that cannot be: the agent goes on without."""
+        """Start serving. Return None, or why it cannot: the agent runs on without a status page."""
         try:
             host, port = split_address(self._addr)
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._listener = socket.create_server((host, port), family=family, backlog=CONNECTIONS_MAX)
         except (OSError, ValueError) as error:
-            return f"no status page on {self._addr} ({error}); set BETA9_STATUS_ADDR to a free address"
+            return f"cannot serve the status page on {self._addr} ({error}); set BETA9_STATUS_ADDR to a free address"
         loopback_only = self._listener.getsockname()[0] in ("127.0.0.1", "::1")
         arguments = (self._listener, loopback_only)
         self._thread = threading.Thread(target=self._serve, args=arguments, name="status", daemon=True)
@@ -87,13 +87,13 @@ class StatusServer:
         return None
 
     def stop(self) -> None:
-        """Close the port. Safe to call twice, or without `start`."""
+        """Close the port. Safe to call twice, and without `start`."""
         listener, self._listener = self._listener, None
         if listener is None or self._thread is None:
             return
         self._stopping.set()
         with contextlib.suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for connections
+            listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         self._thread.join(CLOSE_S)
         listener.close()
 
@@ -101,7 +101,7 @@ class StatusServer:
         while not self._stopping.is_set():
             try:
                 connection, _ = listener.accept()
-            except OSError:  # the port was closed, the caller has gone, or there are no descriptors
+            except OSError:  # the port was closed, the client disconnected, or there are no descriptors left
                 self._stopping.wait(NO_DESCRIPTORS_S)
                 continue
             if not self._free.acquire(blocking=False):
@@ -109,19 +109,19 @@ class StatusServer:
                 continue
             try:
                 threading.Thread(
-                    target=self._talk, args=(connection, loopback_only), name="status-request", daemon=True
+                    target=self._handle, args=(connection, loopback_only), name="status-request", daemon=True
                 ).start()
-            except RuntimeError:  # no more threads
+            except RuntimeError:  # the process cannot start another thread
                 connection.close()
                 self._free.release()
 
-    def _talk(self, connection: socket.socket, loopback_only: bool) -> None:
+    def _handle(self, connection: socket.socket, loopback_only: bool) -> None:
         try:
             from agent.observability.status_page import answer
 
-            with connection, contextlib.suppress(OSError):  # one that does not wait for its answer
+            with connection, contextlib.suppress(OSError):  # the client disconnected early
                 answer(connection, self._routes, loopback_only=loopback_only)
-        except Exception as error:  # noqa: BLE001 - the top of a thread: a bug in a call back costs its answer
+        except Exception as error:  # noqa: BLE001 - top of a thread: a bug in a callback costs only its answer
             get_logger().error("status_page_failed", error=error)
         finally:
             self._free.release()
@@ -131,10 +131,10 @@ class StatusServer:
 
 
 def split_address(addr: str) -> tuple[str, int]:
-    """HOST:PORT or [HOST]:PORT as a pair. Raises: ValueError."""
+    """Return HOST:PORT or [HOST]:PORT as a pair. Raises: ValueError."""
     host, colon, port = addr.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65535:
-        raise ValueError("not of the form HOST:PORT")
+        raise ValueError("expected HOST:PORT")
     return host.strip("[]"), int(port)
 
 

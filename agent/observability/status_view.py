@@ -1,11 +1,11 @@
-"""The status for a person: a few labelled lines that answer "why isn't it ready?", plain or in colour.
+"""The status for people: a few labelled lines that answer "why isn't it ready?", plain or coloured.
 
-`rows` makes them of what `/status` says; `live` is what a terminal shows, `plain` what a pipe gets.
+`rows` derives them from `/status`; `live` renders them for a terminal, `plain` for a pipe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ LABEL_WIDTH = 11
 
 
 class Tone(str, Enum):
-    """How a row is to be taken; the value is rich's name of the colour."""
+    """Severity of a row; the value is the name of a rich colour."""
 
     GOOD = "green"
     POOR = "yellow"
@@ -39,27 +39,27 @@ class Row:
 
 
 def rows(status: Status) -> list[Row]:
-    """Everything worth showing, the most telling first."""
+    """Return every row worth showing, the most important first."""
     return [
-        *_standing(status),
+        *_machine(status),
         *_tailnet(_part(status, "tailnet")),
         *_links(_part(status, "tunnel")),
         *_lease(_part(status, "keepalive")),
         *_offer(_part(status, "capacity"), _part(status, "placement")),
         *_kubernetes(_part(status, "kubernetes")),
         *_gpus(status.get("gpus") or ()),
-        *_troubles(status),
+        *_faults(status),
         *_transitions(status.get("transitions") or ()),
     ]
 
 
 def plain(status: Status) -> list[str]:
-    """The rows as text."""
+    """Return the rows as text."""
     return [f"{row.label:{LABEL_WIDTH}}{row.text}" for row in rows(status)]
 
 
 def live(status: Status) -> RenderableType:
-    """The rows as a table with colours. Texts are shown as they are: nothing in them is markup."""
+    """Return the rows as a coloured table. Texts are shown verbatim, not interpreted as markup."""
     from rich.table import Table
     from rich.text import Text
 
@@ -70,7 +70,7 @@ def live(status: Status) -> RenderableType:
 
 
 def span(seconds: object) -> str:
-    """A time as people say it, in its two largest units; "never" for None."""
+    """Return a duration in its two largest units, "never" for None."""
     if not isinstance(seconds, (int, float)):
         return "never"
     whole = int(seconds)
@@ -83,7 +83,7 @@ def span(seconds: object) -> str:
     return f"{hours} h {rest_min} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def _standing(status: Status) -> Iterator[Row]:
+def _machine(status: Status) -> Iterator[Row]:
     state = str(status.get("state"))
     tone = {"READY": Tone.GOOD, "FAILED": Tone.BAD, "STOPPED": Tone.FAINT}.get(state, Tone.POOR)
     yield Row(
@@ -92,25 +92,29 @@ def _standing(status: Status) -> Iterator[Row]:
         tone,
     )
     gateway = _part(status, "gateway")
-    yield Row("gateway", f"{gateway.get('url')}, last answer {_ago(gateway.get('last_ok_s'))}")
+    answered = gateway.get("last_ok_s") is not None
+    last_answer = f"last answered {_ago(gateway.get('last_ok_s'))}" if answered else "has not answered yet"
+    yield Row("gateway", f"{gateway.get('url')}, {last_answer}")
 
 
 def _tailnet(tailnet: Status) -> Iterator[Row]:
     if not tailnet:
         return
     if not tailnet.get("up"):
-        yield Row("tailnet", str(tailnet.get("reason") or "not looked at yet"), Tone.BAD)
+        yield Row("tailnet", str(tailnet.get("reason") or "not checked yet"), Tone.BAD)
         return
     expires_s = tailnet.get("key_expires_in_s")
-    key = "its key does not expire" if expires_s is None else f"its key expires in {span(expires_s)}"
+    key = "key does not expire" if expires_s is None else f"key expires in {span(expires_s)}"
     yield Row("tailnet", f"{tailnet.get('name')} ({tailnet.get('address')}), {key}", Tone.GOOD)
     peer = _part(tailnet, "peer")
     if peer:
-        ways = {True: "direct", False: f"by the relay '{peer.get('relay')}'", None: "no traffic yet"}
+        routes = {True: "direct", False: f"relayed through '{peer.get('relay')}'", None: "no traffic yet"}
         online = "connected" if peer.get("online") else "not connected"
         tone = Tone.PLAIN if peer.get("online") else Tone.POOR
         yield Row(
-            "peer", f"{peer.get('name')} ({peer.get('address')}), {online}, {ways[peer.get('direct')]}", tone
+            "peer",
+            f"{peer.get('name')} ({peer.get('address')}), {online}, {routes[peer.get('direct')]}",
+            tone,
         )
 
 
@@ -119,15 +123,16 @@ def _links(tunnel: Status) -> Iterator[Row]:
         link = _part(tunnel, name)
         if not link:
             continue
-        where = f"{link.get('address')} " if link.get("address") else ""
+        address = f"{link.get('address')} " if link.get("address") else ""
         if link.get("up"):
             note = f" ({link['reason']})" if link.get("reason") else ""
-            yield Row(name, f"{where}up{note}", Tone.GOOD)
+            yield Row(name, f"{address}up{note}", Tone.GOOD)
         else:
-            yield Row(name, f"{where}down: {link.get('reason') or 'not needed now'}", Tone.POOR)
+            yield Row(name, f"{address}down: {link.get('reason') or 'not needed at the moment'}", Tone.POOR)
     if tunnel.get("restarts"):
         yield Row(
-            "", f"the forward is number {tunnel.get('generation')}; {tunnel['restarts']} replaced in all"
+            "",
+            f"forward is on connection {tunnel.get('generation')}; ssh restarts in total: {tunnel['restarts']}",
         )
 
 
@@ -145,41 +150,41 @@ def _lease(lease: Status) -> Iterator[Row]:
 
 
 def _offer(capacity: Status, placement: Status) -> Iterator[Row]:
-    has = (
+    resources = (
         f"{capacity.get('cpu_millicores')}m cpu, {capacity.get('memory_mib')} MiB, "
         f"{capacity.get('free_gpu_count')} of {capacity.get('gpu_count')} GPUs free"
     )
     blocked = placement.get("reason")
     if capacity.get("offered") and blocked:
-        yield Row("offers", f"everything, and no work can come: {blocked} ({has})", Tone.POOR)
-    elif capacity.get("offered"):
-        yield Row("offers", f"everything ({has})", Tone.GOOD)
-    else:
         yield Row(
-            "offers", f"nothing: {capacity.get('reason') or 'not told to the gateway yet'} ({has})", Tone.POOR
+            "offers", f"everything, but the gateway cannot place work: {blocked} ({resources})", Tone.POOR
         )
+    elif capacity.get("offered"):
+        yield Row("offers", f"everything ({resources})", Tone.GOOD)
+    else:
+        reason = capacity.get("reason") or "not advertised to the gateway yet"
+        yield Row("offers", f"nothing: {reason} ({resources})", Tone.POOR)
 
 
 def _kubernetes(kubernetes: Status) -> Iterator[Row]:
     if kubernetes.get("answering"):
         node = _part(kubernetes, "node")
-        work = f", {node.get('worker_count')} workers on it" if node else ""
+        workers = f", workers: {node.get('worker_count')}" if node else ""
         reason = kubernetes.get("reason")
-        yield Row(
-            "k3s", f"answers{work}" + (f"; {reason}" if reason else ""), Tone.POOR if reason else Tone.GOOD
-        )
+        text = f"answering{workers}" + (f"; {reason}" if reason else "")
+        yield Row("k3s", text, Tone.POOR if reason else Tone.GOOD)
     elif kubernetes:
-        yield Row("k3s", str(kubernetes.get("reason") or "not looked for yet"), Tone.POOR)
+        yield Row("k3s", str(kubernetes.get("reason") or "not checked yet"), Tone.POOR)
 
 
-def _gpus(gpus: Any) -> Iterator[Row]:
+def _gpus(gpus: Iterable[Status]) -> Iterator[Row]:
     for number, gpu in enumerate(gpus):
         figures = [
             _figure(gpu.get("utilization_pct"), "{:.0f} % busy"),
             _memory(gpu.get("memory_used_mib"), gpu.get("memory_total_mib")),
             _figure(gpu.get("temperature_c"), "{:.0f} °C"),
         ]
-        text = f"{gpu.get('name')}: {', '.join(figure for figure in figures if figure) or 'tells no figures'}"
+        text = f"{gpu.get('name')}: {', '.join(figure for figure in figures if figure) or 'no readings'}"
         if gpu.get("healthy"):
             yield Row(f"gpu {number}", text, Tone.GOOD)
         else:
@@ -188,21 +193,20 @@ def _gpus(gpus: Any) -> Iterator[Row]:
             )
 
 
-def _figure(value: Any, form: str) -> str:
+def _figure(value: object, form: str) -> str:
     return form.format(value) if isinstance(value, (int, float)) else ""
 
 
-def _memory(used_mib: Any, total_mib: Any) -> str:
+def _memory(used_mib: object, total_mib: object) -> str:
     if not isinstance(used_mib, (int, float)) or not isinstance(total_mib, (int, float)):
         return ""
     return f"{used_mib / 1024:.1f} of {total_mib / 1024:.1f} GiB"
 
 
-def _troubles(status: Status) -> Iterator[Row]:
+def _faults(status: Status) -> Iterator[Row]:
     interruption = _part(status, "interruption")
     if interruption:
-        told = ", ".join(f"{name.removesuffix('_s')} {value}" for name, value in interruption.items())
-        yield Row("interrupted", told, Tone.BAD)
+        yield Row("interrupted", _interruption(interruption), Tone.BAD)
     for text in status.get("degraded") or ():
         yield Row("degraded", str(text), Tone.POOR)
     gateway = _part(status, "gateway")
@@ -211,15 +215,22 @@ def _troubles(status: Status) -> Iterator[Row]:
         yield Row("last error", f"{when}{gateway['last_error']}", Tone.POOR)
 
 
-def _transitions(transitions: Any) -> Iterator[Row]:
+def _transitions(transitions: Iterable[Status]) -> Iterator[Row]:
     latest = list(transitions)[-TRANSITIONS_SHOWN:]
     for number, each in enumerate(reversed(latest)):
-        why = f" ({each['why']})" if each.get("why") else ""
+        reason = f" ({each['why']})" if each.get("why") else ""
         yield Row(
             "before" if number == 1 else "latest" if number == 0 else "",
-            f"{_ago(each.get('age_s'))} {each.get('state')}{why}",
+            f"{_ago(each.get('age_s'))} {each.get('state')}{reason}",
             Tone.FAINT,
         )
+
+
+def _interruption(interruption: Status) -> str:
+    reason = f" ({interruption['reason']})" if interruption.get("reason") else ""
+    left_s, step = interruption.get("deadline_in_s"), interruption.get("step")
+    deadline = f", {span(left_s)} left" if left_s is not None else ""
+    return f"{interruption.get('kind')}{reason}{deadline}" + (f"; step: {step}" if step else "")
 
 
 def _ago(seconds: object) -> str:

@@ -50,7 +50,7 @@ def recorder() -> Iterator[Recorder]:
     started.logs.close(30)
 
 
-def test_nothing_changed_nothing_is_said(recorder: Recorder) -> None:
+def test_nothing_changed_nothing_is_logged(recorder: Recorder) -> None:
     for second in range(100):
         recorder.change_logger.on_step(placeable(), placeable(), Tick(), float(second))
     assert recorder.names() == []
@@ -80,7 +80,7 @@ def test_an_outage_is_one_line_when_it_begins_and_one_when_it_is_over(recorder: 
     assert (lines[1]["attempts"], lines[1]["down_s"]) == (50, 50.0)
 
 
-def test_trying_again_and_again_is_no_news(recorder: Recorder) -> None:
+def test_repeated_attempts_are_not_logged(recorder: Recorder) -> None:
     trying, pausing = (
         placeable(displayed=DisplayedState.CONNECTING),
         placeable(displayed=DisplayedState.BACKOFF),
@@ -91,14 +91,14 @@ def test_trying_again_and_again_is_no_news(recorder: Recorder) -> None:
     assert recorder.names() == []
 
 
-def test_the_address_is_told_with_the_reverse_path(recorder: Recorder) -> None:
+def test_the_address_is_logged_with_the_reverse_path(recorder: Recorder) -> None:
     recorder.change_logger.on_step(
         placeable(reverse=Link(phase=LinkPhase.STARTING)), placeable(reverse=UP), Tick(), 1.0
     )
     assert recorder.lines()[0]["address"] == ADDRESSES[0]
 
 
-def test_a_registration_says_what_the_gateway_was_told(recorder: Recorder) -> None:
+def test_a_registration_logs_what_was_advertised(recorder: Recorder) -> None:
     advertisement = Advertisement(ADDRESSES[0], Capacity(7500, 15360, 2), offered=True)
     after = placeable(
         registration=Registration(True, True, 1, advertisement=advertisement, gateway_config=True)
@@ -113,7 +113,7 @@ def test_a_registration_says_what_the_gateway_was_told(recorder: Recorder) -> No
     )
 
 
-def test_a_gateway_that_will_never_send_work_is_named_once(recorder: Recorder) -> None:
+def test_a_gateway_that_will_never_place_work_is_reported_once(recorder: Recorder) -> None:
     advertisement = Advertisement(ADDRESSES[0], Capacity(), offered=False)
     first = placeable(
         registration=Registration(True, True, 1, advertisement=advertisement, gateway_config=False)
@@ -124,14 +124,14 @@ def test_a_gateway_that_will_never_send_work_is_named_once(recorder: Recorder) -
     assert recorder.names() == ["registered", "gateway_setting", "registered"]
 
 
-def test_why_nothing_is_offered_is_told(recorder: Recorder) -> None:
+def test_why_nothing_is_offered_is_logged(recorder: Recorder) -> None:
     nothing = Offer(offered=False, reason="k3s does not answer")
     recorder.change_logger.on_step(placeable(offer=Offer(True, None)), placeable(offer=nothing), Tick(), 1.0)
     line = recorder.lines()[0]
     assert (line["event"], line["what"], line["reason"]) == ("offering", "nothing", "k3s does not answer")
 
 
-def test_failed_calls_are_told_once_and_their_end_too(recorder: Recorder) -> None:
+def test_failed_calls_are_logged_once_and_so_is_their_recovery(recorder: Recorder) -> None:
     call = Call(1, CallKind.KEEPALIVE, 10.0)
     failed = CallEnded(1, Outcome(OutcomeKind.GATEWAY_ERROR, "the gateway answered 502"))
     for second in range(5):
@@ -145,14 +145,14 @@ def test_failed_calls_are_told_once_and_their_end_too(recorder: Recorder) -> Non
     assert lines[1]["attempts"] == 5
 
 
-def test_a_late_answer_is_nobodys_news(recorder: Recorder) -> None:
+def test_a_late_answer_is_not_logged(recorder: Recorder) -> None:
     call = Call(2, CallKind.KEEPALIVE, 10.0)
     stale = CallEnded(1, Outcome(OutcomeKind.GATEWAY_ERROR, "late"))
     recorder.change_logger.on_step(placeable(call=call), placeable(call=call), stale, 1.0)
     assert recorder.names() == []
 
 
-def test_k3s_going_and_coming_is_told(recorder: Recorder) -> None:
+def test_k3s_going_down_and_coming_up_is_logged(recorder: Recorder) -> None:
     healthy = placeable()
     unhealthy = placeable(kube=replace(healthy.kube, answering=False, reason="k3s does not listen"))
     recorder.change_logger.on_step(healthy, unhealthy, Tick(), 1.0)
@@ -160,7 +160,7 @@ def test_k3s_going_and_coming_is_told(recorder: Recorder) -> None:
     assert recorder.names() == ["kubernetes_down", "kubernetes_up"]
 
 
-def test_a_machine_without_k3s_is_told_so_once(recorder: Recorder) -> None:
+def test_a_missing_k3s_is_logged_once(recorder: Recorder) -> None:
     before = placeable(kube=Kube())
     after = placeable(kube=Kube(looked=True, reason="k3s does not listen"))
     recorder.change_logger.on_step(before, after, Tick(), 1.0)
@@ -168,7 +168,7 @@ def test_a_machine_without_k3s_is_told_so_once(recorder: Recorder) -> None:
     assert recorder.names() == ["kubernetes_absent"]
 
 
-def test_a_board_that_fails_is_an_error_and_one_that_returns_is_news(recorder: Recorder) -> None:
+def test_a_gpu_that_fails_is_an_error_and_its_recovery_is_logged(recorder: Recorder) -> None:
     broken = GpuReading((Gpu("GPU-0", "H100", healthy=False, reason="Xid 79"), Gpu("GPU-1", "H100")))
     facts = FactsRead(HostFacts(1, 1), broken)
     recorder.change_logger.on_step(placeable(), placeable(gpus=broken), facts, 1.0)
@@ -192,7 +192,7 @@ def test_an_hour_without_a_gateway_is_a_handful_of_lines(recorder: Recorder) -> 
     assert 0 < len(recorder.names()) < 25, recorder.names()
 
 
-def test_the_last_states_are_kept_for_the_status_page(recorder: Recorder) -> None:
+def test_the_latest_states_are_kept_for_the_status_page(recorder: Recorder) -> None:
     for number in range(50):
         recorder.change_logger.on_step(
             placeable(displayed=DisplayedState.READY),

@@ -168,7 +168,7 @@ def test_a_port_that_is_taken_is_said_and_nothing_else_happens(start: Start) -> 
     "addr", ["", "localhost", "127.0.0.1:", ":9464", "127.0.0.1:http", "127.0.0.1:99999"]
 )
 def test_an_address_that_is_none_is_said(addr: str) -> None:
-    assert "no status page" in str(StatusServer(addr, dict, lambda: True, lambda: True).start())
+    assert "cannot serve the status page" in str(StatusServer(addr, dict, lambda: True, lambda: True).start())
 
 
 def test_addresses_are_taken_apart() -> None:
@@ -181,7 +181,7 @@ def test_a_bug_in_a_call_back_costs_one_answer(start: Start, caplog: pytest.LogC
         raise RuntimeError("bug")
 
     server = start(ready=broken)
-    assert get(server, "/readyz")[::2] == (500, b"500 a bug; the log has it\n")
+    assert get(server, "/readyz")[::2] == (500, b"500 internal error; see the agent's log\n")
     assert get(server, "/healthz")[0] == 200
     deadline_s = time.monotonic() + GENEROUS_S
     while "status_page_failed" not in caplog.text and time.monotonic() < deadline_s:

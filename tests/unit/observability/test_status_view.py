@@ -85,7 +85,12 @@ def test_lease_errors_and_transitions_are_shown_with_their_age() -> None:
             {"state": "CONNECTING", "age_s": 130.0, "why": "refused"},
             {"state": "READY", "age_s": 12.0, "why": ""},
         ],
-        interruption={"kind": "spot", "left_s": 100},
+        interruption={
+            "kind": "terminate",
+            "reason": "spot notice",
+            "deadline_in_s": 100.0,
+            "step": "waiting",
+        },
     )
     shown = text_of(page)
     assert shown["lease"] == "3 min 20 s left, last keepalive 100 s ago, 2 keepalives failed in a row"
@@ -93,12 +98,14 @@ def test_lease_errors_and_transitions_are_shown_with_their_age() -> None:
     assert shown["offers"].startswith("everything (7500m cpu, 15360 MiB, 1 of 1 GPUs free)")
     assert shown["latest"] == "12 s ago READY"
     assert shown["before"] == "2 min 10 s ago CONNECTING (refused)"
-    assert shown["interrupted"] == "kind spot, left 100"
+    assert shown["interrupted"] == "terminate (spot notice), 100 s left; step: waiting"
 
 
 def test_what_keeps_work_away_is_said_although_everything_was_offered() -> None:
     page = fresh_page(capacity={"offered": True}, placement={"reason": "no keepalive was accepted"})
-    assert text_of(page)["offers"].startswith("everything, and no work can come: no keepalive was accepted (")
+    assert text_of(page)["offers"].startswith(
+        "everything, but the gateway cannot place work: no keepalive was accepted ("
+    )
 
 
 def test_a_link_that_is_down_says_why() -> None:
