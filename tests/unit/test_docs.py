@@ -25,6 +25,8 @@ NOT_READ = (
     "settings/page.py",
     "core/tunnel/addresses.py",  # a programming error
     "core/lifecycle/displayed_state.py",  # labels of the diagram
+    "core/transition_table.py",
+    "core/tunnel/transitions.py",
     "core/text/redaction.py",  # regular expressions
     "core/tunnel/ssh_stderr.py",  # a table with a test of its own, below
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,13 +14,12 @@ from agent.adapters.kubernetes.connect import open_kubernetes
 from agent.adapters.kubernetes.drain import Drain
 from agent.adapters.kubernetes.local import NO_TOKEN, LocalKubernetes
 from agent.adapters.secrets.credentials import Credentials
-from agent.adapters.storage.state_dir import StateDir
 from agent.core.events import Answer
 from agent.core.text.redaction import Redactor
 from agent.demo.kubernetes.api_routes import ADMIN
 from agent.demo.kubernetes.standin import StandInKubernetes
 from agent.errors import SettingsError
-from tests.unit.settings_cases import read, ssh, with_
+from tests.unit.settings_cases import read, with_
 
 TIMEOUT_S = 10.0
 
@@ -204,37 +202,3 @@ def test_a_certificate_that_k3s_renews_while_it_runs_is_its_own(
     api.stop()
     with StandInKubernetes(port=api.port, token=token or "") as renewed:
         assert kubernetes.probe_at((renewed.host, renewed.port), TIMEOUT_S).answer is Answer.ANSWERED
-
-
-def test_the_certificate_beside_an_ssh_key_is_copied_again_when_it_is_renewed(tmp_path: Path) -> None:
-    settings = read(ssh(tmp_path))
-    credentials = Credentials(settings, tmp_path / "state" / "run", Redactor())
-    copy = Path(credentials.endpoint().key_path)
-    certificate = copy.with_name(f"{copy.name}-cert.pub")
-    try:
-        assert not certificate.exists()
-        for text in ("first", "renewed"):
-            (tmp_path / "key-cert.pub").write_text(text)
-            assert Path(credentials.endpoint().key_path) == copy
-            assert certificate.read_text() == text
-        (tmp_path / "key-cert.pub").unlink()
-        credentials.endpoint()
-        assert not certificate.exists()
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "new")], check=True
-        )
-        (tmp_path / "new").replace(tmp_path / "key")
-        credentials.endpoint()
-        assert copy.read_text() == (tmp_path / "key").read_text()
-    finally:
-        credentials.close()
-
-
-def test_a_stop_marker_is_kept_where_the_state_directory_was_removed(tmp_path: Path) -> None:
-    state = StateDir.open(tmp_path / "state")
-    state.path.rmdir()
-    state.write_stop("told to leave", "", 0.0)
-    assert state.path.stat().st_mode & 0o777 == 0o700
-    marker = state.read_stop()
-    assert marker is not None
-    assert marker.reason == "told to leave"

@@ -101,3 +101,13 @@ def test_a_stop_marker_nobody_understands_is_set_aside(state: StateDir) -> None:
     (state.path / "stop.json").chmod(0o600)
     assert state.read_stop() is None
     assert (state.path / "stop.json.bad").exists()
+
+
+def test_a_stop_marker_is_kept_where_the_state_directory_was_removed(tmp_path: Path) -> None:
+    state = StateDir.open(tmp_path / "state")
+    state.path.rmdir()
+    state.write_stop("told to leave", "", 0.0)
+    assert state.path.stat().st_mode & 0o777 == 0o700
+    marker = state.read_stop()
+    assert marker is not None
+    assert marker.reason == "told to leave"
