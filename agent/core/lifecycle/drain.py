@@ -1,10 +1,6 @@
-"""How the machine is emptied: cordon, tell the workers to end, wait, force; and the marker that it was told to go.
+"""How the machine is emptied: cordon the node, tell its workers to end, wait, remove what is left; and the stop marker.
 
-    LOOKING ─► FAREWELL                              no workers, or no way to see to them: seconds
-    LOOKING ─► ENDING ─► FORCING ─► FAREWELL         workers get until shortly before the deadline
-    LOOKING ─► WAITING ─► FAREWELL                   `leave --when-idle`: as long as they take
-
-Until FAREWELL the lease is kept; nothing is offered from the first moment on (see offer).
+The phases are TABLE, below. Until FAREWELL the lease is kept; nothing is offered from the first moment on (offer.py).
 """
 
 from __future__ import annotations
@@ -19,14 +15,17 @@ from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.policy import Policy
 from agent.core.state import AgentState
+from agent.core.transition_table import Row
 from agent.core.tunnel.model import LinkPhase
 
-_PATIENCE = 5
-"""Waiting for hours, the workers are counted this many times less often."""
+_IDLE_FACTOR = 5
+"""While waiting for hours, the workers are counted this many times less often."""
+
+Condition = Callable[[AgentState, Shutdown, Context], bool]
 
 
 def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
-    """Go on with whatever is next; with nobody leaving, that is at most the cordon."""
+    """Do what is next; while no shutdown is under way, that is at most the cordon."""
     state, effects = _cordon(state, ctx)
     shutdown = state.shutdown
     if shutdown is None or shutdown.kind is ShutdownKind.HAND_OVER or state.exit_decision is not None:
@@ -34,13 +33,119 @@ def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
     if shutdown.mark and not shutdown.marking:
         effects.append(WriteStop(shutdown.reason))
         state = replace(state, shutdown=replace(shutdown, marking=True))
-    for _ in DrainPhase:  # no step leads back, so this many changes at most
+    for _ in DrainPhase:  # no row leads back, so there are at most this many changes
         state = _follow(state, ctx)
     return _ask(state, ctx, effects)
 
 
+# --- The phases ------------------------------------------------------------------------------------------
+
+
+def _deadline_is_near(_state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
+    return ctx.now_s >= shutdown.deadline_at_s - ctx.policy.farewell_s
+
+
+def _worker_count(state: AgentState, shutdown: Shutdown, ctx: Context) -> int | None:
+    """How many workers run here; None while they are still being counted."""
+    node_drain, kube = state.node_drain, state.kube
+    if node_drain.workers is not None:
+        return node_drain.workers
+    can_ask = kube.logins.administers and kube.answering
+    is_in_time = ctx.now_s < shutdown.phase_since_s + ctx.policy.workers_timeout_s * 1.25
+    if can_ask and node_drain.list_error is None and is_in_time:
+        return None
+    # Nothing answers that could end or count them: what was seen last is what there is.
+    return kube.node.worker_count if kube.logins.administers and kube.node else 0
+
+
+def _waits_for_idle(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
+    is_asked = shutdown.kind is ShutdownKind.LEAVE_IDLE and state.kube.logins.administers
+    return is_asked and _worker_count(state, shutdown, ctx) is not None
+
+
+def _has_workers(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
+    return bool(_worker_count(state, shutdown, ctx))
+
+
+def _has_no_workers(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
+    return _worker_count(state, shutdown, ctx) == 0
+
+
+def _is_asked_sooner(_state: AgentState, shutdown: Shutdown, _ctx: Context) -> bool:
+    return shutdown.kind is not ShutdownKind.LEAVE_IDLE
+
+
+def _last_has_ended(state: AgentState, _shutdown: Shutdown, _ctx: Context) -> bool:
+    """No worker runs, counted at a time when no new one could be on its way."""
+    registration, node_drain = state.registration, state.node_drain
+    advertisement = registration.advertisement
+    if node_drain.workers != 0:
+        return False
+    if not registration.known or advertisement is None or state.api.phase is not LinkPhase.UP:
+        return True
+    return not advertisement.offered and node_drain.asked_at_s > registration.at_s
+
+
+def _force_is_due(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
+    # Also when all have ended: their Jobs must not bring them back.
+    have_ended = state.node_drain.told and state.node_drain.workers == 0
+    return have_ended or ctx.now_s >= force_at_s(shutdown, ctx.policy)
+
+
+def _none_is_left(state: AgentState, _shutdown: Shutdown, _ctx: Context) -> bool:
+    return state.node_drain.workers == 0
+
+
+CONDITIONS: dict[str, Condition] = {
+    "the deadline is near": _deadline_is_near,
+    "asked to wait until idle": _waits_for_idle,
+    "workers run": _has_workers,
+    "no worker runs": _has_no_workers,
+    "asked to leave sooner": _is_asked_sooner,
+    "the last one has ended": _last_has_ended,
+    "all have ended, or their time is up": _force_is_due,
+    "none is left": _none_is_left,
+}
+
+_BEFORE_FAREWELL = tuple(phase for phase in DrainPhase if phase is not DrainPhase.FAREWELL)
+
+TABLE: tuple[Row[DrainPhase], ...] = (
+    *(Row(phase, "the deadline is near", DrainPhase.FAREWELL) for phase in _BEFORE_FAREWELL),
+    Row(DrainPhase.LOOKING, "asked to wait until idle", DrainPhase.WAITING),
+    Row(DrainPhase.LOOKING, "workers run", DrainPhase.ENDING),
+    Row(DrainPhase.LOOKING, "no worker runs", DrainPhase.FAREWELL),
+    Row(DrainPhase.WAITING, "asked to leave sooner", DrainPhase.ENDING),
+    Row(DrainPhase.WAITING, "the last one has ended", DrainPhase.FAREWELL),
+    Row(DrainPhase.ENDING, "all have ended, or their time is up", DrainPhase.FORCING),
+    Row(DrainPhase.FORCING, "none is left", DrainPhase.FAREWELL),
+)
+"""The first row of the present phase whose condition holds is taken. No row leads back."""
+
+
+def _next(state: AgentState, shutdown: Shutdown, ctx: Context) -> DrainPhase | None:
+    for row in TABLE:
+        if row.source is shutdown.phase and CONDITIONS[row.when](state, shutdown, ctx):
+            return row.target
+    return None
+
+
+def _follow(state: AgentState, ctx: Context) -> AgentState:
+    shutdown = state.shutdown
+    assert shutdown is not None  # noqa: S101 - `manage` looked
+    phase = _next(state, shutdown, ctx)
+    if phase is None:
+        return state
+    shutdown = replace(shutdown, phase=phase, phase_since_s=ctx.now_s)
+    if phase is DrainPhase.FAREWELL:
+        is_taken = shutdown.kind is ShutdownKind.TERMINATE
+        bound_s = ctx.policy.notice_farewell_s if is_taken else ctx.policy.farewell_s
+        shutdown = replace(shutdown, deadline_at_s=min(shutdown.deadline_at_s, ctx.now_s + bound_s))
+        return replace(state, shutdown=shutdown, call_retry_at_s=ctx.now_s)
+    return replace(state, shutdown=shutdown, node_drain=state.node_drain.recounted(ctx.now_s))
+
+
 def force_at_s(shutdown: Shutdown, policy: Policy) -> float:
-    """When workers that still run are ended by force: well before the end, but not before half the time is over."""
+    """Return when workers that still run are removed: well before the end, but not before half the time is over."""
     is_taken = shutdown.kind is ShutdownKind.TERMINATE
     before_s = policy.force_before_s if is_taken else policy.stop_force_before_s
     return shutdown.deadline_at_s - min(before_s, (shutdown.deadline_at_s - shutdown.since_s) / 2)
@@ -51,21 +156,16 @@ def force_at_s(shutdown: Shutdown, policy: Policy) -> float:
 
 def _cordon(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
     node_drain = state.node_drain
-    can = state.kube.logins.administers and state.kube.answering and not state.config.once
-    if (
-        not can
-        or state.exit_decision is not None
-        or node_drain.cordoning
-        or ctx.now_s < node_drain.cordon_at_s
-    ):
-        return state, []
+    can_ask = state.kube.logins.administers and state.kube.answering and not state.config.once
+    is_waiting = node_drain.cordoning or ctx.now_s < node_drain.cordon_at_s
     wanted = _wants_cordon(state)
+    if not can_ask or is_waiting or state.exit_decision is not None:
+        return state, []
     if wanted is None or node_drain.cordoned is wanted:
         return state, []
-    # With nothing known, "let pods come again" also takes back what an agent before this one did.
-    return replace(state, node_drain=replace(node_drain, cordoning=True)), [
-        CordonNode(wanted, ctx.policy.workers_timeout_s)
-    ]
+    # With nothing known, uncordoning also takes back what an earlier agent did.
+    effect = CordonNode(wanted, ctx.policy.workers_timeout_s)
+    return replace(state, node_drain=replace(node_drain, cordoning=True)), [effect]
 
 
 def _wants_cordon(state: AgentState) -> bool | None:
@@ -82,13 +182,12 @@ def _wants_cordon(state: AgentState) -> bool | None:
 
 
 def on_cordoned(state: AgentState, event: NodeCordoned, ctx: Context) -> AgentState:
-    """The node took it, or did not and is asked again."""
+    """The node was cordoned or uncordoned, or the attempt failed and is repeated."""
     node_drain = replace(state.node_drain, cordoning=False, cordon_error=event.error)
     if event.error is None:
         return replace(state, node_drain=replace(node_drain, cordoned=event.is_cordoned))
-    return replace(
-        state, node_drain=replace(node_drain, cordon_at_s=ctx.now_s + ctx.policy.workers_interval_s)
-    )
+    again_at_s = ctx.now_s + ctx.policy.workers_interval_s
+    return replace(state, node_drain=replace(node_drain, cordon_at_s=again_at_s))
 
 
 # --- The workers -----------------------------------------------------------------------------------------
@@ -102,133 +201,46 @@ def _ask(state: AgentState, ctx: Context, effects: list[Effect]) -> tuple[AgentS
         return state, effects
     if not node_drain.asking and ctx.now_s < node_drain.ask_at_s:
         return state, effects
-    if (
-        shutdown.phase is DrainPhase.ENDING
-        and not node_drain.told
-        and _cordon_is_awaited(state, shutdown, ctx)
-    ):
+    tells = shutdown.phase is DrainPhase.ENDING and not node_drain.told
+    if tells and _awaits_cordon(state, shutdown, ctx):
         return state, effects
     number = node_drain.number + 1
     if shutdown.phase is DrainPhase.FORCING:
         effects.append(EndWorkers(number, 0.0, timeout_s))
-    elif shutdown.phase is DrainPhase.ENDING and not node_drain.told:
+    elif tells:
         grace_s = max(0.0, force_at_s(shutdown, ctx.policy) - ctx.now_s)
         effects.append(EndWorkers(number, grace_s, timeout_s))
     else:
         effects.append(ListWorkers(number, timeout_s))
-    return replace(
-        state, node_drain=replace(node_drain, number=number, asking=True, asked_at_s=ctx.now_s)
-    ), effects
+    node_drain = replace(node_drain, number=number, asking=True, asked_at_s=ctx.now_s)
+    return replace(state, node_drain=node_drain), effects
 
 
-def _cordon_is_awaited(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
-    """Told before the node is cordoned, a worker's Job would start another one here."""
+def _awaits_cordon(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
+    """Were a worker told to end before the node is cordoned, its Job would start another one here."""
     node_drain = state.node_drain
     is_open = node_drain.cordoned is not True and node_drain.cordon_error is None
-    return (
-        is_open and state.kube.answering and ctx.now_s < shutdown.phase_since_s + ctx.policy.workers_timeout_s
-    )
+    is_in_time = ctx.now_s < shutdown.phase_since_s + ctx.policy.workers_timeout_s
+    return is_open and state.kube.answering and is_in_time
 
 
 def on_workers(state: AgentState, event: WorkersListed, ctx: Context) -> AgentState:
-    """They were counted, or told to end and counted."""
+    """The workers were counted, or told to end and counted."""
     node_drain, shutdown = state.node_drain, state.shutdown
     if shutdown is None or not node_drain.asking or event.number != node_drain.number:
         return state
-    pause_s = ctx.policy.workers_interval_s * (_PATIENCE if shutdown.phase is DrainPhase.WAITING else 1)
-    node_drain = replace(node_drain, asking=False, ask_at_s=ctx.now_s + pause_s, list_error=event.error)
+    factor = _IDLE_FACTOR if shutdown.phase is DrainPhase.WAITING else 1
+    ask_at_s = ctx.now_s + ctx.policy.workers_interval_s * factor
+    node_drain = replace(node_drain, asking=False, ask_at_s=ask_at_s, list_error=event.error)
     if event.count is not None:
         told = node_drain.told or shutdown.phase in {DrainPhase.ENDING, DrainPhase.FORCING}
         node_drain = replace(node_drain, workers=event.count, told=told)
     return replace(state, node_drain=node_drain)
 
 
-def _follow(state: AgentState, ctx: Context) -> AgentState:
-    shutdown = state.shutdown
-    assert shutdown is not None  # noqa: S101 - `manage` looked
-    step = _next(state, shutdown, ctx)
-    if step is None:
-        return state
-    shutdown = replace(shutdown, phase=step, phase_since_s=ctx.now_s)
-    if step is DrainPhase.FAREWELL:
-        is_taken = shutdown.kind is ShutdownKind.TERMINATE
-        bound_s = ctx.policy.notice_farewell_s if is_taken else ctx.policy.farewell_s
-        shutdown = replace(shutdown, deadline_at_s=min(shutdown.deadline_at_s, ctx.now_s + bound_s))
-        return replace(state, shutdown=shutdown, call_retry_at_s=ctx.now_s)
-    # What was counted for the step before does not decide this one.
-    node_drain = replace(state.node_drain, workers=None, asking=False, ask_at_s=ctx.now_s, list_error=None)
-    return replace(state, shutdown=shutdown, node_drain=node_drain)
+# --- The stop marker -------------------------------------------------------------------------------------
 
 
-def _next(state: AgentState, shutdown: Shutdown, ctx: Context) -> DrainPhase | None:
-    """The step after the present one, None while that goes on."""
-    if shutdown.phase is DrainPhase.FAREWELL:
-        return None
-    if ctx.now_s >= shutdown.deadline_at_s - ctx.policy.farewell_s:
-        return DrainPhase.FAREWELL
-    return _AFTER[shutdown.phase](state, shutdown, ctx)
-
-
-def _after_looking(state: AgentState, shutdown: Shutdown, ctx: Context) -> DrainPhase | None:
-    count, node_drain = state.node_drain.workers, state.node_drain
-    can_see = state.kube.logins.administers
-    can_ask = can_see and state.kube.answering
-    if (
-        count is None
-        and can_ask
-        and node_drain.list_error is None
-        and ctx.now_s < shutdown.phase_since_s + _longest_s(ctx)
-    ):
-        return None
-    if count is None:
-        count = state.kube.node.worker_count if can_see and state.kube.node else 0
-        # Nothing answers that could end them, or count them: what was seen last is what there is.
-    if shutdown.kind is ShutdownKind.LEAVE_IDLE and can_see:
-        return DrainPhase.WAITING
-    return DrainPhase.ENDING if count else DrainPhase.FAREWELL
-
-
-def _after_waiting(state: AgentState, shutdown: Shutdown, _at: Context) -> DrainPhase | None:
-    if shutdown.kind is not ShutdownKind.LEAVE_IDLE:
-        return DrainPhase.ENDING
-    return DrainPhase.FAREWELL if state.node_drain.workers == 0 and _asked_after_withdrawing(state) else None
-
-
-def _after_ending(state: AgentState, shutdown: Shutdown, ctx: Context) -> DrainPhase | None:
-    # Also when all are gone: their Jobs must not bring them back.
-    over = state.node_drain.told and state.node_drain.workers == 0
-    return DrainPhase.FORCING if over or ctx.now_s >= force_at_s(shutdown, ctx.policy) else None
-
-
-def _after_forcing(state: AgentState, _going: Shutdown, _at: Context) -> DrainPhase | None:
-    return DrainPhase.FAREWELL if state.node_drain.workers == 0 else None
-
-
-def _longest_s(ctx: Context) -> float:
-    """How long the first look may take."""
-    return ctx.policy.workers_timeout_s * 1.25
-
-
-def _asked_after_withdrawing(state: AgentState) -> bool:
-    """Whether the workers were counted at a time when no new one could be on its way."""
-    registration, node_drain = state.registration, state.node_drain
-    advertisement = registration.advertisement
-    if not registration.known or advertisement is None or state.api.phase is not LinkPhase.UP:
-        return True
-    return not advertisement.offered and node_drain.asked_at_s > registration.at_s
-
-
-_AFTER: dict[DrainPhase, Callable[[AgentState, Shutdown, Context], DrainPhase | None]] = {
-    DrainPhase.LOOKING: _after_looking,
-    DrainPhase.WAITING: _after_waiting,
-    DrainPhase.ENDING: _after_ending,
-    DrainPhase.FORCING: _after_forcing,
-}
-
-
-# --- The marker ------------------------------------------------------------------------------------------
-
-
-def on_written(state: AgentState, _event: StopWritten, _at: Context) -> AgentState:
-    """On disk; or it cannot be, which keeps nobody here."""
+def on_written(state: AgentState, _event: StopWritten, _ctx: Context) -> AgentState:
+    """The marker is on disk; or it cannot be written, which is no reason to stay."""
     return state if state.shutdown is None else replace(state, shutdown=replace(state.shutdown, marked=True))

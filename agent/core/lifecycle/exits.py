@@ -1,7 +1,7 @@
 """What ends the process, and with which exit code: every code of a running agent is chosen here.
 
-Something that cannot work ends it only before the machine was ever registered, so that a person sees it at once.
-Afterwards nothing but leaving (or --once) does, whatever breaks.
+A fault that no retry fixes ends the process only before the machine was ever registered, so that a person sees it at
+once. Afterwards nothing but a shutdown (or --once) does, whatever breaks.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from agent.core.tunnel.faults import FaultKind
 from agent.core.tunnel.model import Link, LinkPhase
 from agent.errors import ExitCode
 
-_LINK_ENDS = {
+LINK_FAULTS: dict[FaultKind, ExitCode] = {
     FaultKind.AUTH: ExitCode.REFUSED,
     FaultKind.SECRET: ExitCode.REFUSED,
     FaultKind.HOST_KEY: ExitCode.UNUSABLE,
     FaultKind.KEY_FILE: ExitCode.UNUSABLE,
     FaultKind.NO_SSH: ExitCode.UNUSABLE,
 }
-
+"""Faults of a link that no retry fixes."""
 
 REFUSALS: dict[OutcomeKind, ExitCode] = {
     OutcomeKind.UNAUTHORIZED: ExitCode.REFUSED,
@@ -34,38 +34,38 @@ REFUSALS: dict[OutcomeKind, ExitCode] = {
     OutcomeKind.BAD_REQUEST: ExitCode.UNUSABLE,
     OutcomeKind.UNUSABLE: ExitCode.UNUSABLE,
 }
-"""Answers of the gateway that asking again does not change, and what each ends a first start with."""
+"""Answers of the gateway that no retry changes."""
 
 
 def after_refusal(state: AgentState, outcome: Outcome) -> AgentState:
-    """A call failed: that ends a start where asking again does not help."""
+    """A call failed: that ends a first start which no retry would save."""
     code = REFUSALS.get(outcome.kind)
     if code is None or state.registration.times or state.shutdown is not None:
         return state
-    return replace(state, exit_decision=ExitDecision(code, outcome.text))
+    return _exit(state, code, outcome.text)
 
 
 def after_keepalive(state: AgentState) -> AgentState:
-    """A keepalive was accepted: all that --once was to show."""
+    """A keepalive was accepted, which is all that --once is for."""
     if not state.config.once:
         return state
-    return replace(state, exit_decision=ExitDecision(ExitCode.OK, "registered and kept alive once"))
+    return _exit(state, ExitCode.OK, "registered and kept alive once")
 
 
 def asked_twice(state: AgentState, reason: str) -> AgentState:
-    """A second signal: at once, whatever runs."""
-    return replace(state, exit_decision=ExitDecision(ExitCode.OK, f"{reason}, asked twice"))
+    """A second signal ends the process at once, whatever still runs."""
+    return _exit(state, ExitCode.OK, f"{reason}, asked twice")
 
 
 def left(state: AgentState, shutdown: Shutdown) -> AgentState:
-    """Everything is said and done, or its time is over."""
-    return replace(state, exit_decision=ExitDecision(ExitCode.OK, shutdown.reason))
+    """Shutdown is complete, or its deadline has come."""
+    return _exit(state, ExitCode.OK, shutdown.reason)
 
 
 def decide_exit(state: AgentState, ctx: Context) -> AgentState:
-    """End a start that no retry would save. Once registered, nothing but a signal or a bug ends the agent.
+    """End a first start that no retry would save, or that --once has waited for long enough.
 
-    Nor does it count any more while the agent leaves: it was asked to, and that is what its exit code says.
+    During a shutdown this no longer applies: the process was asked to end, and its exit code says so.
     """
     if state.exit_decision is not None or state.registration.times or state.shutdown is not None:
         return state
@@ -73,21 +73,21 @@ def decide_exit(state: AgentState, ctx: Context) -> AgentState:
         decision = _hopeless(link, ctx)
         if decision is not None:
             return replace(state, exit_decision=decision)
-    if state.config.once and ctx.now_s - state.born_at_s >= ctx.policy.once_deadline_s:
-        why = _latest(state)
-        return replace(
-            state,
-            exit_decision=ExitDecision(
-                ExitCode.GAVE_UP, f"not registered within {ctx.policy.once_deadline_s:g} s: {why}"
-            ),
-        )
+    deadline_s = ctx.policy.once_deadline_s
+    if state.config.once and ctx.now_s - state.born_at_s >= deadline_s:
+        message = f"not registered within {deadline_s:g} s: {_latest_error(state)}"
+        return _exit(state, ExitCode.GAVE_UP, message)
     return state
+
+
+def _exit(state: AgentState, code: ExitCode, reason: str) -> AgentState:
+    return replace(state, exit_decision=ExitDecision(code, reason))
 
 
 def _hopeless(link: Link, ctx: Context) -> ExitDecision | None:
     if link.phase is not LinkPhase.DOWN or link.fault is None:
         return None
-    code = _LINK_ENDS.get(link.fault.kind)
+    code = LINK_FAULTS.get(link.fault.kind)
     if code is not None:
         return ExitDecision(code, link.fault.message)
     since_s = link.conflict_since_s
@@ -96,7 +96,7 @@ def _hopeless(link: Link, ctx: Context) -> ExitDecision | None:
     return None
 
 
-def _latest(state: AgentState) -> str:
+def _latest_error(state: AgentState) -> str:
     fault = state.api.fault
     return (
         state.last_error

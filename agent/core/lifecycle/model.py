@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from agent.errors import ExitCode
 
 
 class DisplayedState(str, Enum):
-    """Where the machine stands, as `/status` shows it. READY means leased, whatever is offered."""
+    """The state of the machine as `/status` shows it. READY means leased, whatever is offered."""
 
     STARTING = "STARTING"
     PREPARING = "PREPARING"
@@ -26,7 +26,7 @@ FINAL = frozenset({DisplayedState.STOPPED, DisplayedState.FAILED})
 
 
 class ShutdownKind(str, Enum):
-    """Why the agent is leaving."""
+    """Who or what asked for the shutdown, and what follows from that."""
 
     STOP = "stop"
     """A signal: the machine may well come back."""
@@ -41,23 +41,23 @@ class ShutdownKind(str, Enum):
 
 
 class DrainPhase(str, Enum):
-    """How far leaving has come; only ever forward."""
+    """How far a drain has come; only ever forward."""
 
     LOOKING = "looking"
-    """Nothing is offered any more; are there workers?"""
+    """Nothing is offered any more; workers are being counted."""
     WAITING = "waiting"
     """Workers end by themselves, however long that takes."""
     ENDING = "ending"
     """Workers were told to end, and have time to."""
     FORCING = "forcing"
-    """What is left of them is removed."""
+    """Workers that are left, and their Jobs, are removed."""
     FAREWELL = "farewell"
     """The gateway is told that the machine goes."""
 
 
 @dataclass(frozen=True)
 class Shutdown:
-    """How the agent leaves. The deadline only ever shrinks."""
+    """A shutdown under way. The deadline only ever moves closer."""
 
     kind: ShutdownKind
     since_s: float
@@ -67,33 +67,41 @@ class Shutdown:
     phase: DrainPhase = DrainPhase.LOOKING
     phase_since_s: float = 0.0
     stops: int = 0
-    """How often a signal asked; the second one ends at once."""
+    """How often a signal asked; the second one ends the process at once."""
     mark: bool = False
     """Whether the machine must stay away afterwards."""
     marking: bool = False
+    """The stop marker is being written."""
     marked: bool = False
 
 
 @dataclass(frozen=True)
 class NodeDrain:
-    """What was done to make room on the machine's own Kubernetes, and what is left there."""
+    """What was done to empty the machine's own Kubernetes node, and what is left there."""
 
     cordoned: bool | None = None
-    """As last set from here; None: not known."""
+    """As last set by this agent; None: not known."""
     cordoning: bool = False
+    """A request to cordon or uncordon is under way."""
     cordon_at_s: float = 0.0
+    """Earliest time of the next such request."""
     workers: int | None = None
-    """Workers on the node, as last counted in the present step; None: not counted yet."""
+    """Workers on the node, as last counted in the present phase; None: not counted yet."""
     told: bool = False
     """The workers were told to end."""
     number: int = 0
-    """Of the latest question; an answer to an earlier one is stale."""
+    """Number of the latest request; an answer to an earlier one is ignored."""
     asking: bool = False
+    """A request to count or end workers is under way."""
     asked_at_s: float = 0.0
     ask_at_s: float = 0.0
     list_error: str | None = None
     """Why the workers could not be counted or told."""
     cordon_error: str | None = None
+
+    def recounted(self, now_s: float) -> NodeDrain:
+        """Return the same with the count forgotten: what was counted in one phase does not decide the next."""
+        return replace(self, workers=None, asking=False, ask_at_s=now_s, list_error=None)
 
 
 @dataclass(frozen=True)
