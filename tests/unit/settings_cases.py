@@ -20,7 +20,7 @@ HOST_KEY = (
 
 
 def read(environ: dict[str, str], **flags: object) -> Settings:
-    """Load with these variables and flags only; `.env` and worker.env are read from the working directory, if there."""
+    """Load with these variables and flags only; `.env` and worker.env are read from the working directory."""
     return load(flags, environ, etc=Path("etc"))
 
 

@@ -58,7 +58,7 @@ NOT_FOR_PEOPLE = (
     "machine_id and pool_name are required",  # an answer of the gateway, for comparison
     "Failed to update keepalive",
     "cannot listen to port:",  # an ssh message, for comparison
-    "the second attempt returns",  # an assertion
+    "the second attempt returns",  # an assertion message
     "was answered with",  # of the metadata service, which then counts as absent
     "hung up before it was connected",  # an error that is caught
     "registered and kept alive once",  # a success
@@ -66,6 +66,7 @@ NOT_FOR_PEOPLE = (
     "umask 077",  # a script that runs on another machine
     'if [ "$(id -u)"',
 )
+"""Constants that contain one of these are not messages to a person."""
 
 
 def normalized(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Write log events with a secret that must not appear, and return the lines that came of them."""
+"""Write log events with a secret that must not appear, and return the resulting lines."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_fault_63_no_secret_leaves_by_any_way(log_format: str) -> None:
         try:
             int(SECRET)
         except ValueError as error:
-            log.error("failed", error=error)  # noqa: TRY400 - this is not logging's own
+            log.error("failed", error=error)  # noqa: TRY400 - EventLog, not logging
         logging.getLogger("urllib3").warning("url %s", SECRET)
         warnings.warn(SECRET, RuntimeWarning, stacklevel=1)
 

@@ -154,7 +154,7 @@ def test_the_real_status_page_feeds_every_family_it_can() -> None:
 
 
 def test_the_page_of_metrics_is_current() -> None:
-    """On failure, `expected` is the table that belongs into the page."""
+    """On failure, `expected` is the table that belongs in the page."""
     expected = [
         f"| `{f.full_name}` | {'counter' if f.is_counter else 'gauge'} "
         f"| {', '.join(f'`{label}`' for label in f.labels) or '–'} | {f.help} |"  # noqa: RUF001 - as printed

@@ -138,7 +138,7 @@ def test_every_metric_of_the_agent_is_looked_at_or_left_out_on_purpose() -> None
         # Covered by "not READY"; a relayed connection is slower but works.
         "beta9_worker_tailnet_up",
         "beta9_worker_tailnet_peer_direct",
-        # Present for minutes, on a machine that is being drained: for a person watching it.
+        # Present for minutes, on a machine that is being drained: of interest to a person who watches it.
         "beta9_worker_drain_workers",
         "beta9_worker_drain_remaining_seconds",
     }

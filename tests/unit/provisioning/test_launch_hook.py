@@ -11,7 +11,7 @@ STEPS = {
     path.stem.split("-", 1)[1]: path.read_text() for path in (ROOT / "bootstrap/steps").glob("[0-9]*.sh")
 }
 WAITS = "secrets"
-"""The step that waits for a person, which it never does where the secrets are references, as on AWS."""
+"""The step that waits for a person; where the secrets are references, as on AWS, it never has to."""
 
 
 def header(step: str, name: str) -> str:

@@ -18,7 +18,7 @@ Check = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Check:
-    """Check a text that lies in user-data.yaml; return exit code, stdout and stderr."""
+    """Check a text saved as user-data.yaml; return exit code, stdout and stderr."""
 
     def run(text: str, *arguments: str) -> tuple[int, str, str]:
         file = tmp_path / "user-data.yaml"

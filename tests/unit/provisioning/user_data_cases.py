@@ -1,4 +1,4 @@
-"""Settings that make good user data, the templates in cloud-init/, and what a machine reads of the result."""
+"""Settings that make valid user data, the templates in cloud-init/, and what a machine reads from the result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class UserDataCommand(Protocol):
     """Runs the command with settings given by `--set`, and further arguments."""
 
     def __call__(self, settings: Mapping[str, str], *arguments: str) -> CommandResult:
-        """Return what came of it."""
+        """Run it and return its result."""
 
 
 def without(*names: str) -> dict[str, str]:

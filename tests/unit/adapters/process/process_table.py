@@ -1,4 +1,4 @@
-"""What the kernel shows of this machine's processes, and waiting for a change in it."""
+"""What the kernel knows about processes, and waiting until that changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process is started: its PATH, the fallbacks for older systems, and its death together with the agent."""
+"""How a process is started: its PATH, the fallbacks for older systems, and that it dies with the agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of tailscaled's local API, against a stand-in on a Unix socket that answers well or badly."""
+"""The client of tailscaled's local API, against a stand-in on a Unix socket that answers correctly or not."""
 
 from __future__ import annotations
 
