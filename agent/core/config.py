@@ -15,7 +15,7 @@ class Connection(str, Enum):
 
 
 class K3sMode(str, Enum):
-    """What to do about the machine's own Kubernetes."""
+    """How the machine's own Kubernetes is used."""
 
     AUTO = "auto"
     REQUIRED = "required"
@@ -24,7 +24,7 @@ class K3sMode(str, Enum):
 
 @dataclass(frozen=True)
 class Config:
-    """What the settings say, as far as decisions need it. Never changes while the agent runs."""
+    """The settings, as far as decisions need them. Never changes while the agent runs."""
 
     machine_id: str
     pool_name: str
@@ -32,15 +32,15 @@ class Config:
     connection: Connection = Connection.DIRECT
     k3s: K3sMode = K3sMode.AUTO
     hostname: str | None = None
-    """What the gateway is told to dial, where the settings name it."""
+    """What the gateway is told to dial, if the settings name it."""
     addresses: tuple[str, ...] = ()
-    """Candidates for the reverse path, in order; exactly one where the settings name it."""
+    """Candidates for the reverse path, in order; exactly one if the settings name it."""
     reserve_cpu_millicores: int = 500
     reserve_memory_mib: int = 1024
     joins_tailnet: bool = False
-    """Whether there is a key to log in to the tailnet with."""
+    """Whether there is an auth key for logging in to the tailnet."""
     data: bool = False
-    """Whether worker pods asked for forwards of their own."""
+    """Whether forwards for worker pods are configured."""
     once: bool = False
     heeds_rebalance: bool = True
     version: str = ""

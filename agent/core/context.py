@@ -1,4 +1,4 @@
-"""One decision's circumstances: the time, the timings, and one random number, all handed in."""
+"""What a decision may use besides the state: the time, the policy, and one random number, all passed in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the core wants done. The supervisor carries each out and brings what came of it back as an event."""
+"""What the core wants done. The supervisor executes each effect and queues its result as an event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.errors import ExitCode
 
 @dataclass(frozen=True)
 class StartLink:
-    """Start the ssh child for a purpose. Ends in LinkLoggedIn and, sooner or later, LinkEnded."""
+    """Start the ssh child for a purpose. Results in LinkLoggedIn and, sooner or later, LinkEnded."""
 
     purpose: Purpose
     generation: int
@@ -22,7 +22,7 @@ class StartLink:
 
 @dataclass(frozen=True)
 class StopLink:
-    """End the ssh child of a purpose; no event is expected (a late LinkEnded is stale)."""
+    """Stop the ssh child of a purpose. No event is expected; a late LinkEnded is ignored."""
 
     purpose: Purpose
     generation: int
@@ -31,7 +31,7 @@ class StopLink:
 
 @dataclass(frozen=True)
 class ProbeApi:
-    """Ask for the gateway's health through the api link. Ends in ApiProbed."""
+    """Ask for the gateway's health through the api link. Results in ApiProbed."""
 
     generation: int
     timeout_s: float
@@ -41,7 +41,7 @@ class ProbeApi:
 
 @dataclass(frozen=True)
 class ProbeReverse:
-    """Ask the machine's own Kubernetes through the gateway's side. Ends in ReverseProbed."""
+    """Probe the machine's own Kubernetes through the gateway's side. Results in ReverseProbed."""
 
     generation: int
     candidate: int
@@ -52,19 +52,19 @@ class ProbeReverse:
 
 @dataclass(frozen=True)
 class ProbeKube:
-    """Ask the machine's own Kubernetes directly. Ends in KubeProbed."""
+    """Probe the machine's own Kubernetes directly. Results in KubeProbed."""
 
     timeout_s: float
 
 
 @dataclass(frozen=True)
 class ReadKubeLogins:
-    """Read the gateway's token for a Kubernetes that is left alone (BETA9_K3S=none). Ends in KubeLoginsRead."""
+    """Read the gateway's token for a Kubernetes that is not probed (BETA9_K3S=none). Results in KubeLoginsRead."""
 
 
 @dataclass(frozen=True)
 class QueryTailscaled:
-    """Ask tailscaled how it is, `with_peers` also about the gateway's side. Ends in TailnetSeen."""
+    """Ask tailscaled for its status, `with_peers` also for the gateway's peer. Results in TailnetSeen."""
 
     with_peers: bool
     timeout_s: float
@@ -72,14 +72,14 @@ class QueryTailscaled:
 
 @dataclass(frozen=True)
 class JoinTailnet:
-    """Have tailscaled log in with the configured key. Ends in TailnetJoinTried."""
+    """Have tailscaled log in with the configured auth key. Results in TailnetJoinTried."""
 
     timeout_s: float
 
 
 @dataclass(frozen=True)
 class ReadFacts:
-    """Read the machine's facts. Ends in FactsRead."""
+    """Read the machine's facts. Results in FactsRead."""
 
     with_containers: bool = True
     """Also ask the Docker Engine; not at the start, which loading its library would hold up."""
@@ -87,19 +87,19 @@ class ReadFacts:
 
 @dataclass(frozen=True)
 class CallGateway:
-    """Make one call with this body. Ends in CallEnded. A registration's body lacks only the token for k3s, a secret."""
+    """Make one call with this body. Results in CallEnded. A registration's body lacks only the k3s token, a secret."""
 
     call_id: int
     kind: CallKind
     timeout_s: float
     body: dict[str, Any] = field(default_factory=dict)
     fresh_secret: bool = False
-    """Resolve the gateway's token anew before."""
+    """Resolve the gateway's token again before the call."""
 
 
 @dataclass(frozen=True)
 class CordonNode:
-    """Keep new pods off the node; or let them come again, if it was us who kept them off. Ends in NodeCordoned."""
+    """Cordon the node; or uncordon it, if it was this agent that had cordoned it. Results in NodeCordoned."""
 
     is_cordoned: bool
     timeout_s: float
@@ -107,7 +107,7 @@ class CordonNode:
 
 @dataclass(frozen=True)
 class ListWorkers:
-    """Count the gateway's workers on the node. Ends in WorkersSeen."""
+    """Count the gateway's workers on the node. Results in WorkersSeen."""
 
     number: int
     timeout_s: float
@@ -117,7 +117,7 @@ class ListWorkers:
 class EndWorkers:
     """Tell the gateway's workers on the node to end within `grace_s`; 0: remove them, and their Jobs.
 
-    Ends in WorkersSeen, with those that are still there.
+    Results in WorkersListed, with the workers that are still there.
     """
 
     number: int
@@ -127,7 +127,7 @@ class EndWorkers:
 
 @dataclass(frozen=True)
 class WriteStop:
-    """Write down that this machine was told to go. Ends in StopWritten."""
+    """Write the stop marker: this machine was told to leave. Results in StopWritten."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""What can happen to the agent. Threads and signal handlers only make these and put them on the queue."""
+"""Everything that can happen to the agent. Threads and signal handlers only create these and queue them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.core.tunnel.model import Purpose
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed; something may be due."""
+    """Time has passed, so something may be due."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class FactsRead:
 
 @dataclass(frozen=True)
 class LinkLoggedIn:
-    """An ssh child was let in by the server; its forwards are being set up."""
+    """The server accepted an ssh child's login; its forwards are being set up."""
 
     purpose: Purpose
     generation: int
@@ -36,7 +36,7 @@ class LinkLoggedIn:
 
 @dataclass(frozen=True)
 class LinkComplained:
-    """A living ssh child complained of something that explains why a forward does not answer."""
+    """A running ssh child complained of something that explains why a forward does not answer."""
 
     purpose: Purpose
     generation: int
@@ -57,26 +57,26 @@ class Answer(str, Enum):
 
     ANSWERED = "answered"
     CLOSED = "closed"
-    """Somebody ended the connection without an answer: the way there is alive, its end is not."""
+    """The connection was closed without an answer: the way there works, its far end does not."""
     SILENT = "silent"
     """Nothing came within the time limit."""
     BEYOND_SILENT = "beyond_silent"
-    """Nothing came from the far end, but the way there does answer."""
+    """Nothing came from the far end, although the way there works."""
     NOT_LISTENING = "not_listening"
-    """Refused on this machine: nobody listens at the near end."""
+    """Refused on this machine: nothing listens at the near end."""
     DENIED = "denied"
     """It answered and refused the token."""
     UNWELL = "unwell"
-    """It answered that it is in trouble itself."""
+    """It answered that it is unhealthy."""
 
 
 REACHED = frozenset({Answer.ANSWERED, Answer.DENIED, Answer.UNWELL})
-"""Somebody at the far end spoke, whatever was said."""
+"""The far end answered, whatever it said."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One probe's result; `took_s` in seconds."""
+    """The result of one probe; `took_s` in seconds."""
 
     answer: Answer
     took_s: float = 0.0
@@ -93,7 +93,7 @@ class ApiProbed:
 
 @dataclass(frozen=True)
 class ReverseProbed:
-    """The machine's own Kubernetes was asked for through the gateway's side, with the registered token."""
+    """The machine's own Kubernetes was probed through the gateway's side, with the registered token."""
 
     generation: int
     probe: Probe
@@ -101,10 +101,10 @@ class ReverseProbed:
 
 @dataclass(frozen=True)
 class KubeProbed:
-    """The machine's own Kubernetes was asked directly. `token_serial` counts the tokens that the gateway was to get.
+    """The machine's own Kubernetes was probed directly. `token_serial` counts the tokens that the gateway was to get.
 
-    `node` is what was read last (None: it never could be); `problem` says why it could not be read anew, or why
-    the token could not be renewed. `logins` are those there were at the time (None: not looked at).
+    `node` is what was read last (None: it never could be); `error` says why it could not be read again, or why
+    the token could not be renewed. `logins` are those of that time (None: not read).
     """
 
     probe: Probe
@@ -116,7 +116,7 @@ class KubeProbed:
 
 @dataclass(frozen=True)
 class KubeLoginsRead:
-    """The gateway's token for a Kubernetes that is left alone was read; with a problem it was not, or not anew."""
+    """The gateway's token for a Kubernetes that is not probed was read; with an error it was not, or not again."""
 
     logins: KubeLogins
     token_serial: int = 0
@@ -125,7 +125,7 @@ class KubeLoginsRead:
 
 @dataclass(frozen=True)
 class TailscaledQueried:
-    """tailscaled was asked how it is. Without `with_peers` nothing is said of the gateway's side."""
+    """tailscaled was asked for its status. Without `with_peers` that says nothing about the gateway's peer."""
 
     facts: TailnetFacts
     with_peers: bool
@@ -133,7 +133,7 @@ class TailscaledQueried:
 
 @dataclass(frozen=True)
 class TailnetJoinTried:
-    """tailscaled was given the key to log in with; with a problem it was not. What came of it is seen later."""
+    """tailscaled was given the auth key; with an error it was not. Its status shows later whether it was accepted."""
 
     error: str | None = None
 
@@ -148,7 +148,7 @@ class CallEnded:
 
 @dataclass(frozen=True)
 class ShutdownRequested:
-    """Somebody asked the agent to leave (a signal, `leave`, a notice)."""
+    """A signal or a person (`leave`) asked the agent to shut down."""
 
     kind: ShutdownKind
     reason: str
@@ -159,14 +159,14 @@ class NoticeKind(str, Enum):
 
     TERMINATE = "terminate"
     REBALANCE = "rebalance"
-    """It would rather have the machine empty."""
+    """It recommends to move work away from the machine."""
     LIFTED = "lifted"
-    """It says nothing of the kind any more."""
+    """The announcement no longer stands."""
 
 
 @dataclass(frozen=True)
 class NoticeReceived:
-    """The machine's future has changed. `deadline_at_s` is on the clock of `step`; None: none was named."""
+    """What the cloud announces has changed. `deadline_at_s` is on the clock of `step`; None: none was named."""
 
     kind: NoticeKind
     reason: str
@@ -177,7 +177,7 @@ class NoticeReceived:
 
 @dataclass(frozen=True)
 class NodeCordoned:
-    """The node was cordoned, or uncordoned; with a problem it was not."""
+    """The node was cordoned or uncordoned; with an error it was not."""
 
     is_cordoned: bool
     error: str | None = None
@@ -185,7 +185,7 @@ class NodeCordoned:
 
 @dataclass(frozen=True)
 class WorkersListed:
-    """The gateway's workers on the node were counted; None with the problem that kept us from it."""
+    """The gateway's workers on the node were counted; with an error they could not be (None)."""
 
     number: int
     count: int | None
@@ -194,7 +194,7 @@ class WorkersListed:
 
 @dataclass(frozen=True)
 class StopWritten:
-    """The stop marker is on disk; with a problem it is not."""
+    """The stop marker is on disk; with an error it is not."""
 
     error: str | None = None
 

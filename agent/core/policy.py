@@ -1,6 +1,7 @@
-"""How long, how often, how many: every timing the decisions use, in one frozen value.
+"""How long, how often, how many: the timings of the decisions, in one frozen value.
 
-Settings make it; tests shrink it. Nothing else in the core holds a number of seconds.
+It is made from the settings, and tests shrink it. What belongs to a protocol or a platform, and nobody would tune
+(EC2's notice times, the slack of a call's deadline), stands beside the rule that uses it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ class Policy:
 
     # The lease
     ttl_s: float = 300.0
-    """Life of a registration and of a keepalive at the gateway; its replies say the same as `ttl_seconds`."""
+    """Lifetime of a registration and of a keepalive at the gateway; its replies repeat it as `ttl_seconds`."""
     keepalive_interval_s: float = 60.0
     keepalive_timeout_s: float = 10.0
     keepalive_retry_s: float = 2.0
     """First pause after a failed call; doubles up to `call_retry_cap_s`, with jitter."""
     call_retry_cap_s: float = 10.0
     refused_retry_s: float = 60.0
-    """Longest pause after 401, 403 or 404 once registered; the secret is resolved anew each time."""
+    """Longest pause after 401, 403 or 404 once registered; the token is resolved again each time."""
     register_timeout_s: float = 30.0
     """A gateway without directRedisHost spends 5 s on a registration (its contract)."""
     http_connect_timeout_s: float = 3.0
@@ -29,78 +30,78 @@ class Policy:
     # The tunnel
     ssh_connect_timeout_s: float = 5.0
     ssh_alive_interval_s: float = 4.0
-    ssh_alive_count: float = 2
+    ssh_alive_count: int = 2
     """ssh notices a dead peer after interval x (count + 1): 12 s (measured; see ARCHITECTURE.md)."""
     start_timeout_s: float = 15.0
     start_probe_s: float = 0.05
     probe_interval_s: float = 3.0
     probe_retry_s: float = 0.5
     probe_timeout_s: float = 2.5
-    probe_failures: float = 3
+    probe_failures: int = 3
     backoff_base_s: float = 1.0
     backoff_cap_s: float = 30.0
     outage_s: float = 240.0
     """While an outage is younger than this, `outage_cap_s` caps the pause between attempts."""
     outage_cap_s: float = 4.0
     settled_s: float = 60.0
-    """A link that was up this long starts again from the first pause."""
+    """A link that was up for this long starts again from the first pause."""
     denied_min_s: float = 60.0
     denied_max_s: float = 300.0
-    """Pause after a refused login or host key: sshd punishes the whole source network for failed logins."""
+    """Pause after a refused login or host key: sshd penalises the whole source network for failed logins."""
     conflict_s: float = 15.0
-    """A local port (or the state directory's lock) held by another process is waited for this long."""
+    """How long to wait for a local port (or the state directory's lock) that another process holds."""
 
     # The machine's own Kubernetes, and the way back to it
     kube_interval_s: float = 3.5
     """A k3s that hangs is cut off within interval + retry + two time-outs: 8 s. Each probe is a TLS handshake."""
     kube_timeout_s: float = 2.0
     kube_retry_s: float = 0.5
-    kube_failures: float = 2
+    kube_failures: int = 2
     kube_look_s: float = 5.0
-    """With BETA9_K3S=auto and no k3s so far, look for one this often: one that comes is to be taken up within 10 s."""
+    """With BETA9_K3S=auto and no k3s so far, look for one this often: one that appears must be used within 10 s."""
     reverse_interval_s: float = 4.0
-    """Each such probe is a TLS handshake, ten times the cost of asking the gateway for its health."""
+    """Each such probe is a TLS handshake, ten times the cost of asking for the gateway's health."""
     reverse_wait_s: float = 20.0
-    """Registered without a keepalive when the reverse path is not verified this long after the gateway answers."""
+    """Register without a keepalive if the reverse path is not verified this long after the gateway answers."""
     reverse_settle_s: float = 3.0
-    """Logged in this long and the address still refuses: sshd bound another one (GatewayPorts no)."""
+    """Logged in for this long and the address still refuses: sshd bound another one (GatewayPorts no)."""
     path_grace_s: float = 6.0
     """The reverse path may be unverified this long (a child being replaced) before the offer is withdrawn."""
     node_interval_s: float = 10.0
-    """How often the node and its pods are read; each probe only asks what the gateway would."""
+    """How often the node and its pods are read; a probe asks only what the gateway would."""
     node_grace_s: float = 30.0
     gpu_wait_s: float = 300.0
     """Registering waits this long for the device plugin to advertise GPUs that the driver sees."""
     kube_token_s: float = 86_400.0
-    """Life of the token that the gateway gets; the API server's least is 600."""
+    """Lifetime of the token that the gateway gets; the API server's minimum is 600."""
     kube_renew_s: float = 43_200.0
-    """A token this old is replaced; never later than at half the life that was granted."""
+    """A token this old is replaced; never later than at half of its lifetime."""
 
     # The tailnet, where that is the way to the gateway
     tailnet_interval_s: float = 3.0
-    """How often tailscaled is asked how it is: over its socket, a millisecond (docs/adr/0007)."""
+    """How often tailscaled is asked for its status: a millisecond over its socket (docs/adr/0007)."""
     tailnet_peers_s: float = 30.0
-    """How often it is asked for its peers, too, while all is well: a large tailnet has many."""
+    """How often it is also asked for its peers while all is well: a large tailnet has many."""
     tailnet_timeout_s: float = 2.5
-    tailnet_failures: float = 2
+    tailnet_failures: int = 2
     """A daemon that does not answer this often in a row counts as gone."""
     join_base_s: float = 15.0
-    """First pause before the key is offered to the control server again; doubles up to `join_cap_s`."""
+    """First pause before the next login attempt; doubles up to `join_cap_s`."""
     join_cap_s: float = 300.0
     join_timeout_s: float = 10.0
 
-    # Facts and going
+    # Facts and shutdown
     facts_interval_s: float = 15.0
     drain_timeout_s: float = 90.0
     farewell_s: float = 3.0
-    """Longest that saying goodbye to the gateway may hold up an exit, when there is nothing to drain."""
+    """Longest that the farewell to the gateway may delay an exit, when there is nothing to drain."""
     hand_over_s: float = 4.0
     notice_s: float = 120.0
-    """Time until the end where the cloud names none (EC2: a spot notice comes two minutes ahead)."""
+    """Time until termination if the cloud names none (EC2: a spot notice comes two minutes ahead)."""
     notice_farewell_s: float = 10.0
     """As `farewell_s`, when the machine is taken away: the tunnel may need to come back for it."""
     force_before_s: float = 20.0
-    """Workers that still run this long before the machine is taken are ended by force."""
+    """Workers that still run this long before the machine is taken are removed."""
     stop_force_before_s: float = 8.0
     """The same after a signal, whose deadline is only the service manager's."""
     workers_interval_s: float = 1.0
@@ -109,7 +110,7 @@ class Policy:
 
 
 def timing_problem(policy: Policy) -> str | None:
-    """Say why the keepalive interval does not fit the lease, or None when it does.
+    """Return why the keepalive interval does not fit the lease, or None if it does.
 
     The invariant (after Patroni's loop_wait + 2 x retry_timeout <= ttl): one interval, two attempts that time
     out and the pauses between them must fit into the lease, so that a single lost keepalive never loses it.

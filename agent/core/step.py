@@ -69,7 +69,7 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     ReverseProbed: probe_results.on_reverse_probed,
     KubeProbed: health.on_probed,
     KubeLoginsRead: health.on_logins_read,
-    TailscaledQueried: login.on_seen,
+    TailscaledQueried: login.on_queried,
     TailnetJoinTried: login.on_join_tried,
     CallEnded: replies.on_ended,
     ShutdownRequested: shutdown.on_requested,

@@ -1,10 +1,10 @@
-"""What AWS's metadata documents say about this machine's end. Pure: texts and a wall clock go in, a notice comes out.
+"""Read AWS's metadata documents: what do they announce about this machine's end?
 
 Contract (EC2 and EC2 Auto Scaling user guides): `spot/instance-action` is `{"action": "terminate"|"stop"|
 "hibernate", "time": "…Z"}` from about two minutes before the end; `events/recommendations/rebalance` is
 `{"noticeTime": "…Z"}`; `autoscaling/target-lifecycle-state` is one word, `Terminated` once the group takes the
-machine out; `events/maintenance/scheduled` is a list of events with `Code`, `State`, `NotBefore`. Where nothing
-is the matter each is absent (404). Whatever looks otherwise is no notice: a proxy's page must not end a machine.
+machine out; `events/maintenance/scheduled` is a list of events with `Code`, `State`, `NotBefore`. While nothing
+is announced each is absent (404). Anything else is not a notice: a proxy's error page must not end a machine.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ MAINTENANCE = "events/maintenance/scheduled"
 DOCUMENTS = (SPOT, REBALANCE, LIFECYCLE, MAINTENANCE)
 
 LONGEST_NOTICE_S = 600.0
-"""A spot notice comes two minutes ahead; a time further off than this, or past, is told by a clock that is wrong."""
+"""A spot notice comes two minutes ahead; a time further off than this, or past, means that a clock is wrong."""
 ABSURD_S = 86_400.0
-"""And one that is off by more than a day is no notice at all."""
+"""A time that is off by more than a day is not a notice at all."""
 MAINTENANCE_WITHDRAW_S = 3600.0
 """A machine that is stopped or rebooted within the hour takes no new work."""
 MAINTENANCE_DRAIN_S = 120.0
 LIMIT_CHARS = 16_384
 
 _ACTIONS = {"terminate": False, "stop": True, "hibernate": True}
-"""What a spot notice may name, and whether the same machine is started again afterwards."""
+"""The actions of a spot notice, and whether the same machine is started again afterwards."""
 _ENDS = frozenset({"instance-stop", "instance-retirement"})
 _PAUSES = frozenset({"instance-reboot", "system-reboot", "system-maintenance"})
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -40,7 +40,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 @dataclass(frozen=True)
 class Notice:
-    """What is to come. `in_s` is seconds from the moment of reading; None: no moment is named that can be believed."""
+    """What is announced. `in_s` is seconds from the moment of reading; None: no credible time is named."""
 
     kind: NoticeKind
     reason: str
@@ -48,7 +48,7 @@ class Notice:
     comes_back: bool = False
 
     def is_same(self, other: Notice) -> bool:
-        """Whether two readings are of one notice: the seconds left differ from one to the next."""
+        """Return whether two readings are of the same notice; only the seconds left may differ."""
         return (self.kind, self.reason, self.comes_back) == (other.kind, other.reason, other.comes_back)
 
 
@@ -56,7 +56,7 @@ NOTHING = Notice(NoticeKind.LIFTED, "nothing announced")
 
 
 def read(documents: dict[str, str | None], wall_s: float) -> Notice:
-    """The most pressing of what the documents say; None as a text: absent. `wall_s`: seconds since 1970, UTC."""
+    """Return the most urgent notice in the documents (None: absent). `wall_s`: seconds since 1970, UTC."""
     for name, parse in _PARSERS:
         text = documents.get(name)
         if text is None or len(text) > LIMIT_CHARS:
@@ -68,12 +68,12 @@ def read(documents: dict[str, str | None], wall_s: float) -> Notice:
 
 
 def _spot(text: str, wall_s: float) -> Notice | None:
-    told = _object(text)
-    action, at_s = told.get("action"), _iso_s(told.get("time"))
+    document = _object(text)
+    action, at_s = document.get("action"), _iso_s(document.get("time"))
     if not isinstance(action, str) or action not in _ACTIONS or at_s is None or abs(at_s - wall_s) > ABSURD_S:
         return None
     in_s = at_s - wall_s
-    reason = f"spot notice: EC2 will {action} this machine at {told['time']}"
+    reason = f"spot notice: EC2 will {action} this machine at {document['time']}"
     return Notice(
         NoticeKind.TERMINATE,
         reason,
@@ -89,23 +89,23 @@ def _lifecycle(text: str, _wall_s: float) -> Notice | None:
 
 
 def _maintenance_end(text: str, wall_s: float) -> Notice | None:
-    for code, in_s, told in _maintenance(text, wall_s):
+    for code, in_s, reason in _maintenance(text, wall_s):
         if code in _ENDS and in_s <= MAINTENANCE_DRAIN_S:
-            # Stopped, not terminated: whoever starts it again wants it back.
-            return Notice(NoticeKind.TERMINATE, told, in_s if in_s > 0 else None, comes_back=True)
+            # Stopped, not terminated: started again, it is to come back.
+            return Notice(NoticeKind.TERMINATE, reason, in_s if in_s > 0 else None, comes_back=True)
     return None
 
 
 def _maintenance_soon(text: str, wall_s: float) -> Notice | None:
-    for _, in_s, told in _maintenance(text, wall_s):
+    for _, in_s, reason in _maintenance(text, wall_s):
         if in_s <= MAINTENANCE_WITHDRAW_S:
-            return Notice(NoticeKind.REBALANCE, told)
+            return Notice(NoticeKind.REBALANCE, reason)
     return None
 
 
 def _rebalance(text: str, wall_s: float) -> Notice | None:
     at_s = _iso_s(_object(text).get("noticeTime"))
-    # It stands for as long as the machine lives, so only a moment to come is absurd.
+    # It stands for as long as the machine lives, so only a time in the future is absurd.
     if at_s is None or at_s - wall_s > ABSURD_S:
         return None
     return Notice(
@@ -123,21 +123,23 @@ _PARSERS = (
 
 
 def _maintenance(text: str, wall_s: float) -> list[tuple[str, float, str]]:
-    """(code, seconds until then, for a person) of each active event that touches this machine."""
+    """Return (code, seconds until then, text for a person) of each active event that affects this machine."""
     listed = _json(text)
     found = []
     for event in listed if isinstance(listed, list) else []:
-        told = event if isinstance(event, dict) else {}
-        code, at_s = told.get("Code"), _english_s(told.get("NotBefore"))
+        fields = event if isinstance(event, dict) else {}
+        code, at_s = fields.get("Code"), _english_s(fields.get("NotBefore"))
         is_known = isinstance(code, str) and code in _ENDS | _PAUSES
-        if is_known and at_s is not None and told.get("State") == "active" and at_s - wall_s > -ABSURD_S:
-            found.append((str(code), at_s - wall_s, f"scheduled maintenance: {code} at {told['NotBefore']}"))
+        if is_known and at_s is not None and fields.get("State") == "active" and at_s - wall_s > -ABSURD_S:
+            found.append(
+                (str(code), at_s - wall_s, f"scheduled maintenance: {code} at {fields['NotBefore']}")
+            )
     return sorted(found, key=lambda each: each[1])
 
 
 def _object(text: str) -> dict[str, Any]:
-    told = _json(text)
-    return told if isinstance(told, dict) else {}
+    value = _json(text)
+    return value if isinstance(value, dict) else {}
 
 
 def _json(text: str) -> Any:
@@ -160,7 +162,7 @@ def _iso_s(text: object) -> float | None:
 
 
 def _english_s(text: object) -> float | None:
-    """`21 Jan 2019 09:00:43 GMT` as seconds since 1970, whatever language this machine speaks."""
+    """`21 Jan 2019 09:00:43 GMT` as seconds since 1970, whatever this machine's locale."""
     words = text.split() if isinstance(text, str) and len(text) <= 40 else []
     if len(words) != 5 or words[1] not in _MONTHS or words[4] != "GMT":
         return None

@@ -1,4 +1,4 @@
-"""What an EC2 Auto Scaling group ought to hear from its machine, decided on what the machine knows of itself.
+"""What to tell the machine's EC2 Auto Scaling group, and when: launched, useless, or drained.
 
 Contract (EC2 Auto Scaling user guide, "Lifecycle hooks"): a machine in Pending:Wait counts once its launch hook is
 completed with CONTINUE, and is ended at ABANDON; one in Terminating:Wait is let go at CONTINUE.
@@ -15,18 +15,18 @@ from agent.errors import ExitCode
 
 
 class GroupSignal(str, Enum):
-    """What is said, once each."""
+    """The signals to the group, each sent once."""
 
     JOINED = "joined"
     """Work can be placed here: the launch has succeeded."""
     USELESS = "useless"
-    """This can never work as it is configured: another machine might, this one only costs."""
+    """This machine can never work as it is configured; another one might."""
     DRAINED = "drained"
-    """The group takes the machine out, and nothing runs here any more."""
+    """The group is terminating the machine, and no work is left on it."""
 
 
 def signal_due(state: AgentState) -> GroupSignal | None:
-    """Return what is to be said now.
+    """Return the signal that is due now, if any.
 
     Leased is not enough to have joined: the gateway must be able to place work here. A machine whose k3s or GPUs are
     missing offers nothing, and the hook's time-out ends it. A refused token or key says nothing either: a gateway

@@ -1,4 +1,4 @@
-"""How a machine's first boot went: the bootstrap's record as a value, and as texts for people.
+"""The bootstrap's record of a machine's first boot, as a value and as text for people.
 
 The record is `bootstrap.json` in the state directory; `bootstrap/` writes it.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BAR = 40
-"""Columns for the whole time."""
+"""Columns for the whole duration."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +39,17 @@ class Boot:
 
     @property
     def seconds(self) -> float:
-        """From the beginning to the end of the last stage."""
+        """Duration from the beginning to the end of the last stage."""
         return max((stage.started_s + (stage.seconds or 0) for stage in self.stages), default=0.0)
 
     @property
     def sum_s(self) -> float:
-        """What it would have taken one after the other."""
+        """Duration of all stages, one after the other."""
         return sum(stage.seconds or 0 for stage in self.stages)
 
 
 def read_boot(record: Mapping[str, Any]) -> Boot | None:
-    """Make sense of a record; None where there is none to make. Never raises."""
+    """Read a record; None if it cannot be understood. Never raises."""
     if record.get("version") != 1 or not isinstance(record.get("result"), str):
         return None
     stages = record.get("stages")
@@ -65,29 +65,29 @@ def read_boot(record: Mapping[str, Any]) -> Boot | None:
 
 
 def failure(boot: Boot) -> str | None:
-    """What `/status` shows as degraded, or None where the bootstrap did not fail."""
+    """Return what `/status` shows as degraded, or None if the bootstrap did not fail."""
     if boot.result != "failed":
         return None
     return f"the bootstrap failed in stage {boot.failed_stage or 'unknown'}: {boot.fix or 'see its log'}"
 
 
 def timeline(boot: Boot) -> str:
-    """One line: each stage that did something, with its seconds, in the order in which they began."""
+    """Return one line: each stage that did something, with its seconds, in the order of their start."""
     return ", ".join(f"{s.name} {s.seconds or 0:.1f}" for s in boot.stages if s.result != "skipped")
 
 
 def chart(boot: Boot) -> list[str]:
-    """A small bar chart: when each stage ran, for how long, and what came of it."""
+    """Return a small bar chart: when each stage ran, for how long, and its result."""
     whole_s = boot.seconds
     width = max((len(stage.name) for stage in boot.stages), default=0)
     lines = [f"bootstrap of {boot.started_at}: {boot.result}, {whole_s:.1f} s"]
     lines += [_bar(stage, width, whole_s) for stage in boot.stages]
     if whole_s and boot.sum_s:
         lines.append(
-            f"one after the other: {boot.sum_s:.1f} s; side by side it took {whole_s / boot.sum_s:.2f} of that"
+            f"one after the other: {boot.sum_s:.1f} s; in parallel it took {whole_s / boot.sum_s:.2f} of that"
         )
     if boot.result == "failed":
-        lines += [f"failed: {boot.failed_stage or 'unknown'}", f"to mend it: {boot.fix or 'see its log'}"]
+        lines += [f"failed: {boot.failed_stage or 'unknown'}", f"fix: {boot.fix or 'see its log'}"]
     return lines
 
 
@@ -113,7 +113,7 @@ def _stage(record: Mapping[str, Any]) -> Stage:
 
 
 def _text(value: object) -> str | None:
-    """One line for a person: no control characters, bounded."""
+    """Return a text without control characters, cut to 500 characters."""
     if not isinstance(value, str) or not value:
         return None
     return "".join(c if c.isprintable() else " " for c in value)[:500]

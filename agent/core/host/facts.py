@@ -1,4 +1,4 @@
-"""What adapters found out about this machine, as plain values. Nothing here decides anything."""
+"""What adapters read about this machine, as plain values. Nothing here decides anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 @dataclass(frozen=True)
 class Gpu:
-    """One board as NVML sees it. Figures that NVML would not give are None ("not supported" is no failure)."""
+    """One board as NVML sees it. Figures that NVML does not give are None ("not supported" is not a failure)."""
 
     uuid: str
     name: str
@@ -23,7 +23,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """All boards, or the last known ones with the problem that kept us from reading them now."""
+    """All boards; with an error, the last known ones, since they could not be read now."""
 
     gpus: tuple[Gpu, ...] = ()
     error: str | None = None
@@ -31,7 +31,7 @@ class GpuReading:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """The whole machine, before any reserve is subtracted."""
+    """The whole machine, before the reserve is subtracted."""
 
     cpu_millicores: int
     memory_mib: int
@@ -41,7 +41,7 @@ class HostFacts:
     memory_utilization_pct: float = 0.0
     private_ip: str = ""
     container_count: int = 0
-    """Containers that a Docker Engine runs here, beside those of Kubernetes."""
+    """Containers that a Docker Engine runs here, besides those of Kubernetes."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class NodeFacts:
     pressures: tuple[str, ...] = ()
     """Conditions that keep work away, for example DiskPressure."""
     gpus_capacity: int = 0
-    """What the device plugin registered, with those that it found unhealthy since."""
+    """What the device plugin registered, including those that it has found unhealthy since."""
     gpus_allocatable: int = 0
-    """What it advertises for use; MIG included, since it advertises slices rather than boards."""
+    """What it advertises for use: with MIG, slices instead of boards."""
     gpus_requested: int = 0
     """Held by pods that are scheduled here and have not ended."""
     worker_count: int = 0
@@ -64,34 +64,34 @@ class NodeFacts:
 
 @dataclass(frozen=True)
 class KubeLogins:
-    """Which logins there are for the machine's own Kubernetes, as the files are now."""
+    """The logins for the machine's own Kubernetes, as its files are now."""
 
     has_token: bool = False
-    """There is a token for the gateway, or a kubeconfig to make one with, be it only named and not there yet."""
+    """There is a token for the gateway, or a kubeconfig to make one with (perhaps configured and not written yet)."""
     administers: bool = False
-    """Node and pods can be acted on: there is a kubeconfig that can be used."""
+    """There is a usable kubeconfig, so node and pods can be changed."""
     cluster: int = 0
-    """Counts the clusters that the kubeconfig has named; nothing done to an earlier one holds for the next."""
+    """Counts the clusters that the kubeconfig has named; nothing done to one holds for the next."""
 
 
 class DaemonState(str, Enum):
     """How far tailscaled has come."""
 
     ABSENT = "absent"
-    """Nobody answers on its socket."""
+    """Nothing answers on its socket."""
     NEEDS_LOGIN = "needs_login"
     KEY_EXPIRED = "key_expired"
     NEEDS_APPROVAL = "needs_approval"
     """The control server waits for a person to approve the machine."""
     STOPPED = "stopped"
-    """Told to be down (`tailscale down`)."""
+    """Switched off (`tailscale down`)."""
     STARTING = "starting"
     RUNNING = "running"
 
 
 @dataclass(frozen=True)
 class PeerFacts:
-    """The gateway's side of the tailnet, as this machine's tailscaled knows it."""
+    """The gateway's peer in the tailnet, as this machine's tailscaled knows it."""
 
     name: str
     address: str
@@ -99,26 +99,26 @@ class PeerFacts:
     """Connected to the control server."""
     key_expired: bool = False
     direct: bool | None = None
-    """False: by way of a relay; None: no traffic yet, so not known."""
+    """False: through a relay; None: no traffic yet, so not known."""
     relay: str = ""
-    """The relay's region, where one is used or would be."""
+    """The region of the relay that is used, or would be."""
 
 
 @dataclass(frozen=True)
 class TailnetFacts:
-    """What tailscaled says of itself."""
+    """What tailscaled reports about itself."""
 
     state: DaemonState
     text: str = ""
-    """Why it is not better, in its own words."""
+    """Why it is not running, in its own words."""
     name: str = ""
-    """This machine's full name in the tailnet, without a dot at its end."""
+    """This machine's full name in the tailnet, without the final dot."""
     address: str = ""
     tailnet: str = ""
     version: str = ""
     key_expires_in_s: float | None = None
     """Seconds until the machine's key expires, at the moment of reading; None: it does not, or is not known."""
     userspace: bool = False
-    """Without a network interface: the machine's own programs do not reach the tailnet."""
+    """Without a network interface: programs on the machine do not reach the tailnet."""
     peer: PeerFacts | None = None
-    """The gateway; None: no peer is called that, or peers were not asked for."""
+    """The gateway; None: no peer has that name, or peers were not asked for."""

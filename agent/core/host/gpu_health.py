@@ -1,7 +1,7 @@
-"""Which GPUs this machine has and which of them can be used, from what NVML reported, now and before.
+"""Which GPUs this machine has and which of them can be used, by what NVML reports now and has reported before.
 
-A figure that a board does not support is unknown and condemns nothing. A board that was there and is not
-listed any more is not forgotten: work may hold it, and a person has to hear of it.
+A figure that a board does not support is unknown, which is no fault. A board that is no longer listed is not
+forgotten: work may hold it, and a person has to know.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FATAL_XIDS = {
     140: "unrecovered ECC error",
 }
 """Xids after which NVIDIA's catalogue ("XID Errors", GPU deployment guide) asks for a reset of the board
-or for its replacement. Most others are an application's own doing."""
+or for its replacement. Most others are caused by an application."""
 VANISHED = "fell off the bus: NVML does not list it any more; reset the GPU, or reboot"
 _UNNAMED = "unknown-"
 
@@ -32,26 +32,26 @@ Board = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Inventory:
-    """All boards ever seen, in the order they were first listed."""
+    """All boards ever seen, in the order in which they were first listed."""
 
     gpus: tuple[Gpu, ...] = ()
     index: Mapping[str, int] = field(default_factory=dict)
     """Where NVML last listed each uuid."""
     condemned: Mapping[str, str] = field(default_factory=dict)
-    """Reasons that do not go away by themselves, by uuid."""
+    """Faults that do not heal by themselves, by uuid."""
 
 
 def observe(before: Inventory, boards: Sequence[Board]) -> Inventory:
-    """The inventory after NVML listed `boards`."""
+    """Return the inventory after NVML has listed `boards`."""
     named = {str(board["uuid"]): board for board in boards if board.get("uuid")}
     condemned = {**before.condemned, **_condemnations(named)}
     missing = {gpu.uuid: VANISHED for gpu in before.gpus if gpu.uuid not in named}
-    strangers = []
+    unnamed = []
     for board in boards:
         if not board.get("uuid"):
-            lost, reason = _whose(board, missing, before.index), _lost(board)
+            lost, reason = _lost_board(board, missing, before.index), _lost(board)
             if lost is None:
-                strangers.append(Gpu(f"{_UNNAMED}{board.get('index')}", "unknown GPU", False, reason))
+                unnamed.append(Gpu(f"{_UNNAMED}{board.get('index')}", "unknown GPU", False, reason))
             else:
                 missing[lost] = reason
     old = [
@@ -64,12 +64,12 @@ def observe(before: Inventory, boards: Sequence[Board]) -> Inventory:
     known = {gpu.uuid for gpu in old}
     new = [_gpu(board, condemned) for uuid, board in named.items() if uuid not in known]
     index = {**before.index, **{uuid: int(board["index"]) for uuid, board in named.items()}}
-    return Inventory((*old, *new, *strangers), index, condemned)
+    return Inventory((*old, *new, *unnamed), index, condemned)
 
 
 def _gpu(board: Board, condemned: Mapping[str, str]) -> Gpu:
     used_bytes, total_bytes = board.get("memory_bytes") or (None, None)
-    reason = _why_unusable(board) or condemned.get(board["uuid"])
+    reason = _fault(board) or condemned.get(board["uuid"])
     return Gpu(
         uuid=board["uuid"],
         name=board.get("name") or "unknown GPU",
@@ -82,7 +82,7 @@ def _gpu(board: Board, condemned: Mapping[str, str]) -> Gpu:
     )
 
 
-def _why_unusable(board: Board) -> str | None:
+def _fault(board: Board) -> str | None:
     if board.get("lost"):
         return _lost(board)
     if board.get("remap_failed"):
@@ -108,10 +108,10 @@ def _condemnations(named: Mapping[str, Board]) -> dict[str, str]:
     }
 
 
-def _whose(board: Board, missing: Mapping[str, str], index: Mapping[str, int]) -> str | None:
-    """A lost board may not even tell its uuid: it is the missing one that was listed there, else any
-    missing one.
+def _lost_board(board: Board, missing: Mapping[str, str], index: Mapping[str, int]) -> str | None:
+    """Return which board is lost. It may not even have a uuid any more: the missing board that was last listed at its
+    index, else any missing one.
     """
     candidates = [uuid for uuid in missing if missing[uuid] == VANISHED and not uuid.startswith(_UNNAMED)]
-    here = [uuid for uuid in candidates if index.get(uuid) == board.get("index")]
-    return next(iter(here + candidates), None)
+    same_index = [uuid for uuid in candidates if index.get(uuid) == board.get("index")]
+    return next(iter(same_index + candidates), None)

@@ -1,11 +1,11 @@
-"""Whether the machine's own Kubernetes answers, which logins there are for it, and whether its node can take work.
+"""Health of the machine's own Kubernetes: does it answer, which logins are there, can its node take work?
 
-Probed locally, with the very token that the gateway gets, because the gateway's dial to a k3s that hangs stops
-the whole pool: two probes without an answer and the reverse path is closed (see links.wanted). A node that is
-not well while the API answers is given `node_grace_s` before the offer is withdrawn (see offer.decide).
+It is probed locally, with the same token that the gateway gets, because the gateway's dial to a k3s that hangs stops
+the whole pool: after two probes without an answer the reverse path is closed (tunnel/transitions.py, is_wanted). A node
+that is unhealthy while the API answers gets `node_grace_s` before the offer is withdrawn (machine_api/offer.py).
 
-Which logins there are is looked at with each probe, never once for all: k3s writes its kubeconfig when it comes up,
-which may be long after the agent, and writes another one when it is installed anew.
+The logins are read with each probe, never once for all: k3s writes its kubeconfig when it comes up, which may be long
+after the agent, and writes another one when it is reinstalled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent.core.state import AgentState
 
 _REASONS = {
     Answer.NOT_LISTENING: "k3s does not listen",
-    Answer.CLOSED: "k3s ends the connection without an answer",
+    Answer.CLOSED: "k3s closes the connection without an answer",
     Answer.SILENT: "k3s accepts and does not answer",
     Answer.BEYOND_SILENT: "k3s accepts and does not answer",
     Answer.DENIED: "k3s refuses the token that the gateway would use",
@@ -31,17 +31,17 @@ _REASONS = {
 
 
 def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
-    """Probe when due. One that is left alone is not asked; its token is read all the same, since files change."""
+    """Probe when due. With BETA9_K3S=none k3s is not probed, but its token is read all the same, since files change."""
     kube = state.kube
     if state.exit_decision is not None or kube.probing or ctx.now_s < kube.probe_at_s:
         return state, []
-    is_left_alone = state.config.k3s is K3sMode.NONE
-    effect: Effect = ReadKubeLogins() if is_left_alone else ProbeKube(ctx.policy.kube_timeout_s)
+    is_not_probed = state.config.k3s is K3sMode.NONE
+    effect: Effect = ReadKubeLogins() if is_not_probed else ProbeKube(ctx.policy.kube_timeout_s)
     return replace(state, kube=replace(kube, probing=True)), [effect]
 
 
 def on_logins_read(state: AgentState, event: KubeLoginsRead, ctx: Context) -> AgentState:
-    """The token for a Kubernetes that is left alone, as it is now."""
+    """The token for a Kubernetes that is not probed was read."""
     kube = replace(
         state.kube,
         probing=False,
@@ -80,7 +80,7 @@ def on_probed(state: AgentState, event: KubeProbed, ctx: Context) -> AgentState:
 
 
 def _with_logins(state: AgentState, logins: KubeLogins, ctx: Context) -> AgentState:
-    """What was done to the node of another cluster does not hold for this one's."""
+    """Forget what was done to the node of the previous cluster when the kubeconfig names another one."""
     if logins.cluster != state.kube.logins.cluster:
         node_drain = replace(state.node_drain, cordoned=None, cordon_at_s=ctx.now_s, told=False)
         state = replace(state, node_drain=node_drain)
@@ -88,7 +88,7 @@ def _with_logins(state: AgentState, logins: KubeLogins, ctx: Context) -> AgentSt
 
 
 def _is_there(state: AgentState, answer: Answer) -> bool:
-    """With `auto`, something that listens is a k3s we are meant to use, if there is a token for it."""
+    """With `auto`, whatever listens is a k3s that the agent is meant to use, if there is a token for it."""
     if state.config.k3s is K3sMode.REQUIRED:
         return True
     return state.kube.logins.has_token and answer in {Answer.SILENT, Answer.DENIED, Answer.UNWELL}
@@ -114,7 +114,7 @@ def _well(state: AgentState, kube: Kube, event: KubeProbed, ctx: Context) -> Kub
 
 
 def node_reason(node: NodeFacts, state: AgentState) -> str | None:
-    """Why the node cannot take a worker although the API answers, or None."""
+    """Return why the node cannot take a worker although the API answers, or None."""
     if not node.ready:
         return "the Kubernetes node is not Ready"
     if not node.schedulable:

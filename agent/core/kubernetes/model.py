@@ -12,17 +12,23 @@ class Kube:
     """The machine's own Kubernetes, as probed locally with the token that the gateway gets."""
 
     expected: bool = False
+    """There is a k3s that the agent is meant to use."""
     looked: bool = False
+    """It was probed at least once."""
     answering: bool = False
     failures: int = 0
+    """Probes in a row that failed."""
     probing: bool = False
     probe_at_s: float = 0.0
     probe_s: float | None = None
+    """How long the last answer took."""
     since_s: float | None = None
+    """When `answering` last changed."""
     reason: str | None = None
     logins: KubeLogins = field(default_factory=KubeLogins)
-    """As last looked at: a kubeconfig comes, changes and goes while the agent runs."""
+    """As last read: a kubeconfig comes, changes and goes while the agent runs."""
     token_serial: int = 0
+    """Counts the tokens that the gateway was to get; another one means registering again."""
     node: NodeFacts | None = None
     node_bad_since_s: float | None = None
     node_reason: str | None = None

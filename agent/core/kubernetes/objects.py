@@ -1,4 +1,4 @@
-"""What the Kubernetes API's own objects say about this machine: its node, and the pods on it."""
+"""Read Kubernetes API objects: this machine's node, and the pods on it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Object = Mapping[str, Any]
 
 
 def pick_node(nodes: Sequence[Object], hostname: str) -> Object | None:
-    """This machine's own node: the only one there is, else the one with its name."""
+    """Return this machine's own node: the only one there is, else the one with its name."""
     if len(nodes) == 1:
         return nodes[0]
     named = hostname.lower()
@@ -29,11 +29,11 @@ def pick_node(nodes: Sequence[Object], hostname: str) -> Object | None:
 
 
 def node_facts(node: Object, pods: Iterable[Object]) -> NodeFacts:
-    """One node and what is on it. `pods` may hold other nodes' pods, and pods that have ended."""
+    """Return the facts of one node. `pods` may hold other nodes' pods, and pods that have ended."""
     status = node.get("status") or {}
     conditions = {each["type"]: each["status"] for each in status.get("conditions") or ()}
-    here = [pod for pod in pods if _is_on(pod, node["metadata"]["name"])]
-    workers = [pod for pod in here if is_worker(pod)]
+    on_node = [pod for pod in pods if _is_on(pod, node["metadata"]["name"])]
+    workers = [pod for pod in on_node if is_worker(pod)]
     return NodeFacts(
         ready=conditions.get("Ready") == "True",
         schedulable=not (node.get("spec") or {}).get("unschedulable", False),
@@ -44,14 +44,14 @@ def node_facts(node: Object, pods: Iterable[Object]) -> NodeFacts:
         ),
         gpus_capacity=_count(status.get("capacity")),
         gpus_allocatable=_count(status.get("allocatable")),
-        gpus_requested=sum(map(_requested, here)),
+        gpus_requested=sum(map(_requested, on_node)),
         worker_count=len(workers),
         container_count=sum(len(pod["spec"]["containers"]) for pod in workers),
     )
 
 
 def is_worker(pod: Object) -> bool:
-    """Whether a pod is one of the gateway's workers."""
+    """Return whether a pod is one of the gateway's workers."""
     label, value = WORKER_SELECTOR
     return bool((pod["metadata"].get("labels") or {}).get(label) == value)
 
@@ -62,15 +62,15 @@ def _is_on(pod: Object, node_name: str) -> bool:
 
 
 def _requested(pod: Object) -> int:
-    """GPUs that the scheduler holds for a pod: its containers' together, or one init container's if more."""
+    """GPUs that the scheduler reserves for a pod: those of all its containers, or of one init container if more."""
     spec = pod["spec"]
-    together = sum(_of_container(each) for each in spec["containers"])
-    return max([together, *(_of_container(each) for each in spec.get("initContainers") or ())])
+    containers = sum(_of_container(each) for each in spec["containers"])
+    return max([containers, *(_of_container(each) for each in spec.get("initContainers") or ())])
 
 
 def _of_container(container: Object) -> int:
     resources = container.get("resources") or {}
-    # For what a device plugin gives, request and limit are the same, and a limit alone sets both.
+    # For a device plugin's resource, request and limit are the same, and a limit alone sets both.
     return _count(resources.get("limits") or resources.get("requests"))
 
 

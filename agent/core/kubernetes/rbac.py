@@ -1,4 +1,4 @@
-"""What the gateway may do at this machine's Kubernetes: a service account and its Role, in the worker namespace.
+"""What the gateway may do in this machine's Kubernetes: a service account and its Role, in the worker namespace.
 
 The same three objects as bootstrap/manifests/beta9-gateway.yaml. The gateway creates, lists and deletes Jobs and
 lists pods (its contract); it gets no logs, no exec, no secrets, no other namespace and nothing of the cluster.
@@ -48,18 +48,18 @@ OBJECTS: tuple[tuple[str, dict[str, Any]], ...] = (
     (f"/apis/{_RBAC}/v1/namespaces/{NAMESPACE}/roles", _ROLE),
     (f"/apis/{_RBAC}/v1/namespaces/{NAMESPACE}/rolebindings", _BINDING),
 )
-"""Where each is created, and what it is."""
+"""Each object, with the path under which it is created."""
 
 
 def is_as_wanted(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether an object that is there grants exactly what ours does."""
+    """Return whether an existing object grants exactly what the wanted one does."""
     return all(
         found.get(key) == wanted[key] for key in wanted if key not in {"apiVersion", "kind", "metadata"}
     )
 
 
 def token_request(life_s: float) -> dict[str, Any]:
-    """Body of a TokenRequest for a token that lives `life_s` seconds."""
+    """Return the body of a TokenRequest for a token that lives `life_s` seconds."""
     return {
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",

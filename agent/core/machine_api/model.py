@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class CallKind(str, Enum):
-    """What is asked of the gateway. One call at a time, ever."""
+    """The calls to the gateway. Never more than one at a time."""
 
     CHECK = "check"
     REGISTER = "register"
@@ -18,7 +18,7 @@ class CallKind(str, Enum):
 
 @dataclass(frozen=True)
 class Capacity:
-    """What the machine has to give, after the reserve."""
+    """What the machine has to give, after the reserve is subtracted."""
 
     cpu_millicores: int = 0
     memory_mib: int = 0
@@ -28,17 +28,17 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Offer:
-    """Everything or nothing; with nothing, the reason for a person."""
+    """Everything, or nothing and the reason, for a person."""
 
     offered: bool = False
     reason: str | None = "starting"
     by: str | None = field(default=None, compare=False)
-    """What stands in the way, in one word, for metrics: a text for people would make a new series each time."""
+    """The reason in one word, for metrics: a text for people would make a new series each time."""
 
 
 @dataclass(frozen=True)
 class Advertisement:
-    """What a registration tells the gateway. A difference from the last one means registering again."""
+    """What a registration tells the gateway. If it differs from the last one, the machine registers again."""
 
     hostname: str
     capacity: Capacity
@@ -58,23 +58,26 @@ class Call:
 
 @dataclass(frozen=True)
 class Registration:
-    """What the gateway was told, and whether it still knows."""
+    """What the gateway was told, and whether it still knows the machine."""
 
     checked: bool = False
+    """Route and token were checked."""
     known: bool = False
+    """The gateway knows the machine, as far as it has said."""
     times: int = 0
     failures: int = 0
+    """Failed checks, registrations and farewells since the start."""
     advertisement: Advertisement | None = None
     at_s: float = 0.0
     gateway_config: bool | None = None
-    """Whether the reply carried the gateway's configuration (so: whether directRedisHost is set)."""
+    """Whether the reply carried the gateway's configuration (which shows whether directRedisHost is set)."""
     quiet: bool = True
-    """No keepalive was sent since: the gateway lists the machine as registered only."""
+    """No keepalive was sent since: the gateway lists the machine as registered, not as ready."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The gateway's promise to keep us listed."""
+    """How long the gateway keeps the machine listed."""
 
     ready: bool = False
     """A keepalive was accepted since the machine was last unknown."""

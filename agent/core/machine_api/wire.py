@@ -1,4 +1,4 @@
-"""The gateway's wire format: bodies with exactly the types it takes, replies as one kind each.
+"""The gateway's wire format: bodies with exactly the types it expects, and each reply as one kind of outcome.
 
 Source of every rule: the gateway's contract. cpu, memory and gpu_count are JSON strings when registering;
 metrics are JSON numbers, integers where it wants integers, and always present.
@@ -21,7 +21,7 @@ HEALTH_PATH = "/api/v1/health"
 
 
 class OutcomeKind(str, Enum):
-    """What an answer means to us; the value is the label in metrics and logs."""
+    """What an answer means; the value is the label in metrics and logs."""
 
     OK = "ok"
     MACHINE_NOT_FOUND = "machine_not_found"
@@ -40,7 +40,7 @@ class OutcomeKind(str, Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One call's result. `text` is for a person; nothing of the gateway's configuration is ever kept."""
+    """The result of one call. `text` is for a person; nothing of the gateway's configuration is ever kept."""
 
     kind: OutcomeKind
     text: str = ""
@@ -74,14 +74,14 @@ def with_k3s_token(body: dict[str, Any], token: str) -> dict[str, Any]:
 
 
 def check_body() -> dict[str, Any]:
-    """Body of a keepalive with empty ids: 400 proves route and token without touching any machine."""
+    """Return a keepalive's body with empty ids: 400 proves route and token without touching any machine."""
     return {"machine_id": "", "provider_name": "", "pool_name": "", "agent_version": "", "metrics": {}}
 
 
 def keepalive_body(
     config: Config, capacity: Capacity, host: HostFacts | None, node: NodeFacts | None
 ) -> dict[str, Any]:
-    """Body of POST /machine/keepalive. Millicores, MiB, bytes and per cent, as the gateway takes them."""
+    """Return the body of POST /machine/keepalive: millicores, MiB, bytes and per cent, as the gateway expects."""
     return {
         "machine_id": config.machine_id,
         "provider_name": config.provider_name,
@@ -106,7 +106,7 @@ def keepalive_body(
 
 
 def read_reply(kind: CallKind, status: int, body: bytes, retry_after: str | None = None) -> Outcome:
-    """Classify one answer of the gateway (or of an ingress before it). Never raises, whatever came."""
+    """Classify one answer of the gateway (or of an ingress in front of it). Never raises, whatever came."""
     reply = _parse(body)
     message = _message(reply)
     if status == 200:
@@ -119,10 +119,10 @@ def read_reply(kind: CallKind, status: int, body: bytes, retry_after: str | None
             "the gateway has no such route (404 Not Found): an upstream gateway without the keepalive route "
             "can never make a machine ready; check BETA9_GATEWAY_HOST and BETA9_GATEWAY_PORT, or update the gateway",
         )
-    named = _NAMED.get(status)
-    if named is not None:
+    kind_of_status = _NAMED.get(status)
+    if kind_of_status is not None:
         return Outcome(
-            named,
+            kind_of_status,
             f"the gateway answered {status} {message or _shape(body)}",
             retry_after_s=_seconds(retry_after),
         )
@@ -151,25 +151,25 @@ def _read_success(kind: CallKind, reply: object) -> Outcome:
 
 
 def _ttl_s(ttl: object) -> float | None:
-    """The lease in seconds, where what came is a sane number of them."""
+    """The lease in seconds, if it is a sane number."""
     if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl < 86400:
         return None
     return float(ttl)
 
 
 def _read_error(status: int, message: str, body: bytes, retry_after: str | None) -> Outcome:
-    said = f"the gateway answered {status} {message or _shape(body)}"
+    answer = f"the gateway answered {status} {message or _shape(body)}"
     if status == 500 and message.startswith("Failed to update keepalive") and "machine not found" in message:
-        return Outcome(OutcomeKind.MACHINE_NOT_FOUND, said)
+        return Outcome(OutcomeKind.MACHINE_NOT_FOUND, answer)
     if status == 500 and message == "Invalid pool name":
         return Outcome(
-            OutcomeKind.BAD_POOL, f"{said}; BETA9_POOL_NAME must be a pool of the gateway's configuration"
+            OutcomeKind.BAD_POOL, f"{answer}; BETA9_POOL_NAME must be a pool of the gateway's configuration"
         )
     if status == 500 and message.startswith("Invalid "):
-        return Outcome(OutcomeKind.BAD_REQUEST, said)
+        return Outcome(OutcomeKind.BAD_REQUEST, answer)
     if 300 <= status < 400:
-        return Outcome(OutcomeKind.BAD_REPLY, f"{said}: a redirect, which is never followed")
-    return Outcome(OutcomeKind.GATEWAY_ERROR, said, retry_after_s=_seconds(retry_after))
+        return Outcome(OutcomeKind.BAD_REPLY, f"{answer}: a redirect, which is never followed")
+    return Outcome(OutcomeKind.GATEWAY_ERROR, answer, retry_after_s=_seconds(retry_after))
 
 
 def _parse(body: bytes) -> object:
@@ -186,12 +186,12 @@ def _message(reply: object) -> str:
 
 
 def _shape(body: bytes) -> str:
-    """Say what an unreadable body is without repeating it: it may hold anything, secrets too."""
-    return f"({len(body)} bytes that are no message of a Beta9 gateway)" if body else "(empty)"
+    """Describe an unreadable body without repeating it: it may hold anything, even secrets."""
+    return f"({len(body)} bytes that are not a Beta9 gateway's message)" if body else "(empty)"
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Retry-After in seconds; its other form, a date, is left to our own pause."""
+    """Retry-After in seconds; for its other form, a date, our own pause is used."""
     if retry_after is None or not retry_after.isascii() or not retry_after.isdigit() or len(retry_after) > 6:
         return None
     return float(retry_after)

@@ -1,8 +1,8 @@
-"""The machine's place in its tailnet: when tailscaled is asked, when it is given the key, what stands in the way.
+"""The machine's place in its tailnet: when to ask tailscaled, when to give it the auth key, what is wrong.
 
-The gateway is reached as without any tunnel, only not before tailscaled says that it runs: until then the api link
-is down, with the reason. tailscaled itself belongs to the host; a login is the one thing that is asked of it, and
-only where it has none ([ADR 7](../../docs/adr/0007-the-agent-logs-in-to-the-tailnet.md)).
+The gateway is reached as without a tunnel, but not before tailscaled says that it is running: until then the api link
+is down, with the reason. tailscaled belongs to the host; logging in is the only thing that the agent asks of it, and
+only if it is not logged in ([ADR 7](../../docs/adr/0007-the-agent-logs-in-to-the-tailnet.md)).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agent.core.tunnel.model import LinkPhase, Purpose
 from agent.core.tunnel.transitions import fail
 
 EXPIRES_SOON_S = 3 * 86_400.0
-"""A key that expires within this time is told: renewing it may need a person."""
+"""A key that expires within this time is reported: renewing it may need a person."""
 
 _NO_LOGIN = frozenset({DaemonState.NEEDS_LOGIN, DaemonState.KEY_EXPIRED})
 _KINDS = {
@@ -36,7 +36,7 @@ _KINDS = {
 
 
 def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
-    """Ask tailscaled, and have it log in, whenever that is due."""
+    """Ask tailscaled for its status, and have it log in, whenever that is due."""
     effects: list[Effect] = []
     if state.config.connection is not Connection.TAILSCALE or state.exit_decision is not None:
         return state, effects
@@ -51,7 +51,7 @@ def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
 
 
 def _peers_are_due(state: AgentState, ctx: Context) -> bool:
-    """Where the gateway is not reached its side is of interest each time."""
+    """While the gateway is out of reach, its peer is of interest each time."""
     at_s = state.tailnet.peers_at_s
     is_old = at_s is None or ctx.now_s - at_s >= ctx.policy.tailnet_peers_s
     return is_old or state.api.phase is not LinkPhase.UP
@@ -63,13 +63,13 @@ def _may_join(state: AgentState) -> bool:
 
 
 def _state(state: AgentState, facts: TailnetFacts) -> DaemonState:
-    """What is in the way. With a key that is not taken tailscaled is *starting* for ever: a login is still missing."""
+    """The state, corrected: with a key that is not accepted tailscaled stays *starting*, and a login is missing."""
     missing = state.tailnet.missing
     return missing if facts.state is DaemonState.STARTING and missing is not None else facts.state
 
 
-def on_seen(state: AgentState, event: TailscaledQueried, ctx: Context) -> AgentState:
-    """tailscaled answered, or did not: the api link lives and dies with it."""
+def on_queried(state: AgentState, event: TailscaledQueried, ctx: Context) -> AgentState:
+    """tailscaled answered, or did not; the api link follows its state."""
     before = state.tailnet
     tailnet = replace(before, looking=False, look_at_s=ctx.now_s + ctx.policy.tailnet_interval_s)
     facts = event.facts
@@ -81,11 +81,11 @@ def on_seen(state: AgentState, event: TailscaledQueried, ctx: Context) -> AgentS
             return replace(state, tailnet=tailnet)
     else:
         tailnet = replace(tailnet, failures=0)
-    tailnet = _heard(tailnet, event, ctx)
+    tailnet = _updated(tailnet, event, ctx)
     return _follow(replace(state, tailnet=tailnet), ctx)
 
 
-def _heard(tailnet: Tailnet, event: TailscaledQueried, ctx: Context) -> Tailnet:
+def _updated(tailnet: Tailnet, event: TailscaledQueried, ctx: Context) -> Tailnet:
     facts = event.facts
     if not event.with_peers and tailnet.facts is not None:
         facts = replace(facts, peer=tailnet.facts.peer)
@@ -104,7 +104,7 @@ def _heard(tailnet: Tailnet, event: TailscaledQueried, ctx: Context) -> Tailnet:
 
 
 def _follow(state: AgentState, ctx: Context) -> AgentState:
-    """Without a tailnet there is no way to the gateway; with one again, it is tried at once."""
+    """Take the api link down while there is no tailnet; try it at once when there is one again."""
     fault, link = current_fault(state), state.api
     if fault is not None:
         is_new = link.phase is not LinkPhase.DOWN or link.fault != fault
@@ -116,7 +116,7 @@ def _follow(state: AgentState, ctx: Context) -> AgentState:
 
 
 def on_join_tried(state: AgentState, event: TailnetJoinTried, ctx: Context) -> AgentState:
-    """Whether the control server takes the key shows in what tailscaled says next."""
+    """The key was handed over; tailscaled's next status shows whether the control server accepts it."""
     tailnet, policy = state.tailnet, ctx.policy
     pause_s = min(policy.join_cap_s, policy.join_base_s * 2.0 ** min(tailnet.joins - 1, 10))
     tailnet = replace(
@@ -130,14 +130,14 @@ def on_join_tried(state: AgentState, event: TailnetJoinTried, ctx: Context) -> A
 
 
 def is_up(state: AgentState) -> bool:
-    """Whether peers can be reached at all; always so where there is no tailnet in the way."""
+    """Return whether peers can be reached; always so if the gateway is not reached through a tailnet."""
     return state.config.connection is not Connection.TAILSCALE or (
         state.tailnet.facts is not None and current_fault(state) is None
     )
 
 
 def current_fault(state: AgentState) -> Fault | None:
-    """What is wrong with this machine's place in its tailnet, None where it is well or not known yet."""
+    """Return what is wrong with this machine's place in its tailnet; None if nothing is, or nothing is known yet."""
     facts = state.tailnet.facts
     if facts is None:
         return None
@@ -153,57 +153,55 @@ _USERSPACE = (
 
 
 def _text(state: AgentState, facts: TailnetFacts) -> str:
-    told, daemon = f" ({facts.text})" if facts.text else "", _state(state, facts)
+    details, daemon = f" ({facts.text})" if facts.text else "", _state(state, facts)
     if daemon is DaemonState.ABSENT:
-        return f"tailscaled does not answer{told}; 'systemctl status tailscaled' says more"
+        return f"tailscaled does not answer{details}; 'systemctl status tailscaled' says more"
     if daemon is DaemonState.STOPPED:
         return "tailscale is down on this machine; 'tailscale up' brings it back"
     if daemon is DaemonState.STARTING:
-        return f"tailscaled is starting{told}; it waits for the control server"
+        return f"tailscaled is starting{details}; it waits for the control server"
     if daemon is DaemonState.NEEDS_APPROVAL:
         return "the tailnet's administrator must approve this machine first; do that in the admin console"
     what = "this machine is not logged in to its tailnet"
     if daemon is DaemonState.KEY_EXPIRED:
         what = "this machine's key in the tailnet has expired"
-    return f"{what}{told}; {_remedy(state)}"
+    return f"{what}{details}; {_fix(state)}"
 
 
-def _remedy(state: AgentState) -> str:
+def _fix(state: AgentState) -> str:
     if not state.config.joins_tailnet:
         return "give a key by BETA9_TAILSCALE_AUTH_FILE, or log in by hand with 'tailscale up'"
     if state.tailnet.join_error:
         return f"logging in failed: {state.tailnet.join_error}"
     if state.tailnet.joins > 1:
         return (
-            "the control server did not take the key of BETA9_TAILSCALE_AUTH so far: it may be used up, expired or "
+            "the control server has not accepted the key of BETA9_TAILSCALE_AUTH so far: it may be used up, expired or "
             "of another tailnet"
         )
     return "logging in with the key of BETA9_TAILSCALE_AUTH"
 
 
 def unreached(state: AgentState, text: str) -> str:
-    """Why the gateway does not answer, with what is known of its place in the tailnet."""
+    """Return why the gateway does not answer, with what is known of its peer in the tailnet."""
     facts = state.tailnet.facts
     if state.config.connection is not Connection.TAILSCALE or facts is None:
         return text
     peer = facts.peer
     if peer is None:
-        return (
-            f"{text}; no peer of the tailnet is called as BETA9_GATEWAY_HOST says, or may be seen from here"
-        )
+        return f"{text}; no peer of the tailnet has the name in BETA9_GATEWAY_HOST, or this machine may not see it"
     if peer.key_expired:
         return f"{text}; the key of {peer.name} in the tailnet has expired"
     return text if peer.online else f"{text}; {peer.name} is not connected to the tailnet"
 
 
 def hostname(state: AgentState) -> str:
-    """What the gateway is told to dial. One that keeps no configuration for us appends the tailnet's name itself."""
+    """Return what the gateway is told to dial. One that sends no configuration appends the tailnet's name itself."""
     full = state.tailnet.name
     return full.partition(".")[0] if state.registration.gateway_config is False else full
 
 
 def key_expires_in_s(state: AgentState, now_s: float) -> float | None:
-    """Seconds until the machine's key expires; None: never, or not known."""
+    """Return the seconds until the machine's key expires; None: never, or not known."""
     tailnet = state.tailnet
     if tailnet.facts is None or tailnet.facts.key_expires_in_s is None or tailnet.seen_at_s is None:
         return None

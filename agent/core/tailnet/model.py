@@ -12,14 +12,15 @@ class Tailnet:
     """The machine's place in its tailnet, as its tailscaled says."""
 
     facts: TailnetFacts | None = None
-    """As last heard; the gateway's side in it as last asked for."""
+    """As last read; the gateway's peer as of `peers_at_s`."""
     seen_at_s: float | None = None
     peers_at_s: float | None = None
-    """When the gateway's side was last asked for."""
+    """When the peers were last asked for."""
     looking: bool = False
+    """tailscaled is being asked."""
     look_at_s: float = 0.0
     failures: int = 0
-    """Looks in a row to which nobody answered."""
+    """Requests in a row that tailscaled did not answer."""
     name: str = ""
     """Full name in the tailnet, as last known."""
     address: str = ""
@@ -28,5 +29,5 @@ class Tailnet:
     joining: bool = False
     join_at_s: float = 0.0
     joins: int = 0
-    """Logins that were tried since the last that held."""
+    """Logins attempted since tailscaled last ran."""
     join_error: str | None = None

@@ -1,4 +1,4 @@
-"""What tailscaled's status (ipn/ipnstate.Status as JSON) says, reduced to what is decided on and shown.
+"""Read tailscaled's status (ipn/ipnstate.Status as JSON), reduced to what is decided on and shown.
 
 Field names and states are those of tailscale.com's packages `ipn/ipnstate` and `ipn` (read at v1.72.1 and v1.104.5,
 the same in both).
@@ -23,15 +23,13 @@ _STATES = {
 _NO_TIME = "0001-01-01T00:00:00Z"
 """Go's zero time."""
 _LOGIN_ERROR = "The last login error was: "
-"""How tailscaled's health begins to say why the control server did not let it in."""
-
-
+"""What precedes, in tailscaled's health, the reason why the control server refused the login."""
 _REFUSALS = ("http 401", "http 403", "invalid key")
-"""What a control server says to a key that it does not take; tailscaled goes on trying, and calls that *starting*."""
+"""A control server's answers to a key that it does not accept; tailscaled retries, and calls that *starting*."""
 
 
 def read_status(status: Mapping[str, Any], gateway_host: str, wall_s: float) -> TailnetFacts:
-    """The facts in a status; `wall_s` is seconds since 1970, now. Raises: ValueError for another shape."""
+    """Return the facts in a status; `wall_s` is now, in seconds since 1970. Raises: ValueError for another shape."""
     try:
         return _read(status, gateway_host, wall_s)
     except (TypeError, AttributeError, KeyError, IndexError) as error:
@@ -62,7 +60,7 @@ def _read(status: Mapping[str, Any], gateway_host: str, wall_s: float) -> Tailne
 
 
 def _complaint(state: DaemonState, health: list[str]) -> str:
-    """The one of its complaints that explains the state; they come in no order, and most of them explain nothing."""
+    """Pick the health message that explains the state; they come in no order, and most explain nothing."""
     for text in sorted(health):
         _, found, error = text.partition(_LOGIN_ERROR)
         # A headscale answers in JSON, which says less than the code before it.
@@ -78,7 +76,7 @@ def _has_expired(own: Mapping[str, Any], expires_in_s: float | None) -> bool:
 
 
 def _peer(peers: Mapping[str, Any], host: str, suffix: str, wall_s: float) -> PeerFacts | None:
-    """The peer that a host name or address means: its full name, its first label, or one of its addresses."""
+    """Return the peer that a host name or address means: by full name, first label, or one of its addresses."""
     wanted = host.rstrip(".").lower()
     names = {wanted, f"{wanted}.{suffix.lower()}"} if suffix and "." not in wanted else {wanted}
     for peer in peers.values():

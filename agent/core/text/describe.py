@@ -1,6 +1,6 @@
-"""How values are spoken of: the shape of a text without its contents, and what a bearer token may hold.
+"""Describe values for messages: the shape of a text without its contents, and what is wrong with a bearer token.
 
-Pure functions. Messages go to people and logs, so nothing here ever returns a secret's own characters.
+Messages go to people and logs, so nothing here ever returns a secret's own characters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def shape(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Quote a value that is no secret; one that may be a misplaced secret is described by shape."""
+    """Quote a value that is not a secret; describe one that may be a misplaced secret by its shape."""
     if text and len(text) <= SHOWN_CHARACTERS and text.isprintable() and "PRIVATE KEY" not in text:
         return f"'{text}'"
     return shape(text)
@@ -42,7 +42,7 @@ def token_problem(text: str) -> str | None:
     if not text.isascii() and any(ord(character) > 0xFF for character in text):
         return "holds characters outside ISO 8859-1, which an HTTP header cannot carry; copy the token anew"
     if text != text.strip():
-        return "has blanks at its ends, which an HTTP header loses; take them off"
+        return "has blanks at its ends, which an HTTP header loses; remove them"
     return None
 
 

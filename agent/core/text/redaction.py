@@ -1,8 +1,8 @@
-"""Taking secrets out of text that people will read: logs, error messages, tracebacks, ssh's stderr, /status.
+"""Remove secrets from text that people will read: logs, error messages, tracebacks, ssh's stderr, /status.
 
-Known secrets are found in every spelling that our outputs can give them, and also when only a part of one is
+Known secrets are found in every encoding that our outputs can give them, and also when only a part of one is
 there (a line of a key, a message cut off at some length, base64 broken into lines): any run of
-`FRAGMENT` characters or more that stands in a secret is taken out, wherever it begins.
+`FRAGMENT` characters or more that occurs in a secret is removed, wherever it begins.
 
 How: each spelling is cut into grams of GRAM characters, one beginning every GRAM characters. A run of
 2 x GRAM - 1 characters of a spelling holds one of these grams whole, so one dictionary look-up for each
@@ -23,7 +23,7 @@ MARK = "[redacted]"
 GRAM = 8
 FRAGMENT = 2 * GRAM - 1
 SHORTEST = 4
-"""Shorter texts are no secrets, and taking them out would leave nonsense ("a" in every word)."""
+"""Shorter texts are not secrets, and removing them would leave nonsense ("a" in every word)."""
 _PLACES_PER_GRAM = 16
 """For a secret that repeats itself ("aaaa…"): more places for the same gram would find nothing more."""
 
@@ -34,7 +34,7 @@ _BEARER = re.compile(r"(bearer\s+)[A-Za-z0-9._~+/=-]{16,}", re.IGNORECASE)
 
 
 class Redactor:
-    """Replaces what it was told is secret by `MARK`. `clean` may run in any thread while another adds."""
+    """Replace known secrets with `MARK`. `clean` may run in any thread while another one adds."""
 
     def __init__(self) -> None:
         self._places: dict[str, list[tuple[str, int]]] = {}
@@ -43,9 +43,9 @@ class Redactor:
         self._known: set[str] = set()
 
     def add(self, secret: str) -> None:
-        """Take out this secret from now on. Texts of less than SHORTEST characters are ignored.
+        """Remove this secret from now on. Texts of fewer than SHORTEST characters are ignored.
 
-        A secret of SHORTEST to GRAM - 1 characters is taken out only where it stands as a word of its own.
+        A secret of SHORTEST to GRAM - 1 characters is removed only where it is a word of its own.
         """
         secret = secret.strip()
         if len(secret) < SHORTEST or secret in MARK or secret in self._known:
@@ -98,23 +98,23 @@ class Redactor:
 def _longest_run(
     text: str, position: int, floor: int, places: list[tuple[str, int]]
 ) -> tuple[int, int] | None:
-    """The longest stretch of the text around `position` that also stands in a spelling, if it is telling."""
+    """Return the longest stretch of the text around `position` that occurs in a spelling, if it is long enough."""
     best: tuple[int, int] | None = None
     for spelling, place in places:
         start, end = _run(text, position, floor, spelling, place)
-        telling = end - start >= min(FRAGMENT, len(spelling))
-        if telling and (best is None or end - start > best[1] - best[0]):
+        is_long = end - start >= min(FRAGMENT, len(spelling))
+        if is_long and (best is None or end - start > best[1] - best[0]):
             best = start, end
     return best
 
 
 def _run(text: str, position: int, floor: int, spelling: str, place: int) -> tuple[int, int]:
-    start, ctx = position, place
-    while start > floor and ctx > 0 and text[start - 1] == spelling[ctx - 1]:
-        start, ctx = start - 1, ctx - 1
-    end, ctx = position + GRAM, place + GRAM
-    while end < len(text) and ctx < len(spelling) and text[end] == spelling[ctx]:
-        end, ctx = end + 1, ctx + 1
+    start, index = position, place
+    while start > floor and index > 0 and text[start - 1] == spelling[index - 1]:
+        start, index = start - 1, index - 1
+    end, index = position + GRAM, place + GRAM
+    while end < len(text) and index < len(spelling) and text[end] == spelling[index]:
+        end, index = end + 1, index + 1
     return start, end
 
 
@@ -146,9 +146,9 @@ def _as_url(raw: bytes) -> Iterator[str]:
 
 
 def _as_base64(raw: bytes) -> Iterator[str]:
-    """Base64 at each of the three ways in which the secret can lie in a longer text that is encoded whole.
+    """Return base64 for each of the three offsets at which the secret can lie in a longer text that is encoded whole.
 
-    Only the characters that stand for bits of the secret alone are used; neighbours share the ones at the ends.
+    Only characters that hold bits of the secret alone are used; those at the ends are shared with its neighbours.
     """
     for ahead in range(3):
         encoded = base64.b64encode(bytes(ahead) + raw)

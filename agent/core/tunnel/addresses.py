@@ -1,7 +1,7 @@
-"""Which loopback addresses belong to which machine on the gateway's side, where `-R ADDRESS:6443` binds them.
+"""The loopback addresses of a machine on the gateway's side, where `-R ADDRESS:6443` binds them.
 
-Every machine's k3s is dialled on port 6443, so each needs an address of its own. It is computed, not handed
-out: agent, `authorize` and the gateway's `permitlisten` come to the same answer without asking each other.
+Every machine's k3s is dialled on port 6443, so each machine needs an address of its own. It is computed, not
+assigned: agent, `authorize` and the gateway's `permitlisten` come to the same answer without asking each other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def candidate(machine_id: str, n: int) -> str:
     """Return the n-th address (0 … COUNT-1) of a machine.
 
     h = SHA-256("<id>:<n>"), and the address is 127.(64 + h[0] % 64).h[1].(1 + h[2] % 254): never a network's
-    first or last address. The scheme is fixed; changing it would strand every key line that was handed out.
+    first or last address. The scheme is fixed; changing it would invalidate every authorized_keys line in use.
 
     Raises: ValueError for another n.
     """

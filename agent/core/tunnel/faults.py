@@ -1,4 +1,4 @@
-"""What can be wrong with a link, as a kind for decisions and a text for a person."""
+"""What can be wrong with a link: a kind for decisions, and a message for a person."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FaultKind(str, Enum):
     LOCAL_PORT = "local_port"
     PERMIT_OPEN = "permit_open"
     TARGET = "target"
-    """sshd is well; what the forward should reach on its side is not."""
+    """sshd works; what the forward leads to on its side does not."""
     SESSION = "session"
     LOST = "lost"
     SILENT = "silent"
@@ -30,7 +30,7 @@ class FaultKind(str, Enum):
     NO_SSH = "no_ssh"
     EXITED = "exited"
     TAILSCALED = "tailscaled"
-    """The daemon does not answer, is down, or still starts."""
+    """The daemon does not answer, is down, or is still starting."""
     TAILNET_LOGIN = "tailnet_login"
     """The machine is not logged in to its tailnet."""
     TAILNET_KEY = "tailnet_key"
@@ -39,14 +39,14 @@ class FaultKind(str, Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: its kind, and a sentence with what to do next."""
+    """One fault: its kind, and a message that says what to do next."""
 
     kind: FaultKind
     message: str
 
 
 TAILNET = frozenset({FaultKind.TAILSCALED, FaultKind.TAILNET_LOGIN, FaultKind.TAILNET_KEY})
-"""This machine is not in its tailnet: whoever is to be reached there cannot be."""
+"""This machine is not in its tailnet, so nothing there can be reached."""
 
-# A refused credential or identity: asking again quickly only gets the source address banned.
+# A refused key or host key: retrying quickly would only get the source address banned.
 DENIED = frozenset({FaultKind.HOST_KEY, FaultKind.AUTH, FaultKind.KEY_FILE})

@@ -1,6 +1,6 @@
-"""What is wrong with a text that should be a private key, or a list of host keys.
+"""Recognise private keys and host key lines, and say what is wrong with others.
 
-Pure functions; formats as in OpenSSH's PROTOCOL.key, RFC 7468 (PEM) and sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
+Formats as in OpenSSH's PROTOCOL.key, RFC 7468 (PEM) and sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
 No key is verified cryptographically here: ssh does that.
 """
 
@@ -18,10 +18,10 @@ _KEY_TYPE = r"(ssh|ecdsa|sk)-[a-z0-9@.-]+"
 
 
 def key_problem(text: str) -> str | None:
-    """Say why ssh could not use a text as a private key without asking anybody, or None.
+    """Say why ssh could not use a text as a private key without asking a person, or None.
 
-    The answer completes a sentence: "is encrypted; …". Line endings and a missing final newline are no
-    problem: the private copy has them put right.
+    The answer completes a sentence: "is encrypted; …". Line endings and a missing final newline do
+    not matter: the private copy has them corrected.
     """
     if "-----BEGIN" in text and "\\n" in text:
         return "has '\\n' written out where line breaks belong; give the file by BETA9_SSH_KEY_FILE instead"
@@ -38,8 +38,8 @@ def key_problem(text: str) -> str | None:
 
 
 _ENCRYPTED = (
-    "is encrypted with a passphrase, and nobody is there to type it;"
-    " make a key of the machine's own with 'ssh-keygen -t ed25519 -N \"\" -f FILE'"
+    "is encrypted with a passphrase, which nobody is there to type;"
+    " make a key for this machine with 'ssh-keygen -t ed25519 -N \"\" -f FILE'"
 )
 
 
@@ -57,10 +57,10 @@ def _openssh_problem(body: str) -> str | None:
     try:
         blob = base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError):
-        return "is damaged: what stands between BEGIN and END is not base64"
+        return "is damaged: the text between BEGIN and END is not base64"
     cipher = _string_at(blob, len(_OPENSSH_MAGIC))
     if not blob.startswith(_OPENSSH_MAGIC) or cipher is None:
-        return "is damaged: what stands between BEGIN and END is not an OpenSSH key"
+        return "is damaged: the text between BEGIN and END is not an OpenSSH key"
     return None if cipher == b"none" else _ENCRYPTED
 
 
@@ -101,11 +101,11 @@ def _line_problem(words: list[str]) -> str | None:
         )
     if len(words) < 3 or not re.fullmatch(_KEY_TYPE, words[1]):
         return "is not 'HOST KEYTYPE KEY'; give lines as 'ssh-keyscan HOST' prints them, checked by you"
-    return None if fingerprint(words[2]) else "holds a key that is not base64; give the line anew"
+    return None if fingerprint(words[2]) else "holds a key that is not base64; copy the line again"
 
 
 def fingerprint(key: str) -> str | None:
-    """Return `SHA256:…` of a public key in base64 (as ssh-keygen -l prints it), or None if it is none."""
+    """Return `SHA256:…` of a public key in base64 (as ssh-keygen -l prints it), or None for anything else."""
     try:
         blob = base64.b64decode(key, validate=True)
     except (binascii.Error, ValueError):

@@ -9,7 +9,7 @@ from agent.core.tunnel.faults import Fault
 
 
 class Purpose(str, Enum):
-    """One OpenSSH child per purpose, so that none of them can take another down."""
+    """What a link is for. One OpenSSH child per purpose, so that none of them can take another down."""
 
     API = "api"
     REVERSE = "reverse"
@@ -17,7 +17,7 @@ class Purpose(str, Enum):
 
 
 class LinkPhase(str, Enum):
-    """A link's own life. UP means that an answer came through it, not that a process lives."""
+    """How far a link has come. UP means that an answer came through it, not that a process lives."""
 
     DOWN = "down"
     STARTING = "starting"
@@ -26,12 +26,13 @@ class LinkPhase(str, Enum):
 
 @dataclass(frozen=True)
 class Link:
-    """One ssh child (or, without ssh, just the way to the gateway) and how it is doing."""
+    """One ssh child (or, without ssh, just the way to the gateway), and its condition."""
 
     phase: LinkPhase = LinkPhase.DOWN
     child: bool = False
-    """An ssh process of this generation was started and has not been heard to end."""
+    """An ssh process of this generation was started and has not been reported to have ended."""
     generation: int = 0
+    """Counts the attempts; events of an earlier one are ignored."""
     attempt: int = 0
     """Failures in a row, for the backoff."""
     retry_at_s: float = 0.0
@@ -41,16 +42,20 @@ class Link:
     down_since_s: float | None = None
     """When the present outage began; None while up."""
     conflict_since_s: float | None = None
+    """Since when another process has held the link's local port."""
     answered_at_s: float | None = None
     probing: bool = False
     probe_at_s: float = 0.0
     probe_s: float | None = None
     """How long the last answer took."""
     silent: int = 0
+    """Probes in a row without any answer."""
     refusals: int = 0
+    """Probes in a row that the far side closed."""
     session: bool = True
     """Whether the child opens a session channel; False once the server refused one."""
     fault: Fault | None = None
     last_complaint: Fault | None = None
-    """What the living child last complained of; explains a probe that was closed."""
+    """The running child's last complaint on stderr; explains a probe that was closed."""
     restarts: tuple[tuple[str, int], ...] = ()
+    """How often the link failed, by the kind of fault."""

@@ -1,4 +1,4 @@
-"""The argv of each OpenSSH child. Where the forwards point is decided here and nowhere else.
+"""The command line of each OpenSSH child: its options, and where its forwards point.
 
 Options and their reasons: ARCHITECTURE.md, "The tunnel". `-F none` and the explicit options make the child's
 behaviour independent of whatever ssh_config the machine has.
@@ -18,7 +18,7 @@ K3S_PORT = 6443
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The server, and the files that prove who we are and who it is. Paths are plain text."""
+    """The server, and the files with our key and its host keys. Paths are plain text."""
 
     host: str
     port: int
@@ -29,7 +29,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Forwards:
-    """What the children open. `-L` specifications are in ssh's own form, `bind:port:host:port`."""
+    """What the children forward. `-L` specifications are in ssh's own form, `bind:port:host:port`."""
 
     gateway: str
     """The forward to the gateway's HTTP port."""
@@ -51,14 +51,14 @@ def argv(
     session: bool = True,
     ssh: str = "ssh",
 ) -> tuple[str, ...]:
-    """The command line for one child. `session` opens an (idle) sftp channel, else `-N`."""
-    way_in = ("-T", "-s") if session else ("-N", "-T")
+    """Return the command line of one child. `session` opens an (idle) sftp channel, else `-N`."""
+    channel = ("-T", "-s") if session else ("-N", "-T")
     last = ("--", endpoint.host, "sftp") if session else ("--", endpoint.host)
     return (
         ssh,
         "-F",
         "none",
-        *way_in,
+        *channel,
         "-p",
         str(endpoint.port),
         "-l",
@@ -92,7 +92,7 @@ def _options(endpoint: Endpoint, policy: Policy) -> Sequence[str]:
         "ForwardAgent": "no",
         "ForwardX11": "no",
         "StreamLocalBindUnlink": "yes",
-        # VERBOSE says when the server let us in; what it says besides is dropped.
+        # VERBOSE says when the login succeeded; the rest of it is dropped.
         "LogLevel": "VERBOSE",
     }
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
@@ -109,5 +109,5 @@ def _forwards(purpose: Purpose, forwards: Forwards, address: str | None) -> Sequ
 
 
 def _quoted(path: str) -> str:
-    """A path as ssh's option parser takes it; `%` would be expanded."""
+    """Quote a path for ssh's option parser, which would expand `%`."""
     return '"' + path.replace("%", "%%") + '"'

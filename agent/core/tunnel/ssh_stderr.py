@@ -122,30 +122,30 @@ _LOGGED_IN = re.compile(r"^Authenticated to ")
 
 
 def fault_at_exit(lines: Collection[str], code: int | None) -> Fault:
-    """Why an ssh child ended, from the last lines of its stderr (oldest first) and its exit code."""
-    told = [line for line in lines if not _CHATTER.search(line)]
+    """Return why an ssh child ended, from the last lines of its stderr (oldest first) and its exit code."""
+    telling = [line for line in lines if not _CHATTER.search(line)]
     for pattern, kind, fix in _ENDINGS:
-        for line in reversed(told):
+        for line in reversed(telling):
             if pattern.search(line):
-                return Fault(kind, f"ssh: {_tidy(line)} ({fix})")
+                return Fault(kind, f"ssh: {_one_line(line)} ({fix})")
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    last = f": {_tidy(told[-1])}" if told else ""
+    last = f": {_one_line(telling[-1])}" if telling else ""
     return Fault(FaultKind.EXITED, f"ssh ended with {how}{last}; connecting again")
 
 
 def complaint(line: str) -> Fault | None:
-    """What a living child complains of, if the line is a complaint."""
+    """Return the complaint of a running child, if the line is one."""
     for pattern, kind, fix in _COMPLAINTS:
         if pattern.search(line):
-            return Fault(kind, f"ssh: {_tidy(line)} ({fix})")
+            return Fault(kind, f"ssh: {_one_line(line)} ({fix})")
     return None
 
 
 def logged_in(line: str) -> bool:
-    """Whether the line says that the server let us in (printed at LogLevel VERBOSE)."""
+    """Return whether the line says that the server accepted the login (printed at LogLevel VERBOSE)."""
     return _LOGGED_IN.match(line) is not None
 
 
-def _tidy(line: str) -> str:
-    """One line for a person: no control characters (a server can send any), bounded."""
+def _one_line(line: str) -> str:
+    """Return the line without control characters (a server can send any), cut to 200 characters."""
     return "".join(character if character.isprintable() else " " for character in line).strip()[:200]

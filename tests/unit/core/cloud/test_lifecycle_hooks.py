@@ -188,7 +188,7 @@ def test_a_machine_that_is_no_instance_is_told_to_unset_it() -> None:
     assert one is not None
     one.on_step(READY)
     one.close()
-    assert "BETA9_AWS_LAUNCH_HOOK: this is no EC2 instance" in lines.lines[0][1]["text"]
+    assert "BETA9_AWS_LAUNCH_HOOK: this is not an EC2 instance" in lines.lines[0][1]["text"]
 
 
 def test_a_metadata_service_that_is_silent_just_then_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,12 +46,12 @@ def test_the_chart_shows_what_ran_beside_what() -> None:
         "  image     ████████████████████████████████            80.0 s",
         "  k3s                               ████████████████    40.0 s",
         "  fabric                                                 0.1 s  skipped",
-        "one after the other: 180.1 s; side by side it took 0.56 of that",
+        "one after the other: 180.1 s; in parallel it took 0.56 of that",
     ]
 
 
 def test_a_failed_one_ends_with_stage_and_fix() -> None:
-    assert boot_record.chart(read(FAILED))[-2:] == ["failed: k3s", "to mend it: free some space"]
+    assert boot_record.chart(read(FAILED))[-2:] == ["failed: k3s", "fix: free some space"]
     assert boot_record.failure(read(FAILED)) == "the bootstrap failed in stage k3s: free some space"
     assert boot_record.failure(read(RECORD)) is None
 
@@ -65,7 +65,7 @@ def test_one_that_failed_before_its_first_stage_can_be_shown() -> None:
     assert boot_record.chart(early) == [
         "bootstrap of 2026-11-25T20:00:00Z: failed, 0.0 s",
         "failed: boot",
-        "to mend it: free some space",
+        "fix: free some space",
     ]
 
 
@@ -125,7 +125,7 @@ def test_json_has_the_record_and_the_sums(record: Path, capsys: pytest.CaptureFi
 def test_a_failed_bootstrap_is_a_failed_report(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record.write_text(json.dumps(FAILED))
     assert cli.main(["boot-report", "--file", str(record)]) == 1
-    assert "to mend it: free some space" in capsys.readouterr().out
+    assert "fix: free some space" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "[" * 100000, '{"version":1}'])

@@ -194,7 +194,7 @@ def test_a_login_is_tried_only_with_a_key_and_ever_more_rarely() -> None:
     assert "give a key by BETA9_TAILSCALE_AUTH_FILE" in without.status()["tailnet"]["reason"]
     refused = Machine(tailnet=facts(DaemonState.NEEDS_LOGIN)).live(600)
     assert 4 <= refused.count(JoinTailnet) <= 8
-    assert "did not take the key" in refused.status()["tailnet"]["reason"]
+    assert "has not accepted the key" in refused.status()["tailnet"]["reason"]
 
 
 def test_a_key_that_is_not_taken_is_no_daemon_that_starts() -> None:
@@ -245,7 +245,7 @@ def test_another_s_k3s_at_the_tailnet_address_is_not_ours() -> None:
 @pytest.mark.parametrize(
     ("peer", "text"),
     [
-        (None, "no peer of the tailnet is called"),
+        (None, "no peer of the tailnet has the name"),
         (replace(PEER, online=False), "gateway.tail.example is not connected to the tailnet"),
         (replace(PEER, key_expired=True), "the key of gateway.tail.example in the tailnet has expired"),
     ],
