@@ -1,1 +1,1 @@
-"""An embedded gateway and a throw-away sshd, so that the agent can be tried without a cluster."""
+"""An embedded gateway, a throwaway sshd and a stand-in k3s API, to try the agent without a cluster."""

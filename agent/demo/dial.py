@@ -1,7 +1,7 @@
-"""A call to a machine's k3s as the gateway makes it: a new TLS connection, any certificate, no time limit.
+"""Calls to a machine's k3s as the gateway makes them: a new TLS connection, any certificate, no timeout.
 
-The missing time limit is the real gateway's, and the reason why one k3s that hangs stops a whole pool;
-`Dialler` can only be told to end everything when the gateway itself stops.
+The real gateway sets no timeout either, which is why one k3s that hangs stalls a whole pool. `Dialler.end` only exists
+so that the embedded gateway can stop.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 
 class DialError(Exception):
-    """The machine's API server was not reached, or answered with something else than success."""
+    """The machine's API server could not be reached, or answered with an error."""
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTPConnection over a socket that is connected already."""
+    """HTTPConnection over a socket that is already connected."""
 
     def __init__(self, host: str, connected: ssl.SSLSocket) -> None:
         super().__init__(host)
@@ -29,7 +29,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Dialler:
-    """Calls machines on `port`; one for each thread that calls, so that another can end its call."""
+    """Calls machines on `port`. Each calling thread has its own, so that another thread can end its call."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -40,8 +40,8 @@ class Dialler:
         self._socket: socket.socket | None = None
         self._ended = False
 
-    def call(self, hostname: str, token: str, method: str, path: str, body: Any = None) -> Any:
-        """One request; its reply's JSON. Waits for ever. Raises: DialError."""
+    def call(self, hostname: str, token: str, method: str, path: str, body: object = None) -> Any:
+        """Make one request and return its reply's JSON. Never times out. Raises: DialError."""
         try:
             with self._dialled(hostname) as connected:
                 connection = _Connection(f"{hostname}:{self._port}", connected)
@@ -58,7 +58,7 @@ class Dialler:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise DialError(f"{method} on {hostname}:{self._port}: no JSON in the reply") from error
+            raise DialError(f"{method} on {hostname}:{self._port}: the reply is not JSON") from error
 
     @contextlib.contextmanager
     def _dialled(self, hostname: str) -> Iterator[ssl.SSLSocket]:
@@ -72,16 +72,16 @@ class Dialler:
             self._hold(None)
             connected.close()
 
-    def _hold(self, held: socket.socket | None) -> None:
+    def _hold(self, connected: socket.socket | None) -> None:
         with self._lock:
-            if held is not None and self._ended:
+            if connected is not None and self._ended:
                 raise DialError("the gateway is stopping")
-            self._socket = held
+            self._socket = connected
 
     def end(self) -> None:
-        """End the call that is under way, and refuse others."""
+        """End the call in progress and refuse any further one."""
         with self._lock:
             self._ended = True
             if self._socket is not None:
-                with contextlib.suppress(OSError):  # closed by the other side already
+                with contextlib.suppress(OSError):  # already closed by the peer
                     socket.socket.shutdown(self._socket, socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
-"""An HTTP/1.1 server on loopback that can be stopped for good: its listener and every open connection.
+"""An HTTP/1.1 server on loopback whose stop closes the listener and every open connection.
 
-A thread for each connection, so that one that hangs holds up nobody; with TLS, the handshake is done in that
-thread, too. The demo's gateway, its admin interface and the stand-in Kubernetes API are built on it.
+Each connection has a thread, so that one that hangs does not delay others; the TLS handshake happens there, too. The
+demo's gateway, its admin interface and the stand-in Kubernetes API are built on it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from agent.demo.messages import Reply, Request
 MAX_BODY_BYTES = 1 << 20
 
 Gate = Callable[[], object]
-"""Called in a connection's thread before its TLS handshake; may wait (a frozen server)."""
+"""Called in a connection's thread before its TLS handshake; may block (a frozen server)."""
 
 
 class JsonHandler(BaseHTTPRequestHandler):
-    """Reads a request whole and sends a reply in one piece. Subclasses say what the answer is."""
+    """Reads a complete request and sends the reply in one piece. Subclasses decide the reply."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -34,7 +34,7 @@ class JsonHandler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def respond(self, request: Request) -> None:
-        """Answer by `send`, or spoil the connection."""
+        """Answer with `send`, or break the connection."""
         raise NotImplementedError
 
     def _serve(self) -> None:
@@ -50,13 +50,14 @@ class JsonHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_TRACE = _serve  # noqa: N815 - names of the base class
 
     def send(self, reply: Reply) -> None:
+        """Send a complete reply."""
         self.write_head(reply)
         if self.command != "HEAD":
             self.wfile.write(reply.body)
         self.wfile.flush()
 
     def write_head(self, reply: Reply) -> None:
-        """Put status and headers into the buffer; a header given as empty text is left out."""
+        """Buffer the status line and headers; a header with an empty value is left out."""
         headers = {
             "Content-Type": "application/json",
             "Content-Length": str(len(reply.body)),
@@ -71,21 +72,21 @@ class JsonHandler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def drop(self, *, reset: bool = False) -> None:
-        """End the connection without (the rest of) an answer; with a TCP reset instead of an end if asked."""
+        """Close the connection without (the rest of) a reply, by a TCP reset if `reset`."""
         self.close_connection = True
         if reset:
             linger = (1).to_bytes(4, sys.byteorder) + (0).to_bytes(4, sys.byteorder)
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing: what happened is in the owner's own log."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Log nothing: the owner keeps its own log."""
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
-    timeout = 1.0  # a connection that vanished before it was accepted must not hold up the accepting thread
+    timeout = 1.0  # a connection that closed before accept() must not block the accepting thread
 
     def __init__(
         self,
@@ -97,24 +98,24 @@ class _Server(ThreadingHTTPServer):
         self._tls, self._gate = tls, gate
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._stop_asked, self._ask_stop = socket.socketpair()
+        self._stop_receiver, self._stop_sender = socket.socketpair()
         super().__init__(address, handler)
 
-    def accept_until_asked(self) -> None:
-        """Accept connections; unlike serve_forever, this neither polls nor lets stop() wait for a poll."""
+    def accept_until_stopped(self) -> None:
+        """Accept connections. Unlike serve_forever, this does not poll, so stop() need not wait for a poll."""
         with selectors.DefaultSelector() as selector:
             selector.register(self, selectors.EVENT_READ)
-            selector.register(self._stop_asked, selectors.EVENT_READ)
+            selector.register(self._stop_receiver, selectors.EVENT_READ)
             while all(key.fileobj is self for key, _ in selector.select()):
                 self.handle_request()
 
-    def ask_to_stop(self) -> None:
-        self._ask_stop.send(b".")
+    def request_stop(self) -> None:
+        self._stop_sender.send(b".")
 
     def server_close(self) -> None:
         super().server_close()
-        self._stop_asked.close()
-        self._ask_stop.close()
+        self._stop_receiver.close()
+        self._stop_sender.close()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         if self._tls is not None:
@@ -126,7 +127,7 @@ class _Server(ThreadingHTTPServer):
                 self._gate()
             if isinstance(request, ssl.SSLSocket):
                 request.do_handshake()
-        except (OSError, ValueError):  # the caller gave up, or we are stopping
+        except (OSError, ValueError):  # the client disconnected, or this server is stopping
             self.shutdown_request(request)
         else:
             super().process_request_thread(request, client_address)
@@ -137,16 +138,18 @@ class _Server(ThreadingHTTPServer):
     def end_connections(self) -> None:
         with self._lock:
             for connection in self._open:
-                with contextlib.suppress(OSError):  # already closed by its caller
+                with contextlib.suppress(OSError):  # already closed by its client
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], OSError | ValueError):  # a caller that went away is no error
+        if not isinstance(
+            sys.exc_info()[1], OSError | ValueError
+        ):  # a client that disconnects is not an error
             super().handle_error(request, client_address)
 
 
 class HttpService:
-    """Serves `handler` on host:port (0: any) from a background thread, between start() and stop()."""
+    """Serves `handler` on host:port (0: any free port) from a background thread, between start() and stop()."""
 
     def __init__(
         self,
@@ -162,23 +165,23 @@ class HttpService:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen; a port once taken is taken again after stop(). Raises: OSError if it is not free."""
+        """Start listening; a restart uses the same port. Raises: OSError if the port is not free."""
         if self._server is not None:
             return
         server = _Server((self.host, self.port), self._handler, self._tls, self._gate)
         self.port = server.server_address[1]
         self._server = server
         self._thread = threading.Thread(
-            target=server.accept_until_asked, name=f"http-{self.port}", daemon=True
+            target=server.accept_until_stopped, name=f"http-{self.port}", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the listener and every connection. Nothing to do when stopped already."""
+        """Close the listener and every connection. Does nothing if already stopped."""
         server, thread, self._server, self._thread = self._server, self._thread, None, None
         if server is None or thread is None:
             return
-        server.ask_to_stop()
+        server.request_stop()
         thread.join()
         server.server_close()
         server.end_connections()

@@ -1,6 +1,6 @@
-"""What `beta9 machine create` and `beta9 machine list` print, for the person at the demo.
+"""The output of `beta9 machine create` and `beta9 machine list`, reproduced for the demo.
 
-`python -m agent.demo.listing --admin URL create|list|delete` asks an embedded gateway that runs already.
+`python -m agent.demo.listing --admin URL create|list|delete` works on a running embedded gateway.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 def created_text(machine: Machine) -> str:
-    """What the CLI prints after `machine create`; the flags are those that our agent takes as well."""
+    """Return what the CLI prints after `machine create`. This agent accepts the same flags."""
     return (
         f"=> Created machine with ID: '{machine.machine_id}'. "
         "Use the following command to setup the node:\n"
@@ -45,26 +45,26 @@ def created_text(machine: Machine) -> str:
 
 
 def list_text(machines: Iterable[Machine], unix_s: float, width: int = 120) -> str:
-    """The two tables of `machine list`: GPU types with whether there are any, and every machine."""
-    from rich.box import SIMPLE  # noqa: PLC0415 - 60 ms, and only a person at a terminal needs it
+    """Return the two tables of `machine list`: GPU types with their availability, and all machines."""
+    from rich.box import SIMPLE  # noqa: PLC0415 - takes 60 ms, and only this function needs it
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    shown = tuple(machines)
+    listed = tuple(machines)
     gpus = Table("GPU Type", "Available", box=SIMPLE)
-    for gpu_type in sorted({machine.gpu_type for machine in shown if machine.gpu_type}):
-        here = any(m.gpu_type == gpu_type and m.status == READY and m.gpu_count for m in shown)
-        gpus.add_row(gpu_type, "✅" if here else "❌")
+    for gpu_type in sorted({machine.gpu_type for machine in listed if machine.gpu_type}):
+        available = any(m.gpu_type == gpu_type and m.status == READY and m.gpu_count for m in listed)
+        gpus.add_row(gpu_type, "✅" if available else "❌")
     gpus.add_section()
     gpus.add_row(f"{gpus.row_count} items")
     rows = Table(*COLUMNS, box=SIMPLE)
-    for machine in shown:
+    for machine in listed:
         rows.add_row(*_row(machine, unix_s))
     rows.add_section()
-    rows.add_row(f"{len(shown)} items")
+    rows.add_row(f"{len(listed)} items")
     console = Console(file=io.StringIO(), width=width, highlight=False)
     console.print(gpus)
-    if shown:
+    if listed:
         console.print(rows)
     return str(console.file.getvalue())  # type: ignore[attr-defined] # it is the StringIO above
 
@@ -86,7 +86,7 @@ def _row(machine: Machine, unix_s: float) -> tuple[str, ...]:
 
 
 def memory_text(mib: int) -> str:
-    """MiB in the largest unit that leaves at least one, with two decimals."""
+    """Return MiB in the largest unit of which there is at least one, with two decimals."""
     for unit, size_mib in (("PiB", 1024**3), ("TiB", 1024**2), ("GiB", 1024)):
         if mib >= size_mib:
             return f"{mib / size_mib:.2f} {unit}"
@@ -94,7 +94,7 @@ def memory_text(mib: int) -> str:
 
 
 def age_text(then: str, unix_s: float) -> str:
-    """How long ago a moment (Unix seconds as text) was; a date if that is more than a week."""
+    """Return how long ago a time (Unix seconds as text) was, or its date from eight days on."""
     age_s = int(unix_s - int(then))
     if age_s < 0 or age_s >= 8 * 86400:
         return datetime.fromtimestamp(int(then), tz=timezone.utc).strftime("%b %d %Y")
@@ -108,22 +108,22 @@ def age_text(then: str, unix_s: float) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Create, list or delete machines of a running embedded gateway."""
+    """Create, list or delete machines on a running embedded gateway."""
     parser = argparse.ArgumentParser(prog="python -m agent.demo.listing")
-    parser.add_argument("--admin", required=True, metavar="URL", help="the gateway's admin interface")
+    parser.add_argument("--admin", required=True, metavar="URL", help="URL of the gateway's admin interface")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("create").add_argument("--pool", default="gpu")
     commands.add_parser("list")
     commands.add_parser("delete").add_argument("machine_id")
-    given = parser.parse_args(argv)
-    admin = GatewayAdmin(given.admin)
-    match given.command:
+    args = parser.parse_args(argv)
+    admin = GatewayAdmin(args.admin)
+    match args.command:
         case "create":
-            print(created_text(Machine(**admin.create_machine(given.pool))), end="")
+            print(created_text(Machine(**admin.create_machine(args.pool))), end="")
         case "delete":
-            print(f"Removed {admin.delete_machine(given.machine_id)} of machine {given.machine_id!r}")
+            print(f"Removed {admin.delete_machine(args.machine_id)} of machine {args.machine_id!r}")
         case _:
-            machines = [Machine(**told) for told in admin.machines()]
+            machines = [Machine(**fields) for fields in admin.machines()]
             print(list_text(machines, time.time(), shutil.get_terminal_size((120, 24)).columns), end="")
 
 

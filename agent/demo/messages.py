@@ -1,4 +1,4 @@
-"""An HTTP request and its reply, as plain values: what the demo's servers are handed and hand back."""
+"""HTTP requests and replies as plain values, for the demo's servers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Request:
-    """One request, read whole. Header names are in lower case; `query` is as it was on the wire."""
+    """One complete request. Header names are lower case; `query` is undecoded."""
 
     method: str
     path: str
@@ -18,13 +18,13 @@ class Request:
 
     @property
     def bearer(self) -> str:
-        """The bearer token, empty if there is none."""
+        """The bearer token, or an empty string."""
         return self.headers.get("authorization", "").removeprefix("Bearer ")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """Status and body; headers only where they are not the usual ones of a JSON reply."""
+    """Status, body, and any headers that differ from those of a JSON reply."""
 
     status: int
     body: bytes

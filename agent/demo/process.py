@@ -1,4 +1,4 @@
-"""How a demo server runs as a process of its own: tell by a file that it is ready, stop on a signal."""
+"""Helpers for demo servers that run as separate processes: ready files and stop signals."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 
-def write_ready_file(path: Path | None, facts: Mapping[str, Any]) -> None:
-    """Put `facts` (ports, addresses) into `path` at one stroke, so that who waits for it never reads half."""
+def write_ready_file(path: Path | None, facts: Mapping[str, object]) -> None:
+    """Write `facts` (ports, addresses) to `path` atomically, so that a waiting reader never sees half a file."""
     if path is None:
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -20,9 +19,9 @@ def write_ready_file(path: Path | None, facts: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def wait_for_a_signal() -> None:
-    """Return on SIGTERM or SIGINT. To be called from the main thread."""
-    asked = threading.Event()
+def wait_for_signal() -> None:
+    """Block until SIGTERM or SIGINT. Must be called from the main thread."""
+    stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: asked.set())
-    asked.wait()
+        signal.signal(number, lambda *_: stop.set())
+    stop.wait()

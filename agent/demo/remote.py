@@ -1,7 +1,7 @@
-"""Calls into a demo server from another process: JSON over HTTP on a second loopback port.
+"""Remote calls into a demo server: JSON over HTTP on a second loopback port.
 
-POST a call's name with its arguments, get `{"result": …}`, or `{"error": …}` with 400. It obeys anybody on the
-machine: for the demo and tests only.
+POST the arguments to the call's name; the reply is `{"result": …}`, or 400 with `{"error": …}`. There is no
+authentication: use it for the demo and tests only.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Calls = Mapping[str, Callable[..., Any]]
 
 
 class AdminError(Exception):
-    """The server refused a call; the text says why."""
+    """The server rejected a call; the message says why."""
 
 
 class CallServer:
-    """Serves calls on loopback, between start() and stop()."""
+    """Serves calls on loopback between start() and stop()."""
 
     def __init__(self, calls: Calls, port: int = 0) -> None:
         self._http = HttpService(functools.partial(_Connection, calls), port=port)
@@ -56,14 +56,14 @@ class _Connection(JsonHandler):
 
 
 class CallClient:
-    """Makes calls to a CallServer; subclasses give them names and types."""
+    """Makes calls to a CallServer; subclasses add named, typed methods."""
 
     def __init__(self, url: str, timeout_s: float = 30) -> None:
         self._url, self._timeout_s = url.rstrip("/"), timeout_s
 
     def call(self, name: str, /, **arguments: Any) -> Any:
-        """Raises: AdminError if the call is refused, OSError if nobody listens."""
-        request = urllib.request.Request(  # noqa: S310 - always our own http:// address
+        """Make one call and return its result. Raises: AdminError if it is rejected, OSError if nothing listens."""
+        request = urllib.request.Request(  # noqa: S310 - always an http:// URL of a CallServer
             f"{self._url}/{name}", json.dumps(arguments).encode(), {"Content-Type": "application/json"}
         )
         try:

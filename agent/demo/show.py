@@ -1,7 +1,7 @@
-"""The demo: an embedded gateway, a throw-away sshd and a stand-in k3s API around one real agent process.
+"""The demo: an embedded gateway, a throwaway sshd and a stand-in k3s API around one real agent process.
 
-What is real: the agent, OpenSSH at both ends, the reverse path and its probe. What stands in: the gateway and
-the k3s API (each says in its docstring what it stands for).
+Real: the agent, OpenSSH at both ends, the reverse path and its probe. Stand-ins: the gateway and the k3s API; their
+docstrings say what they model.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from agent.adapters.process.run import Child, spawn
 from agent.core.provisioning.authorized_keys import Grant
@@ -32,22 +30,21 @@ from agent.errors import ExitCode
 
 POOL = "gpu"
 READY_TIMEOUT_S = 60.0
-LEAVE_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 15.0
 GPU_DEVICE = Path("/dev/nvidia0")
 
 
-@dataclass
 class Show:
     """One run of the demo."""
 
-    once: bool = False
-    done: threading.Event = field(default_factory=threading.Event)
-    said: list[str] = field(default_factory=list)
+    def __init__(self, *, once: bool = False) -> None:
+        self._once = once
+        self._stop = threading.Event()
 
     def run(self) -> ExitCode:
-        """Until Ctrl-C; with `once` until the machine is ready and a worker Job arrived."""
+        """Run until Ctrl-C, or with `once` until the machine is ready and a worker Job has arrived."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self.done.set())
+            signal.signal(number, lambda *_: self._stop.set())
         with ExitStack() as stack:
             return self._run(stack)
 
@@ -64,10 +61,10 @@ class Show:
         self._introduce(gateway, sshd, machine, pool)
         environment = self._settings(directory, machine, sshd, kubernetes, target)
         agent = self._start_agent(environment)
-        stack.callback(agent.stop, LEAVE_TIMEOUT_S)
+        stack.callback(agent.stop, STOP_TIMEOUT_S)
         return self._watch(agent, gateway, kubernetes, machine, environment)
 
-    # --- What the agent is given ---------------------------------------------------------------------------
+    # --- The agent and its settings ------------------------------------------------------------------------
 
     def _settings(
         self,
@@ -108,21 +105,21 @@ class Show:
         environment = {**inherited, "LC_ALL": "C", "BETA9_LOG_FORMAT": "text", **settings}
         return spawn(argv, name="agent", env=environment, on_line=self._agent_line)
 
-    # --- What a person sees --------------------------------------------------------------------------------
+    # --- Output --------------------------------------------------------------------------------------------
 
     def _introduce(self, gateway: EmbeddedGateway, sshd: ThrowAwaySshd, machine: Machine, pool: Pool) -> None:
-        print(f"Embedded gateway on {gateway.url}, throw-away sshd on {sshd.host}:{sshd.port}.")
+        print(f"Embedded gateway on {gateway.url}, throwaway sshd on {sshd.host}:{sshd.port}.")
         if not pool.gpu_type:
-            print("This machine has no NVIDIA GPU: the pool is one without GPUs.")
+            print("This machine has no NVIDIA GPU, so the demo uses a pool without GPUs.")
         print(f"\n$ beta9 machine create --pool {POOL}")
         print(created_text(machine))
 
     def _agent_line(self, line: str) -> None:
         print(f"  agent    {line}", flush=True)
 
-    def _gateway_log(self, text: str, fields: Mapping[str, Any]) -> None:
-        told = " ".join(f"{name}={value}" for name, value in fields.items())
-        print(f"  gateway  {text} {told}".rstrip(), flush=True)
+    def _gateway_log(self, text: str, fields: Mapping[str, object]) -> None:
+        suffix = " ".join(f"{name}={value}" for name, value in fields.items())
+        print(f"  gateway  {text} {suffix}".rstrip(), flush=True)
 
     def _watch(
         self,
@@ -132,29 +129,29 @@ class Show:
         machine: Machine,
         settings: Mapping[str, str],
     ) -> ExitCode:
-        life = _Life(gateway, machine.machine_id)
+        history = _StatusHistory(gateway, machine.machine_id)
         deadline_s = time.monotonic() + READY_TIMEOUT_S
-        told = False
-        while not self.done.wait(0.05):
-            for status in life.news():
+        ready = False
+        while not self._stop.wait(0.05):
+            for status in history.new():
                 print(f"  machine  {machine.machine_id} is {status}", flush=True)
             if agent.code is not None:
-                print(f"The agent ended with exit code {agent.code}.", file=sys.stderr)
-                # Told to leave, by `leave` or a drill: that is an end as it should be.
-                return ExitCode.OK if told and agent.code == ExitCode.OK else ExitCode.BUG
-            if not told and life.shown == "ready" and kubernetes.cluster.jobs:
-                told = True
-                self._tell_ready(gateway, kubernetes, settings)
-                if self.once:
+                print(f"The agent exited with code {agent.code}.", file=sys.stderr)
+                # Exit code 0 follows `leave` or a simulated interruption, which the demo suggests.
+                return ExitCode.OK if ready and agent.code == ExitCode.OK else ExitCode.BUG
+            if not ready and history.latest == "ready" and kubernetes.cluster.jobs:
+                ready = True
+                self._print_ready(gateway, kubernetes, settings)
+                if self._once:
                     return ExitCode.OK
-            if not told and time.monotonic() > deadline_s:
-                why = f"Not ready after {READY_TIMEOUT_S:g} s; the agent's lines above say why."
-                print(why, file=sys.stderr)
+            if not ready and time.monotonic() > deadline_s:
+                message = f"Not ready after {READY_TIMEOUT_S:g} s; the agent's output above says why."
+                print(message, file=sys.stderr)
                 return ExitCode.GAVE_UP
-        print("\nStopping: the agent drains and says goodbye.")
+        print("\nStopping: the agent drains the machine and withdraws it from the gateway.")
         return ExitCode.OK
 
-    def _tell_ready(
+    def _print_ready(
         self, gateway: EmbeddedGateway, kubernetes: StandInKubernetes, settings: Mapping[str, str]
     ) -> None:
         job = next(iter(kubernetes.cluster.jobs.values()))
@@ -163,8 +160,8 @@ class Show:
         )
         print("\n$ beta9 machine list")
         print(list_text(gateway.machines(), time.time()))
-        if not self.once:
-            print("It stays until Ctrl-C. In a second terminal:")
+        if not self._once:
+            print("The demo runs until Ctrl-C. In a second terminal, try:")
             print(
                 f"  BETA9_STATUS_ADDR={settings['BETA9_STATUS_ADDR']} .venv/bin/beta9-worker status --watch"
             )
@@ -172,34 +169,36 @@ class Show:
                 f"  BETA9_STATE_DIR={settings['BETA9_STATE_DIR']} .venv/bin/beta9-worker simulate-interruption --in 30s"
             )
             print(
-                "  pkill -KILL -f 'ssh .*probe0.sock'        # pull the plug, and watch it come back\n",
+                "  pkill -KILL -f 'ssh .*probe0.sock'        # kill the tunnel and watch it recover\n",
                 flush=True,
             )
 
 
-_MADE = {"register": "registered", "keepalive": "ready"}
-"""What a call that the gateway accepted makes of the machine (its contract)."""
+_STATUS_AFTER = {"register": "registered", "keepalive": "ready"}
+"""The machine's status after each call that the gateway accepts."""
 
 
-class _Life:
-    """The machine's statuses at the gateway, each once, also those that last a millisecond."""
+class _StatusHistory:
+    """The machine's statuses at the gateway, each reported once, however short it was."""
 
     def __init__(self, gateway: EmbeddedGateway, machine_id: str) -> None:
         self._gateway, self._machine_id = gateway, machine_id
         self._read = 0
-        self.shown = ""
+        self.latest = ""
 
-    def news(self) -> list[str]:
-        """The statuses since the last time, oldest first."""
+    def new(self) -> list[str]:
+        """Return the statuses since the last call, oldest first."""
         requests = self._gateway.requests(machine_id=self._machine_id)
         accepted = [
-            _MADE[each.route] for each in requests[self._read :] if each.status == 200 and each.route in _MADE
+            _STATUS_AFTER[request.route]
+            for request in requests[self._read :]
+            if request.status == 200 and request.route in _STATUS_AFTER
         ]
         self._read = len(requests)
         machine = self._gateway.machine(self._machine_id)
-        told = []
+        changes = []
         for status in [*accepted, machine.status if machine else "gone"]:
-            if status != self.shown:
-                told.append(status)
-                self.shown = status
-        return told
+            if status != self.latest:
+                changes.append(status)
+                self.latest = status
+        return changes

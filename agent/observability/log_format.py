@@ -44,7 +44,10 @@ class Formatter:
 
     def failed(self, record: logging.LogRecord, error: Exception) -> str:
         """Return the line that replaces an unprintable record: names and types only, so this cannot fail."""
-        fields = {"where": f"{record.filename}:{record.lineno}", "problem": type(error).__name__}
+        fields: dict[str, object] = {
+            "where": f"{record.filename}:{record.lineno}",
+            "problem": type(error).__name__,
+        }
         return self.render(record.created, "error", "log_line_failed", fields)
 
     def dropped(self, lines: int) -> str:

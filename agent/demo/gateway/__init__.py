@@ -1,1 +1,1 @@
-"""An embedded gateway: the machine API on loopback, with leases, faults and placement."""
+"""An embedded gateway: the machine API on loopback, with leases, placement and faults."""

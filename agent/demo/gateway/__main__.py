@@ -1,4 +1,4 @@
-"""`python -m agent.demo.gateway`: run it as a process of its own."""
+"""Entry point of `python -m agent.demo.gateway`."""
 
 from agent.demo.gateway.embedded import main
 

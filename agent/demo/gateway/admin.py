@@ -1,6 +1,6 @@
-"""What a test or the demo can tell the embedded gateway to do and show: calls, and a client for them.
+"""The embedded gateway's admin interface: calls that tests and the demo can make, and a client for them.
 
-The client drives a gateway in another process (or in this one) over its second port, see remote.py.
+The client controls a gateway in another process (or in this one) through its second port; see agent/demo/remote.py.
 """
 
 from __future__ import annotations
@@ -104,41 +104,41 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
 
 
 def admin_server(gateway: EmbeddedGateway, port: int = 0) -> CallServer:
-    """The admin interface of a gateway, not started yet."""
+    """Return the admin interface of a gateway; the caller starts it."""
     return CallServer({name: functools.partial(call, gateway) for name, call in _CALLS.items()}, port)
 
 
 class GatewayAdmin(CallClient):
-    """Drives an embedded gateway through its admin interface. Methods raise AdminError when refused."""
+    """Controls an embedded gateway through its admin interface. Methods raise AdminError when a call is rejected."""
 
     def create_machine(self, pool: str = "gpu", machine_id: str | None = None) -> dict[str, Any]:
-        """A new pending machine; `registration_token` and `machine_id` are what a user would be given."""
+        """Create a pending machine. A user would get its `registration_token` and `machine_id`."""
         machine: dict[str, Any] = self.call("create_machine", pool=pool, machine_id=machine_id)
         return machine
 
     def delete_machine(self, machine_id: str) -> int:
-        """Remove a machine's entries; how many there were."""
+        """Remove a machine's entries and return how many there were."""
         return int(self.call("delete_machine", machine_id=machine_id))
 
     def machines(self) -> list[dict[str, Any]]:
-        """Every live entry, as the fields of `agent.demo.gateway.machines.Machine`."""
+        """Return every live entry, as the fields of `agent.demo.gateway.machines.Machine`."""
         machines: list[dict[str, Any]] = self.call("machines")
         return machines
 
     def machine(self, machine_id: str) -> dict[str, Any] | None:
-        """One entry, None if it is not there or has expired."""
+        """Return one entry, None if it does not exist or has expired."""
         machine: dict[str, Any] | None = self.call("machine", machine_id=machine_id)
         return machine
 
     def status(self, machine_id: str) -> str | None:
-        """`pending`, `registered`, `ready`, or None."""
+        """Return `pending`, `registered`, `ready`, or None."""
         machine = self.machine(machine_id)
         return machine["status"] if machine else None
 
     def would_place(self, machine_id: str) -> tuple[bool, str]:
-        """Could work come to this machine, and why not?"""
-        told = self.call("would_place", machine_id=machine_id)
-        return told["would_place"], told["reason"]
+        """Return whether the gateway could place work on this machine, and why or why not."""
+        answer = self.call("would_place", machine_id=machine_id)
+        return answer["would_place"], answer["reason"]
 
     def wipe(self) -> None:
         """Lose machines, workers and token cache, as when Redis restarts."""
@@ -152,55 +152,55 @@ class GatewayAdmin(CallClient):
         seconds: float | None = None,
         **params: Any,
     ) -> int:
-        """Arm a fault (kinds and parameters: agent.demo.gateway.faults.KINDS); its number."""
+        """Inject a fault and return its number. agent.demo.gateway.faults.KINDS lists kinds and parameters."""
         return int(self.call("set_fault", kind=kind, route=route, count=count, seconds=seconds, **params))
 
     def clear_faults(self, number: int | None = None) -> None:
-        """Clear one fault or all, and let go what waits because of them."""
+        """Clear one fault or all, and release the requests that they block."""
         self.call("clear_faults", number=number)
 
     def requests(self, route: str | None = None, machine_id: str | None = None) -> list[dict[str, Any]]:
-        """The request log, as the fields of `agent.demo.gateway.embedded.LoggedRequest`."""
+        """Return the request log, as the fields of `agent.demo.gateway.embedded.LoggedRequest`."""
         requests: list[dict[str, Any]] = self.call("requests", route=route, machine_id=machine_id)
         return requests
 
     def workers(self, pool: str | None = None) -> list[dict[str, Any]]:
-        """The workers that the gateway has placed."""
+        """Return the workers that the gateway has placed."""
         workers: list[dict[str, Any]] = self.call("workers", pool=pool)
         return workers
 
     def placement(self) -> dict[str, Any]:
-        """Counters by pool and machine."""
+        """Return the placement counters by pool and machine."""
         report: dict[str, Any] = self.call("placement")
         return report
 
     def set_demand(self, pool: str, wanted: int) -> None:
-        """How many workers the pool wants."""
+        """Set how many workers the pool wants."""
         self.call("set_demand", pool=pool, wanted=wanted)
 
     def advance(self, seconds: float) -> None:
-        """Let the gateway's clocks jump ahead."""
+        """Move the gateway's clocks forward."""
         self.call("advance", seconds=seconds)
 
     def new_token(self, kind: str = "machine") -> str:
-        """Another token: `machine`, `worker` or `workspace`."""
+        """Create a token of the kind `machine`, `worker` or `workspace`."""
         return str(self.call("new_token", kind=kind))
 
     def deactivate_token(self, token: str, *, forget: bool = True) -> None:
-        """Deactivate a token, at once unless its cached approval is not forgotten."""
+        """Deactivate a token; with `forget`, also drop its cached approval, so that this takes effect at once."""
         self.call("deactivate_token", token=token, forget=forget)
 
     def secrets(self) -> list[str]:
-        """The secrets in the configuration that register calls are answered with."""
+        """Return the secrets in the configuration that register calls return."""
         values: list[str] = self.call("secrets")
         return values
 
     def redis_down(self, error: str | None = "dial tcp 127.0.0.1:6379: connect: connection refused") -> None:
-        """Redis is down (`error`) or up again (None)."""
+        """Take Redis down with `error`, or bring it up again with None."""
         self.call("redis_down", error=error)
 
     def stop_api(self) -> None:
-        """Stop the machine API (connections are refused); the admin interface stays."""
+        """Stop the machine API, so that connections are refused; the admin interface stays up."""
         self.call("stop_api")
 
     def start_api(self) -> None:

@@ -1,7 +1,7 @@
-"""The configuration that the gateway hands to every machine that registers: large, and full of secrets.
+"""The configuration that the gateway returns to every machine that registers: large, and full of secrets.
 
-Stands for the real one (13 kB: database, object store, Tailscale key …), which an agent must never log or
-keep. The secrets here are made anew by each gateway, so that a test can look for them everywhere.
+Models the real one (13 kB: database, object store, Tailscale key …), which an agent must never log or store. Each
+gateway generates its own secrets, so that tests can search for them everywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-SIZE_BYTES = 13_000  # what was seen on a real gateway
+SIZE_BYTES = 13_000  # as observed on a real gateway
 
 
 def _secret() -> str:
@@ -20,13 +20,14 @@ def _secret() -> str:
 
 @dataclass(frozen=True)
 class ClusterConfig:
-    """`value` is what goes on the wire; `secrets()` are the values in it that must appear nowhere else."""
+    """`value` is sent as JSON; `secrets()` are the values in it that must appear nowhere else."""
 
     direct_redis_host: str
     value: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def made(cls, direct_redis_host: str, pool_names: Iterator[str]) -> ClusterConfig:
+    def generate(cls, direct_redis_host: str, pool_names: Iterator[str]) -> ClusterConfig:
+        """Return a configuration with new random secrets."""
         host = direct_redis_host
         value: dict[str, Any] = {
             "clusterName": "beta9-demo",
@@ -51,6 +52,7 @@ class ClusterConfig:
         return cls(direct_redis_host, value)
 
     def secrets(self) -> tuple[str, ...]:
+        """Return every secret in `value`."""
         database, storage = self.value["database"], self.value["storage"]
         return (
             database["redis"]["password"],

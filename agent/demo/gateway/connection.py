@@ -1,4 +1,4 @@
-"""One connection to the embedded gateway: the contract's answer, or one spoilt as its fault says."""
+"""One connection to the embedded gateway: answers by the contract, or with an injected fault."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class GatewayConnection(JsonHandler):
-    """Answers by the contract, or spoils the answer as the fault that is set says."""
+    """Answers by the contract, unless a fault alters or replaces the reply."""
 
     def __init__(self, gateway: EmbeddedGateway, *args: Any) -> None:
         self.gateway = gateway
@@ -29,21 +29,21 @@ class GatewayConnection(JsonHandler):
             self.gateway.note(request, reply.status, None)
             self.send(reply)
             return
-        spoilt = answer(self.gateway.state, request) if hit.fault.acts else _invented(hit.fault)
+        reply = answer(self.gateway.state, request) if hit.fault.acts else _error_reply(hit.fault)
         unanswered = hit.fault.kind in {"hang", "close", "drop_reply", "truncate"}
-        self.gateway.note(request, None if unanswered else spoilt.status, hit.fault.kind)
-        self._send_spoilt(hit, spoilt)
+        self.gateway.note(request, None if unanswered else reply.status, hit.fault.kind)
+        self._send_faulty(hit, reply)
 
-    def _send_spoilt(self, hit: Hit, reply: Reply) -> None:
-        given = hit.fault.params
+    def _send_faulty(self, hit: Hit, reply: Reply) -> None:
+        params = hit.fault.params
         match hit.fault.kind:
             case "hang":
                 self._wait(hit, hit.until_s - self.gateway.now_s())
                 self.drop()
             case "close" | "drop_reply":
-                self.drop(reset=bool(given.get("reset")))
+                self.drop(reset=bool(params.get("reset")))
             case "delay":
-                self._wait(hit, float(given.get("delay_s", 1)))
+                self._wait(hit, float(params.get("delay_s", 1)))
                 self.send(reply)
             case "trickle":
                 self._trickle(hit, reply)
@@ -65,26 +65,26 @@ class GatewayConnection(JsonHandler):
         self.wfile.write(reply.body[: len(reply.body) // 2])
         self.drop()
 
-    def _wait(self, hit: Hit, at_most_s: float) -> None:
-        """Wait, but no longer than the fault is there and the gateway runs."""
-        deadline_s = time.monotonic() + at_most_s
-        while not self.gateway.state.pause.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
+    def _wait(self, hit: Hit, timeout_s: float) -> None:
+        """Wait until the timeout, until the fault is cleared, or until the gateway stops."""
+        deadline_s = time.monotonic() + timeout_s
+        while not self.gateway.state.stopping.is_set() and (left_s := deadline_s - time.monotonic()) > 0:
             if hit.cleared.wait(min(left_s, 0.2)):
                 return
 
 
-def _invented(fault: Fault) -> Reply:
-    """The reply of a fault that does not act on the request."""
-    given = fault.params
+def _error_reply(fault: Fault) -> Reply:
+    """Return the reply of a fault that does not act on the request."""
+    params = fault.params
     match fault.kind:
         case "database_down":
             return message(401, "Unauthorized")
         case "redirect":
-            return Reply(int(given.get("status", 307)), b"", {"Location": str(given["location"])})
+            return Reply(int(params.get("status", 307)), b"", {"Location": str(params["location"])})
         case "big":
-            return Reply(200, b" " * int(given.get("size_bytes", 10_000_000)))
-    status = int(given.get("status", 500))
-    headers = {str(name): str(value) for name, value in dict(given.get("headers", {})).items()}
-    if "body" in given:
-        return Reply(status, str(given["body"]).encode(), headers)
+            return Reply(200, b" " * int(params.get("size_bytes", 10_000_000)))
+    status = int(params.get("status", 500))
+    headers = {str(name): str(value) for name, value in dict(params.get("headers", {})).items()}
+    if "body" in params:
+        return Reply(status, str(params["body"]).encode(), headers)
     return replace(message(status, f"fault: {status}"), headers=headers)

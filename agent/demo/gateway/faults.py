@@ -1,6 +1,6 @@
-"""Faults that a gateway can be told to have: which request they hit, how often, for how long. Pure.
+"""Faults that can be injected into the gateway: which requests they hit, how often, for how long. No I/O.
 
-How a fault looks on the wire is carried out by agent/demo/gateway/embedded.py.
+agent/demo/gateway/connection.py carries them out.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS: Mapping[str, tuple[bool, str]] = {
-    # kind: (does the gateway act on the request?, what the caller sees)
+    # kind: (whether the gateway acts on the request, what the client sees)
     "status": (False, "`status`, `body` (text, default a JSON message) and `headers`"),
-    "database_down": (False, "401 to every machine route, as while PostgreSQL is down"),
-    "redirect": (False, "`status` (default 307) to `location`"),
+    "database_down": (False, "401 from every machine route, as while PostgreSQL is down"),
+    "redirect": (False, "a redirect with `status` (default 307) to `location`"),
     "big": (False, "200 with `size_bytes` of body (default 10 MB)"),
     "hang": (False, "the request is read and never answered"),
     "close": (False, "the connection is closed, with a reset if `reset`"),
-    "delay": (True, "the true reply, `delay_s` late"),
-    "trickle": (True, "the true reply, one byte every `interval_s` (default 1)"),
-    "truncate": (True, "the true reply's first half, then the connection is closed"),
+    "delay": (True, "the real reply, `delay_s` late"),
+    "trickle": (True, "the real reply, one byte every `interval_s` (default 1)"),
+    "truncate": (True, "the first half of the real reply, then the connection is closed"),
     "drop_reply": (True, "the connection is closed instead of a reply"),
 }
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. It hits `route` (`*`: all) for `count` requests, for `seconds`, or until cleared."""
+    """One fault. It applies to `route` (`*`: all) for `count` requests, for `seconds`, or until cleared."""
 
     kind: str
     route: str = "*"
@@ -41,10 +41,11 @@ class Fault:
 
     @property
     def acts(self) -> bool:
-        """True where the gateway acts on the request although the reply is spoilt."""
+        """Whether the gateway acts on the request although the reply is faulty."""
         return KINDS[self.kind][0]
 
     def hits(self, route: str) -> bool:
+        """Return whether the fault applies to a route."""
         if self.kind == "database_down" and route in {"health", "unknown"}:
             return False
         return self.route in {"*", route}
@@ -61,23 +62,23 @@ class _Armed:
 
 @dataclass(frozen=True)
 class Hit:
-    """A fault as it meets one request: what waits because of it waits until `until_s`, or until `cleared`."""
+    """A fault applied to one request. Any wait it causes ends at `until_s`, or when `cleared` is set."""
 
     fault: Fault
     until_s: float
     cleared: threading.Event
 
 
-@dataclass
 class FaultBook:
-    """The faults that are set. The newest one that hits a request wins. Safe to use from many threads."""
+    """The active faults. The newest one that applies to a request wins. Thread-safe."""
 
-    _armed: list[_Armed] = field(default_factory=list)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _last: int = 0
+    def __init__(self) -> None:
+        self._armed: list[_Armed] = []
+        self._lock = threading.Lock()
+        self._last = 0
 
     def set(self, fault: Fault, now_s: float) -> int:
-        """Arm a fault; the number returned clears it."""
+        """Activate a fault. Return its number, by which it can be cleared."""
         until_s = now_s + fault.seconds if fault.seconds is not None else float("inf")
         left = fault.count if fault.count is not None else float("inf")
         with self._lock:
@@ -86,7 +87,7 @@ class FaultBook:
             return self._last
 
     def clear(self, number: int | None = None) -> None:
-        """Clear one fault, or all; requests that hang because of it are let go."""
+        """Clear one fault, or all, and release the requests that they block."""
         with self._lock:
             for armed in self._armed:
                 if number in {None, armed.number}:
@@ -94,7 +95,7 @@ class FaultBook:
             self._armed = [armed for armed in self._armed if not armed.cleared.is_set()]
 
     def take(self, route: str, now_s: float) -> Hit | None:
-        """The fault for a request to `route`, used up once more; None where the gateway is well."""
+        """Return the fault for a request to `route` and count the hit; None if no fault applies."""
         with self._lock:
             for armed in reversed(self._armed):
                 if armed.left > 0 and armed.until_s > now_s and armed.fault.hits(route):

@@ -1,8 +1,8 @@
-"""How the gateway reads what a machine sends, and how it writes its answers: Go's rules, not Python's.
+"""How the gateway parses requests and encodes replies: by Go's JSON rules, not Python's. No I/O.
 
-The gateway is a Go program (labstack/echo): field names match without regard to case, a number where a string
-is needed is an error, an integer field takes no fraction and no exponent, unknown fields are ignored, null
-leaves a field empty, whatever follows the first JSON value is not looked at. No I/O here.
+The gateway is a Go program (labstack/echo): field names match case-insensitively, a number in place of a string is an
+error, an integer field takes neither fraction nor exponent, unknown fields are ignored, null leaves a field empty, and
+anything after the first JSON value is ignored.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ _ZERO: Mapping[type, Any] = {str: "", int: 0, float: 0.0, dict: None}
 
 
 class PayloadError(ValueError):
-    """The body is not what the route takes; the gateway answers 400 `Invalid payload`."""
+    """The body does not fit the route; the gateway answers 400 `Invalid payload`."""
 
 
 def bind(content_type: str, body: bytes, fields: Mapping[str, type]) -> dict[str, Any]:
-    """Read a request body into a value for each field; absent and null ones are empty.
+    """Parse a request body into a value for each field; absent and null fields are empty.
 
-    An empty body is not looked at whatever its type (echo's rule), so that every field is empty.
-    Raises: PayloadError for another content type than JSON and for a body that does not fit.
+    As in echo, an empty body is valid whatever its content type, and leaves every field empty.
+    Raises: PayloadError for a content type other than JSON and for a body that does not fit.
     """
     if not body:
         return fill({}, fields)
@@ -81,48 +81,48 @@ def bind(content_type: str, body: bytes, fields: Mapping[str, type]) -> dict[str
 
 
 def fill(value: Mapping[str, Any], fields: Mapping[str, type]) -> dict[str, Any]:
-    """Take the known fields out of a JSON object. Raises: PayloadError for a value of another type."""
+    """Extract the known fields of a JSON object. Raises: PayloadError for a value of the wrong type."""
     filled = {name: _ZERO[kind] for name, kind in fields.items()}
-    for key, given in value.items():
+    for key, item in value.items():
         name = key.lower()
-        if name in fields and given is not None:
-            filled[name] = _converted(given, fields[name])
+        if name in fields and item is not None:
+            filled[name] = _converted(item, fields[name])
     return filled
 
 
-def _converted(given: Any, kind: type) -> Any:
-    if kind is dict and isinstance(given, dict):
-        return fill(given, METRICS_FIELDS)
-    if kind is str and isinstance(given, str):
-        return given
-    if kind is int and type(given) is int and given in INT64:
-        return given
-    if kind is float and type(given) in {int, float}:
-        return _float64(given)
-    raise PayloadError(f"a {kind.__name__} is needed")
+def _converted(value: Any, kind: type) -> Any:
+    if kind is dict and isinstance(value, dict):
+        return fill(value, METRICS_FIELDS)
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is int and type(value) is int and value in INT64:
+        return value
+    if kind is float and type(value) in {int, float}:
+        return _float64(value)
+    raise PayloadError(f"expected a {kind.__name__}")
 
 
-def _float64(given: float) -> float:
+def _float64(value: float) -> float:
     try:
-        number = float(given)
+        number = float(value)
     except OverflowError as error:
-        raise PayloadError("a number beyond float64") from error
+        raise PayloadError("number out of range for float64") from error
     if number in {float("inf"), float("-inf")}:
-        raise PayloadError("a number beyond float64")
+        raise PayloadError("number out of range for float64")
     return number
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def cpu_millicores(text: str) -> int:
-    """Integer millicores with or without one `m`, so `"8"` is 8 millicores. Raises: ValueError."""
+    """Parse integer millicores with or without one `m`, so `"8"` is 8 millicores. Raises: ValueError."""
     return _unsigned(text.removesuffix("m"), INT64, signed=True)
 
 
 def memory_mib(text: str) -> int:
-    """Digits, then nothing (MiB), `Ki`, `Mi` or `Gi`. Raises: ValueError."""
+    """Parse digits followed by nothing (MiB), `Ki`, `Mi` or `Gi` into MiB. Raises: ValueError."""
     digits = text[: len(text) - len(text.lstrip("0123456789"))]
     value = _unsigned(digits, INT64)
     match text[len(digits) :]:
@@ -136,14 +136,14 @@ def memory_mib(text: str) -> int:
 
 
 def gpu_count(text: str) -> int:
-    """An unsigned 32-bit integer, digits only. Raises: ValueError."""
+    """Parse an unsigned 32-bit integer, digits only. Raises: ValueError."""
     return _unsigned(text, UINT32)
 
 
 def _unsigned(text: str, within: range, *, signed: bool = False) -> int:
-    """Digits of ASCII only: Python's int() would also take blanks, underscores and other scripts' digits.
+    """Parse ASCII digits only; int() would also accept spaces, underscores and the digits of other scripts.
 
-    `signed` admits a leading plus sign, and minus before zero, as Go's ParseInt does.
+    `signed` allows a leading plus sign, and a minus sign before zero, as Go's ParseInt does.
     """
     digits = text[1:] if signed and text[:1] in {"+", "-"} else text
     if not (digits.isascii() and digits.isdigit()):
@@ -154,8 +154,8 @@ def _unsigned(text: str, within: range, *, signed: bool = False) -> int:
     return value
 
 
-def to_json(value: Any) -> bytes:
-    """Write JSON as Go's encoder does: compact, `<`, `>` and `&` escaped, one newline at the end."""
+def to_json(value: object) -> bytes:
+    """Encode JSON as Go does: compact, `<`, `>` and `&` escaped, one newline at the end."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     for character in ("<", ">", "&", "\u2028", "\u2029"):
         text = text.replace(character, f"\\u{ord(character):04x}")

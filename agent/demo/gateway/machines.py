@@ -1,8 +1,7 @@
-"""Which machines the gateway knows, and until when: its Redis entries, as plain values.
+"""The machines that the gateway knows and their leases: its Redis entries, as plain values.
 
-Pure: the time is handed in, nothing is locked, nothing is logged. Entries live as shared keys do in the real
-gateway: `pending` (an hour, from `machine create`) → `registered` → `ready` (refreshed by every keepalive);
-an expired entry is gone without notice.
+Time is passed in; nothing is locked or logged. The statuses are those of the real gateway: `pending` (for an hour after
+`machine create`) → `registered` → `ready` (renewed by every keepalive). An expired entry vanishes silently.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ PENDING, REGISTERED, READY = "pending", "registered", "ready"
 
 
 class MachineNotFoundError(LookupError):
-    """No entry under that key; the text is the one that the gateway sends."""
+    """No entry under that key; the message is what the gateway sends."""
 
 
 class NoMetricsError(ValueError):
-    """A keepalive came without metrics: the machine was marked ready, its lease was not refreshed."""
+    """A keepalive without metrics: the machine was marked ready, but its lease was not renewed."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A worker pool of the gateway's configuration, and the size of the workers it places."""
+    """A worker pool in the gateway's configuration, and the size of its workers."""
 
     name: str = "gpu"
     provider: str = "generic"
@@ -34,12 +33,12 @@ class Pool:
     worker_memory_mib: int = 1024
     worker_gpu_count: int = 1
     runtime: str = ""
-    """The RuntimeClass that the pool names, `nvidia` on most."""
+    """The pool's RuntimeClass, usually `nvidia`."""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What a register call gives: the capacity and the way to the machine's k3s."""
+    """What a register call provides: the capacity, and how to reach the machine's k3s."""
 
     hostname: str
     token: str
@@ -51,7 +50,7 @@ class Registration:
 
 @dataclass(frozen=True)
 class Machine:
-    """One entry. `created` and `last_keepalive` are Unix seconds as text, as the gateway keeps them."""
+    """One entry. `created` and `last_keepalive` are Unix seconds as text, as in the gateway."""
 
     machine_id: str
     provider: str
@@ -75,10 +74,11 @@ class Machine:
 
     @property
     def key(self) -> str:
+        """The entry's key in Redis."""
         return machine_key(self.provider, self.pool_name, self.machine_id)
 
-    def why_nothing_is_placed(self, pool: Pool) -> str | None:
-        """Why no worker can come here however many are wanted; None when one can."""
+    def placement_blocker(self, pool: Pool) -> str | None:
+        """Return why no worker can be placed here regardless of demand, or None if one can."""
         if self.provider != pool.provider:
             return f"provider {self.provider!r} is not the pool's {pool.provider!r}"
         if self.status != READY:
@@ -91,19 +91,20 @@ class Machine:
 
 
 def machine_key(provider: str, pool_name: str, machine_id: str) -> str:
+    """Return the key of an entry in Redis."""
     return f"provider:machine:{provider}:{pool_name}:{machine_id}"
 
 
-@dataclass
 class MachineRegistry:
     """The entries of all pools. `ttl_s` is the lease of registered and ready machines."""
 
-    ttl_s: float = 300
-    pending_ttl_s: float = 3600
-    _entries: dict[str, Machine] = field(default_factory=dict)
+    def __init__(self, ttl_s: float = 300, pending_ttl_s: float = 3600) -> None:
+        self.ttl_s = ttl_s
+        self.pending_ttl_s = pending_ttl_s
+        self._entries: dict[str, Machine] = {}
 
     def create(self, pool: Pool, machine_id: str, token: str, now_s: float, unix_s: float) -> Machine:
-        """A pending entry, as `machine create` makes it."""
+        """Create a pending entry, as `machine create` does."""
         return self._put(
             Machine(
                 machine_id=machine_id,
@@ -118,9 +119,15 @@ class MachineRegistry:
         )
 
     def register(  # noqa: PLR0913, PLR0917 - the three parts of the key, and two clocks
-        self, provider: str, pool: Pool, machine_id: str, said: Registration, now_s: float, unix_s: float
+        self,
+        provider: str,
+        pool: Pool,
+        machine_id: str,
+        registration: Registration,
+        now_s: float,
+        unix_s: float,
     ) -> Machine:
-        """Make the entry, or replace its token, host name and capacity; `registered` until a keepalive."""
+        """Create the entry, or replace its token, hostname and capacity; `registered` until the next keepalive."""
         known = self.get(provider, pool.name, machine_id, now_s) or Machine(
             machine_id=machine_id,
             provider=provider,
@@ -133,7 +140,7 @@ class MachineRegistry:
         return self._put(
             replace(
                 known,
-                **vars(said),
+                **vars(registration),
                 gpu_type=pool.gpu_type,
                 status=REGISTERED,
                 expires_at_s=now_s + self.ttl_s,
@@ -149,9 +156,9 @@ class MachineRegistry:
         now_s: float,
         unix_s: float,
     ) -> Machine:
-        """Make the machine ready and refresh its lease.
+        """Make the machine ready and renew its lease.
 
-        Raises: MachineNotFoundError; NoMetricsError after the machine has been marked ready all the same.
+        Raises: MachineNotFoundError; NoMetricsError, although the machine has been marked ready by then.
         """
         known = self._live(now_s).get(key)
         if known is None:
@@ -169,18 +176,19 @@ class MachineRegistry:
         return self._put(replace(marked, metrics=metrics, expires_at_s=now_s + self.ttl_s))
 
     def get(self, provider: str, pool_name: str, machine_id: str, now_s: float) -> Machine | None:
+        """Return a live entry, or None."""
         return self._live(now_s).get(machine_key(provider, pool_name, machine_id))
 
     def all(self, now_s: float) -> tuple[Machine, ...]:
-        """Every live entry, pending ones, too, in the order in which they were made."""
+        """Return every live entry, including pending ones, in order of creation."""
         return tuple(self._live(now_s).values())
 
     def find(self, machine_id: str, now_s: float) -> Iterator[Machine]:
-        """Every entry with that id: one for each provider and pool that it registered with."""
+        """Return every entry with that id: one per provider and pool that it registered with."""
         return (entry for entry in self.all(now_s) if entry.machine_id == machine_id)
 
     def delete(self, key: str) -> bool:
-        """Remove an entry, and nothing else: its token works on. False if there was none."""
+        """Remove an entry but not its token, which stays valid. Return False if there was none."""
         return self._entries.pop(key, None) is not None
 
     def wipe(self) -> None:

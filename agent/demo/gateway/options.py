@@ -1,21 +1,20 @@
-"""What the embedded gateway is set to: pools and ways of a real configuration, and what tests shorten."""
+"""Settings of the embedded gateway: those of a real configuration, and the intervals that tests shorten."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from agent.demo.gateway.machines import Pool
 
-Log = Callable[[str, Mapping[str, Any]], None]
-"""Takes an event's text and its fields, as the gateway's own log lines have them."""
+Log = Callable[[str, Mapping[str, object]], None]
+"""Receives an event's text and its fields, as in the gateway's own log."""
 
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """What a person would put into the gateway's configuration, and what tests shorten."""
+    """The gateway's configuration, with defaults as on a real gateway unless noted."""
 
     pools: tuple[Pool, ...] = (Pool(),)
     host: str = "127.0.0.1"
@@ -24,16 +23,16 @@ class GatewaySettings:
     pending_ttl_s: float = 3600
     token_cache_s: float = 600
     direct_redis_host: str = "127.0.0.1"
-    """Empty as on a gateway that expects Tailscale: config is null and host names get a suffix."""
+    """If empty, as on a gateway that expects Tailscale, config is null and hostnames get a suffix."""
     tailscale_host_name: str = "tailnet.example"
     tailscale_user: str = "beta9"
     register_pause_s: float = 0
-    """5 s on a real gateway without directRedisHost."""
+    """A real gateway without directRedisHost takes 5 s."""
     keepalive_route: bool = True
     """False: an unmodified upstream gateway."""
     k3s_port: int = 6443
     demand: int = 0
-    """How many workers each pool wants."""
+    """Number of workers that each pool wants."""
     placement_interval_s: float = 1
     cleanup_interval_s: float = 60
     health_interval_s: float = 10
@@ -41,8 +40,8 @@ class GatewaySettings:
     wall_clock: Callable[[], float] = time.time
 
 
-def parsed_pool(text: str) -> Pool:
-    """A pool from `NAME[:GPU_TYPE[:PROVIDER]]`; an empty GPU type makes a pool without GPUs."""
+def parse_pool(text: str) -> Pool:
+    """Parse `NAME[:GPU_TYPE[:PROVIDER]]`; an empty GPU type makes a pool without GPUs."""
     name, *rest = text.split(":")
     gpu_type, provider = [*rest, *("A10G", "generic")[len(rest) :]][:2]
     return Pool(name=name, gpu_type=gpu_type, provider=provider, worker_gpu_count=1 if gpu_type else 0)

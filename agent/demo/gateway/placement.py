@@ -1,9 +1,9 @@
-"""What the gateway does with the machines: places workers on them, and looks after the Jobs.
+"""Placement: starts workers on machines as the gateway does, and watches their Jobs.
 
-As the real one: each second, machine by machine, one worker where it fits, until the pool has as many as are
-wanted; a dial that hangs holds up the whole pool; one that fails is tried again a second later and leaves a
-worker token behind. What fits is a pure function; one thread for each pool places, another lists Jobs. A worker
-whose Job is gone, or whose machine is, is forgotten. Jobs are never deleted from here.
+As in the real gateway, every second each machine gets at most one worker that fits, until the pool has as many as it
+wants; a dial that hangs stalls the whole pool; a failed dial is retried a second later and leaks a worker token. One
+thread per pool places workers, another one lists Jobs. A worker whose Job or machine is gone is forgotten. Jobs are
+never deleted.
 """
 
 from __future__ import annotations
@@ -28,35 +28,36 @@ UINT32 = 2**32
 
 @dataclass
 class MachineCounters:
-    """What happened to the dials to one machine."""
+    """Counts the dials to one machine and their outcomes."""
 
     placed: int = 0
     failed: int = 0
     leaked_worker_tokens: int = 0
-    """A token is made before the dial and stays in the database when the dial fails."""
+    """A token is created before the dial and stays in the database if the dial fails."""
     last_error: str = ""
 
 
 @dataclass
 class PoolCounters:
-    """`dialling` is the machine that a dial is under way to, since `dialling_since_s`."""
+    """`dialling` is the machine being dialled since `dialling_since_s`, None if there is none."""
 
     wanted: int = 0
     rounds: int = 0
-    """Rounds of placement that were gone through to their end."""
+    """Completed rounds of placement."""
     dialling: str | None = None
     dialling_since_s: float = 0.0
     machines: dict[str, MachineCounters] = field(default_factory=dict)
 
     def of(self, machine_id: str) -> MachineCounters:
+        """Return the counters of one machine."""
         return self.machines.setdefault(machine_id, MachineCounters())
 
 
 def worker_that_fits(machine: Machine, pool: Pool, held: tuple[Worker, ...]) -> Worker | None:
-    """The next worker for a machine that already has `held`; None if none fits.
+    """Return the next worker for a machine that already runs `held`, or None if none fits.
 
-    As in the gateway, GPUs are subtracted as unsigned 32-bit numbers, so that fewer reported than held looks
-    like thousands of millions of free ones, and a machine with one GPU gives its first worker everything.
+    As in the gateway, GPUs are subtracted as unsigned 32-bit numbers, so a machine that reports fewer than are in use
+    seems to have billions free; and a machine with one GPU gives its first worker all CPU and memory.
     """
     if machine.status != READY or machine.provider != pool.provider or machine.gpu_type != pool.gpu_type:
         return None
@@ -83,7 +84,7 @@ def worker_that_fits(machine: Machine, pool: Pool, held: tuple[Worker, ...]) -> 
 
 
 class Placement:
-    """The threads that place and look after workers, and what they count."""
+    """The threads that place and watch workers, and their counters."""
 
     def __init__(self, state: GatewayState, settings: GatewaySettings, log: Log) -> None:
         self._state, self._settings, self._log = state, settings, log
@@ -94,41 +95,44 @@ class Placement:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
+        """Start two threads per pool."""
         self._stopped = threading.Event()
         for pool in self._state.pools.values():
             self._run(self.place, pool, self._settings.placement_interval_s)
-            self._run(self.look_after, pool, self._settings.cleanup_interval_s)
+            self._run(self.watch, pool, self._settings.cleanup_interval_s)
 
     def stop(self) -> None:
-        """End the dials that are under way and the threads."""
+        """End the dials in progress and the threads."""
         self._stopped.set()
         for dialler in self._diallers:
             dialler.end()
         for thread in self._threads:
-            thread.join(timeout=1)  # one that is still connecting is left to the kernel's own time-out
+            thread.join(timeout=1)  # one that is still connecting ends with the kernel's timeout
         self._diallers, self._threads = [], []
 
     def set_demand(self, pool_name: str, wanted: int) -> None:
-        """How many workers the pool wants; lowering it removes none. Raises: KeyError for an unknown pool."""
+        """Set how many workers the pool wants; lowering it removes none. Raises: KeyError for an unknown pool."""
         self._pools[pool_name].wanted = wanted
 
     def workers(self, pool_name: str | None = None) -> tuple[Worker, ...]:
+        """Return the placed workers, of one pool or of all."""
         with self._state.lock:
             return tuple(w for w in self._workers.values() if pool_name in {None, w.pool_name})
 
     def wipe(self) -> None:
+        """Forget every worker."""
         with self._state.lock:
             self._workers.clear()
 
     def disable_pending(self, pool_name: str) -> None:
-        """What becoming DEGRADED does to the workers that have not started."""
+        """Disable the workers that have not started, as when a pool becomes degraded."""
         with self._state.lock:
             for worker in self.workers(pool_name):
                 if worker.status == "pending":
                     self._workers[worker.worker_id] = replace(worker, status="disabled")
 
     def report(self) -> dict[str, Any]:
-        """For each pool: what is wanted, the dial under way with its age, and counters for each machine."""
+        """Return for each pool its demand, the dial in progress with its age, and the counters of each machine."""
         now_s = self._state.clock()
         with self._state.lock:
             return {
@@ -140,7 +144,7 @@ class Placement:
             }
 
     def place(self, pool: Pool, dialler: Dialler) -> None:
-        """One round: at most one new worker on each machine."""
+        """Run one round: at most one new worker per machine."""
         counters = self._pools[pool.name]
         for machine in self._pool_machines(pool):
             if len(self.workers(pool.name)) >= counters.wanted or self._stopped.is_set():
@@ -152,15 +156,15 @@ class Placement:
                 self._start_worker(pool, machine, worker, dialler)
         counters.rounds += 1
 
-    def look_after(self, pool: Pool, dialler: Dialler) -> None:
-        """One round: forget the workers whose machine or Job is gone, notice those whose pod runs."""
+    def watch(self, pool: Pool, dialler: Dialler) -> None:
+        """Run one round: forget workers whose machine or Job is gone, mark those whose pod is running."""
         machines = {machine.key: machine for machine in self._pool_machines(pool)}
         for worker in self.workers(pool.name):
             if worker.machine_key not in machines:
                 self._forget(worker)
         for machine in machines.values():
             if machine.status == READY and not self._stopped.is_set():
-                self._look_after_machine(pool, machine, dialler)
+                self._watch_machine(pool, machine, dialler)
 
     def _run(self, round_: Callable[[Pool, Dialler], None], pool: Pool, interval_s: float) -> None:
         dialler, stopped = Dialler(self._settings.k3s_port), self._stopped
@@ -175,8 +179,8 @@ class Placement:
         thread.start()
 
     def _pool_machines(self, pool: Pool) -> tuple[Machine, ...]:
-        home = (pool.provider, pool.name)
-        return tuple(m for m in self._state.live_machines() if (m.provider, m.pool_name) == home)
+        wanted = (pool.provider, pool.name)
+        return tuple(m for m in self._state.live_machines() if (m.provider, m.pool_name) == wanted)
 
     def _start_worker(self, pool: Pool, machine: Machine, worker: Worker, dialler: Dialler) -> None:
         token = new_token()
@@ -203,23 +207,23 @@ class Placement:
         of_machine.placed += 1
         self._log("added new worker", {"machine_id": machine.machine_id, "job": worker.job_name})
 
-    def _look_after_machine(self, pool: Pool, machine: Machine, dialler: Dialler) -> None:
+    def _watch_machine(self, pool: Pool, machine: Machine, dialler: Dialler) -> None:
         before = [w for w in self.workers(pool.name) if w.machine_key == machine.key]
         try:
             listed = dialler.call(
                 machine.hostname, machine.token, "GET", f"{JOBS_PATH}?labelSelector={job_selector(pool.name)}"
             )
-            here = {job["metadata"]["labels"].get(WORKER_LABEL) for job in listed["items"]}
+            worker_ids = {job["metadata"]["labels"].get(WORKER_LABEL) for job in listed["items"]}
             for worker in before:
-                if worker.worker_id not in here:
+                if worker.worker_id not in worker_ids:
                     self._forget(worker)
-                elif worker.status == "pending" and self._pod_runs(machine, worker, dialler):
+                elif worker.status == "pending" and self._is_pod_running(machine, worker, dialler):
                     with self._state.lock:
                         self._workers[worker.worker_id] = replace(worker, status="available")
         except DialError as error:
             self._log("unable to list jobs", {"machine_id": machine.machine_id, "error": str(error)})
 
-    def _pod_runs(self, machine: Machine, worker: Worker, dialler: Dialler) -> bool:
+    def _is_pod_running(self, machine: Machine, worker: Worker, dialler: Dialler) -> bool:
         path = f"{PODS_PATH}?labelSelector=job-name={worker.job_name}"
         pods: Mapping[str, Any] = dialler.call(machine.hostname, machine.token, "GET", path)
         return any(pod["status"].get("phase") == "Running" for pod in pods["items"])

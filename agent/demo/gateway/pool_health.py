@@ -1,4 +1,4 @@
-"""Whether a pool is healthy, checked every ten seconds as the gateway does, and said when it changes."""
+"""Pool health checks, every ten seconds as in the gateway; changes are logged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.demo.gateway.routes import GatewayState
 
 
 class HealthMonitor:
-    """A pool with no ready machine is degraded; becoming so disables the workers that have not started."""
+    """Marks a pool without a ready machine as degraded, which disables its workers that have not started."""
 
     def __init__(self, state: GatewayState, placement: Placement, interval_s: float, log: Log) -> None:
         self._state, self._placement, self._interval_s, self._log = state, placement, interval_s, log
@@ -20,6 +20,7 @@ class HealthMonitor:
         self._stopped = threading.Event()
 
     def start(self) -> None:
+        """Check at the interval in a thread of its own."""
         self._stopped = stopped = threading.Event()
 
         def loop() -> None:
@@ -32,9 +33,9 @@ class HealthMonitor:
         self._stopped.set()
 
     def check(self) -> None:
-        """One check of every pool."""
+        """Check every pool once."""
         for pool in self._state.pools.values():
-            healthy = self._has_a_ready_machine(pool)
+            healthy = self._has_ready_machine(pool)
             if self.healthy.get(pool.name) == healthy:
                 continue
             self.healthy[pool.name] = healthy
@@ -44,6 +45,6 @@ class HealthMonitor:
                 self._log("pool is degraded", {"pool_name": pool.name, "reason": "not enough ready machines"})
                 self._placement.disable_pending(pool.name)
 
-    def _has_a_ready_machine(self, pool: Pool) -> bool:
-        home = (pool.provider, pool.name, READY)
-        return any((m.provider, m.pool_name, m.status) == home for m in self._state.live_machines())
+    def _has_ready_machine(self, pool: Pool) -> bool:
+        wanted = (pool.provider, pool.name, READY)
+        return any((m.provider, m.pool_name, m.status) == wanted for m in self._state.live_machines())

@@ -1,15 +1,14 @@
-"""What the gateway answers on each route: the contract, without sockets.
+"""The gateway's answers by route: the contract, without sockets.
 
-Where an answer looks wrong (a 500 for a machine that is not known, a machine marked ready by a call that
-fails), the real gateway gives exactly that one. Time comes from the clocks in `GatewayState`; the only waiting
-is the pause of a register call without directRedisHost.
+Where an answer looks wrong (500 for an unknown machine, a machine marked ready by a call that fails), the real gateway
+returns exactly that. Time comes from the clocks in `GatewayState`; the only wait is the pause of a register call
+without directRedisHost.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -40,35 +39,49 @@ ROUTES: Mapping[str, tuple[str, str]] = {
 
 
 def route_name(request: Request) -> str:
-    """The route's short name, `unknown` where there is none for this method and path."""
+    """Return the route's short name, `unknown` if none matches method and path."""
     wanted = (request.method, request.path)
     return next((name for name, pair in ROUTES.items() if pair == wanted), "unknown")
 
 
-@dataclass
 class GatewayState:
-    """All that the gateway knows. `lock` guards everything mutable in it."""
+    """Everything the gateway knows. `lock` guards all that is mutable."""
 
-    pools: Mapping[str, Pool]
-    machines: MachineRegistry
-    tokens: TokenTable
-    config: ClusterConfig | None
-    clock: Callable[[], float]
-    wall_clock: Callable[[], float]
-    hostname_suffix: str = ""
-    register_pause_s: float = 0.0
-    keepalive_route: bool = True
-    redis_error: str | None = None
-    pause: threading.Event = field(default_factory=threading.Event)
-    """Set when the gateway stops; pauses wait on it."""
-    lock: threading.RLock = field(default_factory=threading.RLock)
+    def __init__(  # noqa: PLR0913 - what the settings decide, by keyword only
+        self,
+        *,
+        pools: Mapping[str, Pool],
+        machines: MachineRegistry,
+        tokens: TokenTable,
+        config: ClusterConfig | None,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        hostname_suffix: str = "",
+        register_pause_s: float = 0.0,
+        keepalive_route: bool = True,
+    ) -> None:
+        self.pools = pools
+        self.machines = machines
+        self.tokens = tokens
+        self.config = config
+        self.clock = clock
+        self.wall_clock = wall_clock
+        self.hostname_suffix = hostname_suffix
+        self.register_pause_s = register_pause_s
+        self.keepalive_route = keepalive_route
+        self.redis_error: str | None = None
+        self.stopping = threading.Event()
+        """Set while the gateway is stopped; it ends every wait."""
+        self.lock = threading.RLock()
 
     def live_machines(self) -> tuple[Machine, ...]:
+        """Return every machine whose lease has not expired."""
         with self.lock:
             return self.machines.all(self.clock())
 
 
 def message(status: int, text: str) -> Reply:
+    """Return an error reply, whose JSON has `message` only."""
     return Reply(status, go_json.to_json({"message": text}))
 
 
@@ -77,7 +90,7 @@ def _internal_error() -> Reply:
 
 
 def answer(state: GatewayState, request: Request) -> Reply:
-    """The reply to a request. Below /machine/ the token is checked before the route, as in the real one."""
+    """Return the reply to a request. Below /machine/ the token is checked before the route, as in the gateway."""
     if request.path.startswith(f"{BASE}/machine/"):
         return _machine_route(state, request)
     if route_name(request) == "health":
@@ -112,33 +125,40 @@ def _machine_route(state: GatewayState, request: Request) -> Reply:
 
 
 def _register(state: GatewayState, request: Request) -> Reply:
-    said = go_json.bind(request.headers.get("content-type", ""), request.body, go_json.REGISTER_FIELDS)
+    payload = go_json.bind(request.headers.get("content-type", ""), request.body, go_json.REGISTER_FIELDS)
     if state.config is None:
-        state.pause.wait(state.register_pause_s)
+        state.stopping.wait(state.register_pause_s)
     try:
-        cpu = go_json.cpu_millicores(said["cpu"])
+        cpu = go_json.cpu_millicores(payload["cpu"])
     except ValueError:
         return message(500, "Invalid machine cpu value")
     try:
-        memory = go_json.memory_mib(said["memory"])
+        memory = go_json.memory_mib(payload["memory"])
     except ValueError:
         return message(500, "Invalid machine memory value")
     try:
-        gpus = go_json.gpu_count(said["gpu_count"])
+        gpus = go_json.gpu_count(payload["gpu_count"])
     except ValueError:
         return message(500, "Invalid gpu count")
-    pool = state.pools.get(said["pool_name"])
+    pool = state.pools.get(payload["pool_name"])
     if pool is None:
         return message(500, "Invalid pool name")
-    return _registered(state, pool, said, Registration(
-        said["hostname"] + state.hostname_suffix, said["token"], cpu, memory, gpus, said["private_ip"]
+    return _registered(state, pool, payload, Registration(
+        payload["hostname"] + state.hostname_suffix, payload["token"], cpu, memory, gpus, payload["private_ip"]
     ))  # fmt: skip
 
 
-def _registered(state: GatewayState, pool: Pool, said: Mapping[str, str], what: Registration) -> Reply:
+def _registered(
+    state: GatewayState, pool: Pool, payload: Mapping[str, str], registration: Registration
+) -> Reply:
     with state.lock:
         machine = state.machines.register(
-            said["provider_name"], pool, said["machine_id"], what, state.clock(), state.wall_clock()
+            payload["provider_name"],
+            pool,
+            payload["machine_id"],
+            registration,
+            state.clock(),
+            state.wall_clock(),
         )
     machine_state = {
         "machine_id": machine.machine_id,
@@ -151,15 +171,15 @@ def _registered(state: GatewayState, pool: Pool, said: Mapping[str, str], what: 
 
 
 def _keepalive(state: GatewayState, request: Request) -> Reply:
-    said = go_json.bind(request.headers.get("content-type", ""), request.body, go_json.KEEPALIVE_FIELDS)
-    if not said["machine_id"] or not said["pool_name"]:
+    payload = go_json.bind(request.headers.get("content-type", ""), request.body, go_json.KEEPALIVE_FIELDS)
+    if not payload["machine_id"] or not payload["pool_name"]:
         return message(400, "machine_id and pool_name are required")
-    provider = said["provider_name"] or "generic"
-    key = f"provider:machine:{provider}:{said['pool_name']}:{said['machine_id']}"
+    provider = payload["provider_name"] or "generic"
+    key = f"provider:machine:{provider}:{payload['pool_name']}:{payload['machine_id']}"
     try:
         with state.lock:
             machine = state.machines.keepalive(
-                key, said["agent_version"], said["metrics"], state.clock(), state.wall_clock()
+                key, payload["agent_version"], payload["metrics"], state.clock(), state.wall_clock()
             )
     except MachineNotFoundError as error:
         return message(500, f"Failed to update keepalive: {error}")
@@ -169,7 +189,7 @@ def _keepalive(state: GatewayState, request: Request) -> Reply:
 
 
 def _ready_state(state: GatewayState, machine: Machine) -> dict[str, Any]:
-    shown = {
+    fields = {
         "machine_id": machine.machine_id,
         "status": READY,
         "pool_name": machine.pool_name,
@@ -177,8 +197,8 @@ def _ready_state(state: GatewayState, machine: Machine) -> dict[str, Any]:
         "ttl_seconds": int(state.machines.ttl_s),
     }
     if machine.agent_version:
-        shown["agent_version"] = machine.agent_version
-    return shown
+        fields["agent_version"] = machine.agent_version
+    return fields
 
 
 def _list(state: GatewayState, request: Request) -> Reply:
@@ -199,7 +219,7 @@ def _config(state: GatewayState, _request: Request) -> Reply:
 
 
 def wire_state(machine: Machine) -> dict[str, Any]:
-    """A machine as the gateway's list shows it to any machine token: with the k3s token in clear."""
+    """Return a machine as the gateway lists it to any machine token: with the k3s token in clear text."""
     return {
         "machine_id": machine.machine_id,
         "pool_name": machine.pool_name,

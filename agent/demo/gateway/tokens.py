@@ -1,6 +1,6 @@
-"""Which bearer tokens the gateway takes: its PostgreSQL table, and the cache in front of it. Pure.
+"""The bearer tokens that the gateway accepts: its PostgreSQL table and the cache in front of it. No I/O.
 
-The cache is why a deactivated token works on for a while, and why a machine that called a moment ago does not
+Because of the cache a deactivated token keeps working for a while, and a machine that has called recently does not
 notice that the database is down.
 """
 
@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import base64
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
-TOKEN_BYTES = 64  # 88 characters in base64, as `beta9 machine create` prints
+TOKEN_BYTES = 64  # 88 characters of base64, as printed by `beta9 machine create`
 
 
 class TokenKind(Enum):
+    """What a token belongs to."""
+
     MACHINE = "machine"
     WORKER = "worker"
     WORKSPACE = "workspace"
-    """Any other valid token: the machine routes answer 403 to it."""
+    """Any other valid token; the machine routes answer 403 to it."""
 
 
 @dataclass
@@ -29,31 +31,34 @@ class _Token:
 
 
 def new_token() -> str:
+    """Return a random token in the gateway's format."""
     return base64.urlsafe_b64encode(secrets.token_bytes(TOKEN_BYTES)).decode("ascii")
 
 
-@dataclass
 class TokenTable:
-    """Known tokens. `cache_s` is how long an answer is remembered (600 s in the real gateway)."""
+    """Known tokens. `cache_s` is how long an approval is cached (600 s in the real gateway)."""
 
-    cache_s: float = 600
-    database_down: bool = False
-    _tokens: dict[str, _Token] = field(default_factory=dict, repr=False)
+    def __init__(self, cache_s: float = 600) -> None:
+        self.database_down = False
+        self._cache_s = cache_s
+        self._tokens: dict[str, _Token] = {}
 
     def add(self, token: str, kind: TokenKind = TokenKind.MACHINE) -> str:
+        """Add a valid token and return it."""
         self._tokens[token] = _Token(kind)
         return token
 
     def deactivate(self, token: str) -> None:
-        """Raises: KeyError for a token that was never added."""
+        """Deactivate a token. Raises: KeyError for a token that was never added."""
         self._tokens[token].active = False
 
     def forget_cache(self) -> None:
+        """Drop all cached approvals."""
         for token in self._tokens.values():
             token.cached_until_s = float("-inf")
 
     def authorize(self, token: str, now_s: float) -> TokenKind | None:
-        """The token's kind, or None where the gateway answers 401."""
+        """Return the token's kind, or None if the gateway answers 401."""
         known = self._tokens.get(token)
         if known is None:
             return None
@@ -61,5 +66,5 @@ class TokenTable:
             return known.kind
         if self.database_down or not known.active:
             return None
-        known.cached_until_s = now_s + self.cache_s
+        known.cached_until_s = now_s + self._cache_s
         return known.kind

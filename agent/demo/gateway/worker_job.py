@@ -1,6 +1,6 @@
-"""The Job that starts a worker on a machine, as the gateway sends it. Pure.
+"""The Job that starts a worker on a machine, as the gateway sends it. No I/O.
 
-The real gateway sends it as protobuf; this is the same object as JSON, which the API server takes as well.
+The real gateway sends protobuf; this is the same object as JSON, which the API server accepts as well.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MACHINE_LABEL = "run.beam.cloud/machine-id"
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker that the gateway has placed, and what it holds of its machine."""
+    """A worker that the gateway has placed, and the resources that it uses."""
 
     worker_id: str
     machine_id: str
@@ -30,21 +30,22 @@ class Worker:
     memory_mib: int
     gpu_count: int
     status: str = "pending"
-    """`pending`, `available` once its pod runs, `disabled` if its pool was degraded before that."""
+    """`pending`, `available` once its pod runs, `disabled` if its pool became degraded before that."""
     token: str = field(default="", repr=False)
 
     @property
     def job_name(self) -> str:
+        """The name of its Job."""
         return f"worker-{self.pool_name}-{self.worker_id}"
 
 
 def job_selector(pool_name: str) -> str:
-    """The label selector with which the gateway lists a pool's Jobs."""
+    """Return the label selector with which the gateway lists a pool's Jobs."""
     return f"{ROLE_LABEL}=worker,{POOL_LABEL}={pool_name}"
 
 
 def worker_job(worker: Worker, pool: Pool, gateway_host: str, config: dict[str, Any]) -> dict[str, Any]:
-    """The Job's body. `config` goes into the environment with all its secrets, as on a real gateway."""
+    """Return the Job. Its environment holds `config` with all its secrets, as on a real gateway."""
     labels = {
         "app": "worker",
         ROLE_LABEL: "worker",

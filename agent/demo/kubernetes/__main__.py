@@ -1,4 +1,4 @@
-"""`python -m agent.demo.kubernetes`: run it as a process of its own."""
+"""Entry point of `python -m agent.demo.kubernetes`."""
 
 from agent.demo.kubernetes.standin import main
 

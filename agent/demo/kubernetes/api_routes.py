@@ -1,7 +1,7 @@
-"""What the stand-in Kubernetes API answers on each path, without sockets.
+"""The stand-in Kubernetes API's answers by path, without sockets.
 
-Two identities: the administrator, and the gateway's service account, which may do what its Role in
-bootstrap/manifests says and gets 403 for everything else.
+There are two identities: the administrator, and the gateway's service account, which may do what its Role in
+bootstrap/manifests allows and gets 403 for everything else.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from agent.demo.kubernetes.cluster import Cluster, ConflictError, Object, selected, stamp
+from agent.demo.kubernetes.cluster import Cluster, ConflictError, Object, selected, timestamp
 from agent.demo.messages import Reply, Request
 
 VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4+demo", "platform": "linux/amd64"}
 ADMIN = "system:admin"
 GATEWAY = "system:serviceaccount:default:beta9-gateway"
-POD_GRACE_S = 30.0  # terminationGracePeriodSeconds, where a pod names none
-LEAST_TOKEN_S = 600  # a real API server grants no shorter one
+POD_GRACE_S = 30.0  # default of terminationGracePeriodSeconds
+MIN_TOKEN_S = 600  # the shortest lifetime that a real API server grants
 
 _REASONS = {
     400: "BadRequest",
@@ -37,7 +37,7 @@ _REASONS = {
 
 
 def status_reply(code: int, text: str, headers: Mapping[str, str] | None = None) -> Reply:
-    """A Kubernetes Status object."""
+    """Return a Kubernetes Status object."""
     body = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -50,7 +50,7 @@ def status_reply(code: int, text: str, headers: Mapping[str, str] | None = None)
     return Reply(code, json.dumps(body).encode(), headers or {})
 
 
-def _shown(kind: str, version: str, item: Object, code: int = 200) -> Reply:
+def _object(kind: str, version: str, item: Object, code: int = 200) -> Reply:
     return Reply(code, json.dumps({"kind": kind, "apiVersion": version, **item}).encode())
 
 
@@ -61,7 +61,7 @@ def _list(kind: str, version: str, items: Sequence[Object]) -> Reply:
 
 @dataclass(frozen=True)
 class _Call:
-    """A request with the parts of its path, already known to be allowed."""
+    """An authorized request and the parts of its path."""
 
     method: str
     query: Mapping[str, str]
@@ -74,25 +74,25 @@ class _Call:
         return self.query.get("labelSelector", "")
 
 
-@dataclass
 class ApiState:
-    """The cluster and who may talk to it. `clock` gives Unix seconds."""
+    """The cluster and its valid tokens. `token` is the administrator's; `clock` returns Unix seconds."""
 
-    token: str = field(repr=False)
-    cluster: Cluster
-    clock: Callable[[], float]
-    granted: dict[str, float] = field(default_factory=dict, repr=False)
-    """Tokens of the gateway's service account, with the Unix second at which each expires."""
+    def __init__(self, token: str, cluster: Cluster, clock: Callable[[], float]) -> None:
+        self.cluster = cluster
+        self.clock = clock
+        self.granted: dict[str, float] = {}
+        """Tokens of the gateway's service account, each with its expiry in Unix seconds."""
+        self._token = token
 
     def grant(self, seconds: float) -> tuple[str, float]:
-        """A token for the gateway's service account and the Unix second at which it expires."""
-        token, expires_at_s = secrets.token_urlsafe(48), self.clock() + max(LEAST_TOKEN_S, seconds)
+        """Create a token for the gateway's service account and return it with its expiry in Unix seconds."""
+        token, expires_at_s = secrets.token_urlsafe(48), self.clock() + max(MIN_TOKEN_S, seconds)
         self.granted[token] = expires_at_s
         return token, expires_at_s
 
     def identity(self, token: str) -> str | None:
-        """Who a bearer token belongs to, None for nobody."""
-        if token and secrets.compare_digest(token.encode(), self.token.encode()):
+        """Return the identity that a bearer token belongs to, None if it is invalid."""
+        if token and secrets.compare_digest(token.encode(), self._token.encode()):
             return ADMIN
         return GATEWAY if self.granted.get(token, float("-inf")) > self.clock() else None
 
@@ -101,20 +101,20 @@ def _jobs(api: ApiState, call: _Call) -> Reply:
     cluster, namespace = api.cluster, call.namespace or "default"
     match call.method, bool(call.name):
         case "GET", False:
-            found = list(selected(cluster.jobs, call.namespace, call.selector))
-            return _list("Job", "batch/v1", found)
+            jobs = list(selected(cluster.jobs, call.namespace, call.selector))
+            return _list("Job", "batch/v1", jobs)
         case "POST", False:
-            return _shown("Job", "batch/v1", cluster.create_job(namespace, call.body, api.clock()), 201)
+            return _object("Job", "batch/v1", cluster.create_job(namespace, call.body, api.clock()), 201)
         case "DELETE", False:
             for job in list(selected(cluster.jobs, call.namespace, call.selector)):
                 cluster.delete_job(namespace, job["metadata"]["name"])
             return status_reply(200, "")
         case "GET", True:
-            return _shown("Job", "batch/v1", cluster.jobs[namespace, call.name])
+            return _object("Job", "batch/v1", cluster.jobs[namespace, call.name])
         case "DELETE", True:
             cluster.delete_job(namespace, call.name)
             return status_reply(200, "")
-    return status_reply(405, f"{call.method} is not served by the stand-in")
+    return status_reply(405, f"{call.method} is not supported by the stand-in")
 
 
 def _pods(api: ApiState, call: _Call) -> Reply:
@@ -123,12 +123,12 @@ def _pods(api: ApiState, call: _Call) -> Reply:
         case "GET", False:
             return _list("Pod", "v1", list(selected(cluster.pods, call.namespace, call.selector)))
         case "GET", True:
-            return _shown("Pod", "v1", cluster.pods[namespace, call.name])
+            return _object("Pod", "v1", cluster.pods[namespace, call.name])
         case "DELETE", True:
             grace_s = (call.body or {}).get("gracePeriodSeconds")
             grace_s = POD_GRACE_S if grace_s is None else float(grace_s)
-            return _shown("Pod", "v1", cluster.end_pod(namespace, call.name, api.clock(), grace_s))
-    return status_reply(405, f"{call.method} is not served by the stand-in")
+            return _object("Pod", "v1", cluster.end_pod(namespace, call.name, api.clock(), grace_s))
+    return status_reply(405, f"{call.method} is not supported by the stand-in")
 
 
 def _eviction(api: ApiState, call: _Call) -> Reply:
@@ -145,50 +145,50 @@ def _nodes(api: ApiState, call: _Call) -> Reply:
         if "unschedulable" in call.body.get("spec", {}):
             api.cluster.unschedulable = bool(call.body["spec"]["unschedulable"])
         for name, value in (call.body.get("metadata", {}).get("annotations") or {}).items():
-            # A merge patch: null removes.
+            # In a merge patch, null removes.
             api.cluster.annotations.pop(name, None)
             api.cluster.annotations |= {} if value is None else {name: value}
         api.cluster.schedule()
     elif call.method != "GET":
-        return status_reply(405, f"{call.method} is not served by the stand-in")
+        return status_reply(405, f"{call.method} is not supported by the stand-in")
     node = api.cluster.node()
-    return _shown("Node", "v1", node) if call.name else _list("Node", "v1", [node])
+    return _object("Node", "v1", node) if call.name else _list("Node", "v1", [node])
 
 
 def _token(api: ApiState, call: _Call) -> Reply:
     if ("ServiceAccount", call.namespace or "default", call.name) not in api.cluster.grants:
         raise KeyError(call.name)
     seconds = ((call.body or {}).get("spec") or {}).get("expirationSeconds") or 3600
-    if seconds < LEAST_TOKEN_S:
-        return status_reply(422, f"may not specify a duration less than {LEAST_TOKEN_S} seconds")
+    if seconds < MIN_TOKEN_S:
+        return status_reply(422, f"may not specify a duration less than {MIN_TOKEN_S} seconds")
     token, expires_at_s = api.grant(seconds)
     granted = {
         "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": seconds},
-        "status": {"token": token, "expirationTimestamp": stamp(expires_at_s)},
+        "status": {"token": token, "expirationTimestamp": timestamp(expires_at_s)},
     }
-    return _shown("TokenRequest", "authentication.k8s.io/v1", granted, 201)
+    return _object("TokenRequest", "authentication.k8s.io/v1", granted, 201)
 
 
 def _grants(api: ApiState, call: _Call, kind: str, version: str) -> Reply:
-    """Service accounts, Roles and bindings: kept as they come, checked by nobody."""
+    """Answer for service accounts, Roles and bindings, which are stored but not enforced."""
     key = (
         kind,
         call.namespace or "default",
         call.name or str((call.body or {}).get("metadata", {}).get("name")),
     )
-    kept = api.cluster.grants
+    stored = api.cluster.grants
     match call.method:
         case "GET":
-            return _shown(kind, version, kept[key])
-        case "POST" if key in kept:
+            return _object(kind, version, stored[key])
+        case "POST" if key in stored:
             raise ConflictError(key[2])
         case "POST" | "PUT":
-            kept[key] = {name: call.body[name] for name in call.body if name not in {"kind", "apiVersion"}}
-            return _shown(kind, version, kept[key], 201 if call.method == "POST" else 200)
+            stored[key] = {name: call.body[name] for name in call.body if name not in {"kind", "apiVersion"}}
+            return _object(kind, version, stored[key], 201 if call.method == "POST" else 200)
         case "DELETE":
-            del kept[key]
+            del stored[key]
             return status_reply(200, "")
-    return status_reply(405, f"{call.method} is not served by the stand-in")
+    return status_reply(405, f"{call.method} is not supported by the stand-in")
 
 
 def _grant(kind: str, version: str) -> Callable[[ApiState, _Call], Reply]:
@@ -199,7 +199,7 @@ _IN = r"(?:/namespaces/(?P<namespace>[^/]+))?"
 _NAME = r"(?:/(?P<name>[^/]+))?"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _ROUTES: tuple[tuple[re.Pattern[str], frozenset[str], Callable[[ApiState, _Call], Reply]], ...] = (
-    # path, the methods that the gateway's Role has there (in namespace default only), what answers
+    # path, the methods that the gateway's Role allows (in namespace default only), handler
     (re.compile(f"/apis/batch/v1{_IN}/jobs{_NAME}"), frozenset({"GET", "POST", "DELETE"}), _jobs),
     (re.compile(f"/api/v1{_IN}/pods{_NAME}"), frozenset({"GET", "DELETE"}), _pods),
     (re.compile(rf"/api/v1{_IN}/pods/(?P<name>[^/]+)/eviction"), frozenset(), _eviction),
@@ -215,26 +215,26 @@ _ROUTES: tuple[tuple[re.Pattern[str], frozenset[str], Callable[[ApiState, _Call]
 )
 
 
-def answer(api: ApiState, who: str, request: Request) -> Reply:
-    """The reply to an authenticated request."""
+def answer(api: ApiState, identity: str, request: Request) -> Reply:
+    """Return the reply to an authenticated request."""
     if request.path in {"/readyz", "/livez", "/healthz"}:
         return Reply(200, b"ok", {"Content-Type": "text/plain; charset=utf-8"})
     if request.path == "/version":
         return Reply(200, json.dumps(VERSION).encode())
-    for pattern, gateways, handler in _ROUTES:
-        found = pattern.fullmatch(request.path)
-        if found is None:
+    for pattern, allowed, handler in _ROUTES:
+        match = pattern.fullmatch(request.path)
+        if match is None:
             continue
-        parts = found.groupdict()
-        if who == GATEWAY and (request.method not in gateways or parts.get("namespace") != "default"):
-            return status_reply(403, f'User "{who}" cannot {request.method} {request.path}')
-        return _carried_out(api, request, parts, handler)
-    if who == GATEWAY:
-        return status_reply(403, f'User "{who}" cannot {request.method} {request.path}')
+        parts = match.groupdict()
+        if identity == GATEWAY and (request.method not in allowed or parts.get("namespace") != "default"):
+            return status_reply(403, f'User "{identity}" cannot {request.method} {request.path}')
+        return _handle(api, request, parts, handler)
+    if identity == GATEWAY:
+        return status_reply(403, f'User "{identity}" cannot {request.method} {request.path}')
     return status_reply(404, "the server could not find the requested resource")
 
 
-def _carried_out(
+def _handle(
     api: ApiState,
     request: Request,
     parts: Mapping[str, str | None],
@@ -259,4 +259,4 @@ def _carried_out(
             return status_reply(422, f"{error} is required")
         return status_reply(404, f"{error} not found")
     except (AttributeError, TypeError, ValueError):
-        return status_reply(400, "the body is not the object that this path takes")
+        return status_reply(400, "the body does not fit this path")

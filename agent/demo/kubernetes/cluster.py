@@ -1,7 +1,7 @@
-"""One node's Kubernetes as plain objects: Jobs get a pod that runs, GPUs are given out, tokens expire.
+"""A single-node Kubernetes as plain objects: Jobs get running pods, GPUs are allocated, pods end.
 
-Stands for k3s's controllers and scheduler, as far as the gateway and the agent look at what they do. Pure: the
-time is handed in, nothing is locked.
+Models k3s's controllers and scheduler as far as the gateway and the agent can observe them. Time is passed in; nothing
+is locked.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,33 +17,33 @@ Object = dict[str, Any]
 
 
 class ConflictError(Exception):
-    """An object of that name is there already."""
+    """An object of that name already exists."""
 
 
-@dataclass
 class Cluster:
-    """The node and what is on it. Jobs and pods are keyed by (namespace, name)."""
+    """The node and what runs on it. Jobs and pods are keyed by (namespace, name)."""
 
-    node_name: str = "demo-node"
-    gpus: int = 1
-    ready: bool = True
-    unschedulable: bool = False
-    annotations: dict[str, str] = field(default_factory=dict)
-    """Of the node."""
-    stop_s: float = 0.0
-    """How long a pod's process goes on after it was told to end; its grace bounds that."""
-    told: list[tuple[str, float]] = field(default_factory=list)
-    """(pod, grace in seconds) of each time that a pod was told to end, oldest first."""
-    pressures: frozenset[str] = frozenset()
-    """Of `Memory`, `Disk`, `PID`."""
-    jobs: dict[tuple[str, str], Object] = field(default_factory=dict)
-    pods: dict[tuple[str, str], Object] = field(default_factory=dict)
-    grants: dict[tuple[str, str, str], Object] = field(default_factory=dict)
-    """Service accounts, Roles and their bindings, keyed by (kind, namespace, name). They grant nothing here."""
-    _version: int = 1
+    def __init__(self, node_name: str = "demo-node", gpus: int = 1) -> None:
+        self.node_name = node_name
+        self.gpus = gpus
+        self.ready = True
+        self.unschedulable = False
+        self.annotations: dict[str, str] = {}
+        """Annotations of the node."""
+        self.stop_s = 0.0
+        """How long a pod's process takes to end once it is terminated, at most its grace period."""
+        self.terminations: list[tuple[str, float]] = []
+        """(pod, grace in seconds) of every request to terminate a pod, oldest first."""
+        self.pressures: frozenset[str] = frozenset()
+        """Any of `Memory`, `Disk`, `PID`."""
+        self.jobs: dict[tuple[str, str], Object] = {}
+        self.pods: dict[tuple[str, str], Object] = {}
+        self.grants: dict[tuple[str, str, str], Object] = {}
+        """Service accounts, Roles and their bindings, keyed by (kind, namespace, name). They are not enforced."""
+        self._version = 1
 
     def node(self) -> Object:
-        """The Node object, as the API shows it."""
+        """Return the Node object, as the API shows it."""
         resources = {"cpu": "8", "memory": "32768Mi", "pods": "110"}
         if self.gpus:
             resources[GPU] = str(self.gpus)
@@ -64,15 +63,15 @@ class Cluster:
         }
 
     def create_job(self, namespace: str, body: Object, now_s: float) -> Object:
-        """Take a Job and start its pod. Raises: ConflictError, KeyError for one without a name."""
+        """Create a Job and its pod. Raises: ConflictError; KeyError for a Job without a name."""
         name = body["metadata"]["name"]
         if (namespace, name) in self.jobs:
             raise ConflictError(name)
         job = copy.deepcopy(body)
-        job["metadata"] |= self._born(namespace, now_s)
+        job["metadata"] |= self._metadata(namespace, now_s)
         job["status"] = {"active": 1}
         self.jobs[namespace, name] = job
-        self._give_pod(job, now_s)
+        self._create_pod(job, now_s)
         self.schedule()
         return job
 
@@ -86,37 +85,41 @@ class Cluster:
         return job
 
     def end_pod(self, namespace: str, name: str, now_s: float, grace_s: float) -> Object:
-        """Tell a pod to end; it is there until its process has ended or its grace is over. Raises: KeyError."""
+        """Terminate a pod; it exists until its process ends or its grace period is over. Raises: KeyError."""
         pod = self.pods[namespace, name]
-        self.told.append((name, grace_s))
+        self.terminations.append((name, grace_s))
         meta = pod["metadata"]
-        meta.setdefault("_told_at_s", now_s)
-        own_s = meta["_told_at_s"] + self.stop_s if pod["status"]["phase"] == "Running" else now_s
-        meta["_ends_at_s"] = min(meta.get("_ends_at_s", own_s), own_s, now_s + grace_s)
-        meta["deletionTimestamp"] = stamp(meta["_ends_at_s"])
+        meta.setdefault("_terminated_at_s", now_s)
+        process_ends_at_s = (
+            meta["_terminated_at_s"] + self.stop_s if pod["status"]["phase"] == "Running" else now_s
+        )
+        meta["_ends_at_s"] = min(
+            meta.get("_ends_at_s", process_ends_at_s), process_ends_at_s, now_s + grace_s
+        )
+        meta["deletionTimestamp"] = timestamp(meta["_ends_at_s"])
         self.expire(now_s)
         return pod
 
     def delete_pod(self, namespace: str, name: str, now_s: float) -> Object:
-        """Remove a pod; its Job makes another one. Raises: KeyError."""
+        """Remove a pod; its Job creates another one. Raises: KeyError."""
         pod = self.pods.pop((namespace, name))
         for job in self.jobs.values():
             if job["metadata"]["uid"] == _owner(pod) and job["status"].get("active"):
-                self._give_pod(job, now_s)
+                self._create_pod(job, now_s)
         self.schedule()
         return pod
 
     def finish_job(self, namespace: str, name: str, now_s: float) -> None:
-        """Let a Job's pod succeed; `expire` removes both after the Job's own time. Raises: KeyError."""
+        """Let a Job's pod succeed; `expire` removes both after the Job's TTL. Raises: KeyError."""
         job = self.jobs[namespace, name]
-        job["status"] = {"succeeded": 1, "completionTime": stamp(now_s), "_finished_at_s": now_s}
+        job["status"] = {"succeeded": 1, "completionTime": timestamp(now_s), "_finished_at_s": now_s}
         for pod in self.pods.values():
             if _owner(pod) == job["metadata"]["uid"]:
                 pod["status"]["phase"] = "Succeeded"
         self.schedule()
 
     def expire(self, now_s: float) -> None:
-        """Remove what `ttlSecondsAfterFinished` says, and the pods that were told to end and have."""
+        """Remove Jobs whose `ttlSecondsAfterFinished` is over, and terminated pods that have ended."""
         for (namespace, name), pod in list(self.pods.items()):
             if now_s >= pod["metadata"].get("_ends_at_s", float("inf")):
                 self.delete_pod(namespace, name, now_s)
@@ -127,23 +130,23 @@ class Cluster:
                 self.delete_job(namespace, name)
 
     def schedule(self) -> None:
-        """Let pending pods run that fit, in the order in which they came."""
-        held = sum(_gpus(pod) for pod in self.pods.values() if pod["status"]["phase"] == "Running")
+        """Start the pending pods that fit, in order of creation."""
+        used = sum(_gpus(pod) for pod in self.pods.values() if pod["status"]["phase"] == "Running")
         for pod in self.pods.values():
-            fits = self.ready and not self.unschedulable and held + _gpus(pod) <= self.gpus
+            fits = self.ready and not self.unschedulable and used + _gpus(pod) <= self.gpus
             if pod["status"]["phase"] == "Pending" and (fits or not (_gpus(pod) or self.unschedulable)):
                 pod["spec"]["nodeName"] = self.node_name
                 pod["status"] = {"phase": "Running", "conditions": [_condition("Ready", "True")]}
-                held += _gpus(pod)
+                used += _gpus(pod)
 
-    def _give_pod(self, job: Object, now_s: float) -> None:
+    def _create_pod(self, job: Object, now_s: float) -> None:
         namespace, job_name = job["metadata"]["namespace"], job["metadata"]["name"]
         name = f"{job_name}-{secrets.token_hex(3)[:5]}"
         template = copy.deepcopy(job["spec"]["template"])
         labels = template.get("metadata", {}).get("labels", {})
         self.pods[namespace, name] = {
             "metadata": {
-                **self._born(namespace, now_s),
+                **self._metadata(namespace, now_s),
                 "name": name,
                 "labels": labels | {"job-name": job_name, "batch.kubernetes.io/job-name": job_name},
                 "ownerReferences": [{"kind": "Job", "name": job_name, "uid": job["metadata"]["uid"]}],
@@ -152,28 +155,31 @@ class Cluster:
             "status": {"phase": "Pending", "conditions": [_condition("PodScheduled", "False")]},
         }
 
-    def _born(self, namespace: str, now_s: float) -> Object:
+    def _metadata(self, namespace: str, now_s: float) -> Object:
         self._version += 1
         return {
             "namespace": namespace,
             "uid": secrets.token_hex(16),
             "resourceVersion": str(self._version),
-            "creationTimestamp": stamp(now_s),
+            "creationTimestamp": timestamp(now_s),
         }
 
 
-def stamp(unix_s: float) -> str:
+def timestamp(unix_s: float) -> str:
+    """Return a time as Kubernetes writes it."""
     return datetime.fromtimestamp(unix_s, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def selected(
     objects: Mapping[tuple[str, str], Object], namespace: str | None, selector: str
 ) -> Iterator[Object]:
-    """The objects in a namespace (None: in all) whose labels are as an equality selector (`a=b,c=d`) says."""
+    """Yield the objects in a namespace (None: all) that match an equality-based selector (`a=b,c=d`)."""
     wanted = dict(part.replace("==", "=").split("=", 1) for part in selector.split(",") if "=" in part)
-    for (of, _), item in objects.items():
+    for (item_namespace, _), item in objects.items():
         labels = item["metadata"].get("labels", {})
-        if namespace in {None, of} and all(labels.get(name) == value for name, value in wanted.items()):
+        if namespace in {None, item_namespace} and all(
+            labels.get(name) == value for name, value in wanted.items()
+        ):
             yield item
 
 

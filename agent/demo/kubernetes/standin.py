@@ -1,8 +1,8 @@
-"""A stand-in for the machine's k3s API, so that demo and tests can show work arriving without a k3s.
+"""A stand-in for the machine's k3s API, so that the demo and tests can show work arriving without k3s.
 
-Stands for what the gateway and the agent use of a real API server, which needs etcd and 300 MB: TLS, bearer
-tokens, Jobs, pods, the node, tokens for a service account. JSON only, no watches. The adapter's tests run against
-this and against a real API server, so that it cannot drift.
+Models what the gateway and the agent use of a real API server (which needs etcd and 300 MB): TLS, bearer tokens, Jobs,
+pods, the node, service account tokens. JSON only, no watches. The adapter's tests run against this and against a real
+API server, so that it cannot drift.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,35 +25,40 @@ from agent.demo.httpd import HttpService, JsonHandler
 from agent.demo.kubernetes.api_routes import ApiState, answer, status_reply
 from agent.demo.kubernetes.cluster import Cluster
 from agent.demo.messages import Reply, Request
-from agent.demo.process import wait_for_a_signal, write_ready_file
+from agent.demo.process import wait_for_signal, write_ready_file
 from agent.demo.remote import CallClient, CallServer
 
 
-@dataclass
 class StandInKubernetes:
     """The API server, as a context manager or by start() and stop(); `cluster` may be changed while it runs.
 
-    Knobs: freeze()/thaw() (accepts, never answers), refuse()/listen() (nothing on the port), and the attributes
+    Faults: freeze()/thaw() (accepts but never answers), refuse()/listen() (nothing on the port), and the attributes
     `unauthorized` (401 to all), `too_many` (429 to all, with Retry-After 1), `failing` (500 to all).
+
+    `token` is the administrator's, by default a random one.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
-    cluster: Cluster = field(default_factory=Cluster)
-    clock: Callable[[], float] = time.time
-    unauthorized: bool = False
-    too_many: bool = False
-    failing: bool = False
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        token: str | None = None,
+        cluster: Cluster | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.token = secrets.token_urlsafe(32) if token is None else token
+        self.cluster = cluster or Cluster()
+        self.clock = clock
+        self.unauthorized = self.too_many = self.failing = False
+        self.requests: deque[tuple[str, str, str]] = deque(maxlen=10_000)
+        """(identity, method, path) of every admitted request, oldest first."""
         context, self.certificate_pem = throwaway_context(self.host)
         self._thawed = threading.Event()
         self._thawed.set()
         self._lock = threading.Lock()
-        self._state = ApiState(self.token, self.cluster, self.clock)
-        self.requests: deque[tuple[str, str, str]] = deque(maxlen=10_000)
-        """(who, method, path) of every request that was let in, oldest first."""
+        self._state = ApiState(self.token, self.cluster, clock)
         self._http = HttpService(
             functools.partial(_Connection, self), self.host, self.port, context, self._thawed.wait
         )
@@ -64,10 +68,12 @@ class StandInKubernetes:
         return f"https://{self.host}:{self.port}"
 
     def start(self) -> None:
+        """Start serving; `port` is set from then on."""
         self._http.start()
         self.port = self._http.port
 
     def stop(self) -> None:
+        """Stop serving; the cluster is kept."""
         self._thawed.set()
         self._http.stop()
 
@@ -81,15 +87,15 @@ class StandInKubernetes:
         self.stop()
 
     def freeze(self) -> None:
-        """Accept connections and answer nothing, not even the TLS handshake, as a stopped process does."""
+        """Accept connections but answer nothing, not even the TLS handshake, like a stopped process."""
         self._thawed.clear()
 
     def thaw(self) -> None:
-        """Answer again, also what came meanwhile."""
+        """Answer again, including the requests that arrived meanwhile."""
         self._thawed.set()
 
     def refuse(self) -> None:
-        """Close the listener and every connection; dials are refused."""
+        """Close the listener and every connection, so that dials are refused."""
         self._http.stop()
 
     def listen(self) -> None:
@@ -97,7 +103,7 @@ class StandInKubernetes:
         self._http.start()
 
     def kubeconfig(self) -> str:
-        """A kubeconfig for the administrator's token, as JSON (which is YAML, too)."""
+        """Return a kubeconfig with the administrator's token, as JSON (a subset of YAML)."""
         authority = base64.b64encode(self.certificate_pem.encode()).decode()
         config = {
             "apiVersion": "v1",
@@ -112,27 +118,27 @@ class StandInKubernetes:
         return json.dumps(config, indent=2) + "\n"
 
     def grant(self, seconds: float = 3600) -> tuple[str, float]:
-        """A token for the gateway's service account, as TokenRequest gives, and when it expires."""
+        """Create a token for the gateway's service account, as TokenRequest does; return it with its expiry."""
         return self._state.grant(seconds)
 
     def revoke_granted(self) -> None:
-        """Make every granted token invalid, as when the service account is deleted."""
+        """Invalidate every granted token, as when the service account is deleted."""
         self._state.granted.clear()
 
     def answer(self, request: Request) -> Reply:
-        """The reply to one request, after waiting while frozen."""
+        """Return the reply to one request, after waiting while frozen."""
         self._thawed.wait()
         with self._lock:
-            who = self._state.identity(request.bearer)
-            if self.unauthorized or who is None:
+            identity = self._state.identity(request.bearer)
+            if self.unauthorized or identity is None:
                 return status_reply(401, "Unauthorized")
             if self.too_many:
                 return status_reply(429, "too many requests", {"Retry-After": "1"})
             if self.failing:
-                return status_reply(500, "the stand-in was told to fail")
-            self.requests.append((who, request.method, request.path))
+                return status_reply(500, "the stand-in was set to fail")
+            self.requests.append((identity, request.method, request.path))
             self.cluster.expire(self.clock())
-            return answer(self._state, who, request)
+            return answer(self._state, identity, request)
 
 
 class _Connection(JsonHandler):
@@ -145,19 +151,19 @@ class _Connection(JsonHandler):
 
 
 def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
-    """What another process can tell a stand-in; KubernetesAdmin is the client."""
+    """Return the calls that another process can make; KubernetesAdmin is the client."""
 
-    def set_node(**what: Any) -> None:
-        for name, value in what.items():
+    def set_node(**changes: Any) -> None:
+        for name, value in changes.items():
             if name not in {"gpus", "ready", "unschedulable", "pressures", "stop_s"}:
                 raise ValueError(f"a node has no {name}")
             setattr(api.cluster, name, frozenset(value) if name == "pressures" else value)
         api.cluster.schedule()
 
-    def set_answer(**what: bool) -> None:
-        for name, value in what.items():
+    def set_answer(**changes: bool) -> None:
+        for name, value in changes.items():
             if name not in {"unauthorized", "too_many", "failing"}:
-                raise ValueError(f"no such answer: {name}")
+                raise ValueError(f"unknown answer {name!r}; use unauthorized, too_many or failing")
             setattr(api, name, value)
 
     def pods() -> list[Any]:
@@ -176,14 +182,14 @@ def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
         "jobs": lambda: list(api.cluster.jobs.values()),
         "pods": pods,
         "node": api.cluster.node,
-        "told": lambda: list(api.cluster.told),
+        "terminations": lambda: list(api.cluster.terminations),
         "finish_job": lambda namespace, name: api.cluster.finish_job(namespace, name, api.clock()),
         "requests": lambda: list(api.requests),
     }
 
 
 class KubernetesAdmin(CallClient):
-    """Drives a stand-in in another process. Methods raise AdminError when refused."""
+    """Controls a stand-in in another process. Methods raise AdminError when a call is rejected."""
 
     def freeze(self) -> None:
         self.call("freeze")
@@ -197,16 +203,16 @@ class KubernetesAdmin(CallClient):
     def listen(self) -> None:
         self.call("listen")
 
-    def set_node(self, **what: Any) -> None:
-        """Any of gpus=, ready=, unschedulable=, pressures=["Disk"], stop_s= (how long pods take to end)."""
-        self.call("set_node", **what)
+    def set_node(self, **changes: Any) -> None:
+        """Set any of gpus=, ready=, unschedulable=, pressures=["Disk"], stop_s= (how long pods take to end)."""
+        self.call("set_node", **changes)
 
-    def set_answer(self, **what: bool) -> None:
-        """Any of unauthorized=, too_many=, failing=."""
-        self.call("set_answer", **what)
+    def set_answer(self, **changes: bool) -> None:
+        """Set any of unauthorized=, too_many=, failing=."""
+        self.call("set_answer", **changes)
 
     def grant(self, seconds: float = 3600) -> str:
-        """A token for the gateway's service account."""
+        """Create a token for the gateway's service account."""
         return str(self.call("grant", seconds=seconds)[0])
 
     def revoke_granted(self) -> None:
@@ -224,21 +230,21 @@ class KubernetesAdmin(CallClient):
         node: dict[str, Any] = self.call("node")
         return node
 
-    def told(self) -> list[list[Any]]:
-        """[pod, grace in seconds] of each time that a pod was told to end."""
-        told: list[list[Any]] = self.call("told")
-        return told
+    def terminations(self) -> list[list[Any]]:
+        """Return [pod, grace in seconds] of every request to terminate a pod, oldest first."""
+        terminations: list[list[Any]] = self.call("terminations")
+        return terminations
 
     def finish_job(self, name: str, namespace: str = "default") -> None:
         self.call("finish_job", namespace=namespace, name=name)
 
     def requests(self) -> list[list[str]]:
-        """[who, method, path] of what was let in."""
+        """Return [identity, method, path] of every admitted request."""
         requests: list[list[str]] = self.call("requests")
         return requests
 
 
-def _kept_token(path: Path) -> str:
+def _stored_token(path: Path) -> str:
     if not path.exists():
         _write_private(path, secrets.token_urlsafe(32) + "\n")
     return path.read_text(encoding="ascii").strip()
@@ -250,26 +256,30 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a stand-in until a signal ends it."""
+    """Run a stand-in until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
-        prog="python -m agent.demo.kubernetes", description="A stand-in k3s API."
+        prog="python -m agent.demo.kubernetes", description="Run a stand-in k3s API."
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=6443, help="0: any")
-    parser.add_argument("--admin-port", type=int, default=0, help="for KubernetesAdmin; 0: any")
-    parser.add_argument("--token-file", type=Path, help="the administrator's token; made if it is not there")
-    parser.add_argument("--kubeconfig", type=Path, help="written for the administrator's token")
+    parser.add_argument("--port", type=int, default=6443, help="0: any free port")
+    parser.add_argument(
+        "--admin-port", type=int, default=0, help="port for KubernetesAdmin; 0: any free port"
+    )
+    parser.add_argument("--token-file", type=Path, help="the administrator's token; created if missing")
+    parser.add_argument("--kubeconfig", type=Path, help="written with the administrator's token")
     parser.add_argument("--gpus", type=int, default=1)
-    parser.add_argument("--ready-file", type=Path, help="gets url, admin_url, port when the API listens")
-    given = parser.parse_args(argv)
-    token = _kept_token(given.token_file) if given.token_file else secrets.token_urlsafe(32)
-    with StandInKubernetes(given.host, given.port, token, Cluster(gpus=given.gpus)) as api:
-        admin = CallServer(calls(api), given.admin_port)
+    parser.add_argument(
+        "--ready-file", type=Path, help="written with url, admin_url and port once the API listens"
+    )
+    args = parser.parse_args(argv)
+    token = _stored_token(args.token_file) if args.token_file else secrets.token_urlsafe(32)
+    with StandInKubernetes(args.host, args.port, token, Cluster(gpus=args.gpus)) as api:
+        admin = CallServer(calls(api), args.admin_port)
         admin.start()
-        if given.kubeconfig is not None:
-            _write_private(given.kubeconfig, api.kubeconfig())
-        write_ready_file(given.ready_file, {"url": api.url, "admin_url": admin.url, "port": api.port})
-        wait_for_a_signal()
+        if args.kubeconfig is not None:
+            _write_private(args.kubeconfig, api.kubeconfig())
+        write_ready_file(args.ready_file, {"url": api.url, "admin_url": admin.url, "port": api.port})
+        wait_for_signal()
         admin.stop()
 
 

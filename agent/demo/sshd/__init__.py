@@ -1,1 +1,1 @@
-"""A throw-away OpenSSH server on loopback."""
+"""A throwaway OpenSSH server on loopback."""

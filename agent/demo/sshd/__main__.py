@@ -1,4 +1,4 @@
-"""`python -m agent.demo.sshd`: run it as a process of its own."""
+"""Entry point of `python -m agent.demo.sshd`."""
 
 from agent.demo.sshd.throwaway import main
 

@@ -1,6 +1,6 @@
-"""What the throw-away sshd is told: the options that a gateway's sshd should have, and those of a temporary place.
+"""Configuration of the throwaway sshd: the options that a gateway's sshd should have, and those of a temporary one.
 
-Pure. The restrictions are the ones of bootstrap/gateway/50-beta9-tunnel.conf; a test compares the two.
+No I/O. The restrictions are those of bootstrap/gateway/50-beta9-tunnel.conf; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from agent.core.provisioning.authorized_keys import K3S_PORT
 from agent.core.tunnel.addresses import POOL_PATTERNS
 
 Option = str | Sequence[str] | None
-"""A value, several lines of the same option, or None to leave the option out."""
+"""A value, several values (one line each), or None to omit the option."""
 
 SESSION_COMMAND = "internal-sftp -R -p realpath"
-"""Every session ends here: sftp, read-only, and of its requests the one that tells where it is. The agent sends
-none; it wants an open channel, because only then does sshd set TCP_NODELAY."""
+"""The only command of every session: read-only sftp that answers nothing but realpath. The agent sends no request; it
+needs an open channel, because only then does sshd set TCP_NODELAY."""
 
 TUNNEL: Mapping[str, Option] = {
     "AllowTcpForwarding": "yes",
@@ -32,7 +32,7 @@ TUNNEL: Mapping[str, Option] = {
     "ClientAliveInterval": "3",
     "ClientAliveCountMax": "2",
 }
-"""What the drop-in says in its Match block for the tunnel-only user, less what needs root (ChrootDirectory)."""
+"""The drop-in's Match block for the tunnel-only user, except for what needs root (ChrootDirectory)."""
 
 SERVER: Mapping[str, Option] = {
     "MaxStartups": "100:30:300",
@@ -48,28 +48,28 @@ SERVER: Mapping[str, Option] = {
     "UseDNS": "no",
     "PrintMotd": "no",
     "PrintLastLog": "no",
-    # Started by root it lets root in, by key: another account would have to be made on somebody's machine.
+    # When started by root it lets root log in by key; any other account would have to be created on the machine.
     "PermitRootLogin": "prohibit-password",
-    # Temporary directories lie below /tmp, which everybody may write to; sshd would refuse the key file there.
+    # Temporary directories are below the world-writable /tmp, where StrictModes would reject the key file.
     "StrictModes": "no",
 }
 
 
 def defaults(version: tuple[int, int]) -> dict[str, Option]:
-    """All options that do not name a file or a port, for an OpenSSH version."""
-    # Since 9.8 sshd shuts out an address after failed logins: here that is everybody's, 127.0.0.1.
+    """Return all options for an OpenSSH version, except those that name a file or a port."""
+    # Since 9.8 sshd blocks an address after failed logins; here all clients share 127.0.0.1.
     penalties: dict[str, Option] = {"PerSourcePenalties": "no"} if version >= (9, 8) else {}
     return {**SERVER, **TUNNEL, **penalties}
 
 
 def merged(base: Mapping[str, Option], changes: Mapping[str, Option]) -> dict[str, Option]:
-    """`base` with `changes`; like sshd, names are compared without regard to case."""
+    """Return `base` with `changes`; as in sshd, names are case-insensitive."""
     names = {name.lower(): name for name in base}
     return {**base, **{names.get(name.lower(), name): value for name, value in changes.items()}}
 
 
 def rendered(options: Mapping[str, Option]) -> str:
-    """The text of sshd_config."""
+    """Return the text of sshd_config."""
     lines = []
     for name, value in options.items():
         values = [value] if isinstance(value, str) else value or []

@@ -1,4 +1,4 @@
-"""What this machine has for a throw-away sshd: the program, its version, who would log in, and a free port."""
+"""What a throwaway sshd needs from this machine: the program, its version, a user name, and a free port."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ _PORT_TRIES = 50
 
 
 def find_sshd() -> str:
-    """The path of sshd, which is seldom on an ordinary user's PATH. Raises: SettingsError."""
+    """Return the path of sshd, which is rarely on an ordinary user's PATH. Raises: SettingsError."""
     path = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     if path is None:
         raise SettingsError(
-            "no sshd on this machine (looked on PATH, in /usr/sbin and /usr/local/sbin); install the package"
-            " openssh-server (Debian, Ubuntu, Fedora) or openssh (Alpine, Arch). It need not run as a service"
+            "sshd not found on PATH, in /usr/sbin or in /usr/local/sbin; install the package openssh-server (Debian,"
+            " Ubuntu, Fedora) or openssh (Alpine, Arch). It need not run as a service"
         )
     return path
 
 
 def version_of(sshd: str) -> tuple[int, int]:
-    """Major and minor version of OpenSSH, or (0, 0) where it says none.
+    """Return OpenSSH's major and minor version, or (0, 0) if unknown.
 
-    Older ones do not know -V, and begin the complaint about it with their version.
+    Older versions do not know -V, but start their error message with the version.
     """
-    said = run([sshd, "-V"], timeout_s=10, ok_codes=range(256)).stderr
-    match = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    stderr = run([sshd, "-V"], timeout_s=10, ok_codes=range(256)).stderr
+    match = re.search(r"OpenSSH_(\d+)\.(\d+)", stderr)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def own_name() -> str:
-    """The login name of who runs this. Raises: SettingsError for a uid that has none."""
+    """Return the login name of the current user. Raises: SettingsError for a uid without one."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError as error:
         raise SettingsError(
-            f"uid {os.geteuid()} has no entry in /etc/passwd, so nobody could log in; run as another user"
+            f"uid {os.geteuid()} has no entry in /etc/passwd, so sshd could not let it log in; run as another user"
         ) from error
 
 
 def free_port(host: str) -> int:
-    """A TCP port that was free a moment ago, outside the range from which the kernel takes clients' ports.
+    """Return a TCP port that is free at the moment, outside the kernel's ephemeral port range.
 
-    Inside it, a client that keeps dialling while the server is down can be given that very port for its own
-    end, and is then connected to itself. Raises: TransientError.
+    Inside that range, a client that keeps dialling while the server is down can get that very port as its source port,
+    and would then connect to itself. Raises: TransientError.
     """
-    clients = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()
+    ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="utf-8").split()
     first, end = (
-        (FIRST_PORT, int(clients[0])) if int(clients[0]) > FIRST_PORT else (int(clients[1]) + 1, 65536)
+        (FIRST_PORT, int(ephemeral[0])) if int(ephemeral[0]) > FIRST_PORT else (int(ephemeral[1]) + 1, 65536)
     )
     for _ in range(_PORT_TRIES if first < end else 0):
         port = first + secrets.randbelow(end - first)
@@ -67,4 +67,4 @@ def free_port(host: str) -> int:
             except OSError:
                 continue
             return port
-    raise TransientError(f"found no free TCP port from {first} to {end - 1} on {host}; give one")
+    raise TransientError(f"found no free TCP port from {first} to {end - 1} on {host}; specify a port")

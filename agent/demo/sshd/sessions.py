@@ -1,4 +1,4 @@
-"""The processes behind a throw-away sshd's connections: which there are, which serves whom, and their sure end."""
+"""The processes behind a throwaway sshd's connections: find them, match them to clients, end them reliably."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ END_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True)
 class Session:
-    """One connection. Its addresses are readable by root only (sshd guards its processes); else None and empty."""
+    """One connection. Only root can read its ports (sshd protects its processes); others get None and an empty set."""
 
     pid: int
     """The process that the listener forked for it."""
     pids: tuple[int, ...]
-    """That one and all below it."""
+    """That process and all its descendants."""
     client_port: int | None = None
-    """The client's end of the connection, by which to tell whose it is."""
+    """The client's source port, which identifies the client."""
     listens: frozenset[str] = frozenset()
-    """`address:port` that it holds open for the client's -R."""
+    """`address:port` of every listener that it opened for the client's -R."""
 
     def signal(self, number: int) -> None:
-        """Signal all its processes; those that have just ended are left out."""
+        """Signal all its processes, ignoring those that have ended."""
         for pid in self.pids:
             _signal(pid, number)
 
 
 class Sessions:
-    """Finds sessions as the listener's children, and remembers those whose listener has been ended."""
+    """Finds sessions as children of the listener, and remembers those that outlived their listener."""
 
     def __init__(self) -> None:
         self._kept: list[psutil.Process] = []
 
     def of(self, listener_pid: int | None, port: int) -> tuple[Session, ...]:
-        """The sessions of a running listener (None: it does not run) on `port`, and those kept from before."""
+        """Return the sessions of the listener on `port` (None: not running), and those kept from earlier ones."""
         trees = [(root, [root, *_below(root)]) for root in self._roots(listener_pid)]
         sockets = _sockets({process.pid for _, tree in trees for process in tree})
         return tuple(_session(root, tree, sockets, port) for root, tree in trees)
 
     def end(self, listener_pid: int | None, *, keep_sessions: bool) -> None:
-        """End a listener, its sessions and the kept ones; or the listener alone, and keep the sessions."""
-        import psutil  # noqa: PLC0415 - 20 ms, and only who stops needs it
+        """End a listener with all sessions, or the listener alone if `keep_sessions`."""
+        import psutil  # noqa: PLC0415 - takes 20 ms, and only stopping needs it
 
-        # A stopped listener forks no session that would be missed.
+        # Stop the listener first, so that it cannot fork a session that this would miss.
         listener = psutil.Process(listener_pid) if listener_pid is not None else None
         if listener is not None:
             listener.send_signal(signal.SIGSTOP)
@@ -81,7 +81,7 @@ class Sessions:
 
 _GONE = "gone"
 _ENDED = frozenset({"zombie", "dead", _GONE})
-"""A zombie has ended: who collects it is the machine's first process, and not our business."""
+"""A zombie has ended; reaping it is the job of its parent, often PID 1."""
 
 
 def _status(process: psutil.Process) -> str:
@@ -111,7 +111,7 @@ class _Socket:
 
 
 def _sockets(pids: set[int]) -> dict[int, list[_Socket]]:
-    """TCP sockets by pid."""
+    """Return the TCP sockets of each process."""
     import psutil  # noqa: PLC0415
 
     found: dict[int, list[_Socket]] = {pid: [] for pid in pids}
@@ -139,9 +139,11 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
-def _wait_until(holds: Callable[[], bool], what: str) -> None:
+def _wait_until(condition: Callable[[], bool], action: str) -> None:
     deadline_s = time.monotonic() + END_TIMEOUT_S
-    while not holds():
+    while not condition():
         if time.monotonic() > deadline_s:
-            raise TransientError(f"the throw-away sshd's processes did not {what} within {END_TIMEOUT_S:g} s")
+            raise TransientError(
+                f"the throwaway sshd's processes did not {action} within {END_TIMEOUT_S:g} s"
+            )
         time.sleep(0.01)
