@@ -1,5 +1,7 @@
-"""How much chance the property tests take (`quick` every day, `thorough` where CI has the time), which tests may not
-be skipped (in CI, a required group that is skipped is a failure: `--forbid-skips`), and which ones take longest.
+"""Settings for all tests: how many examples property tests try, whether skips are allowed, and the slowest tests.
+
+Hypothesis profiles: `quick` by default, `thorough` where CI has the time. `--forbid-skips` turns a skip into a failure,
+so that CI notices when a required group did not run.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--forbid-skips", action="store_true", help="count a skipped test as failed")
+    parser.addoption("--forbid-skips", action="store_true", help="treat a skipped test as failed")
     parser.addoption(
         "--slowest",
         type=Path,
         metavar="FILE",
-        help="add what each test took to FILE, and show the slowest in it",
+        help="append each test's duration to FILE, and show the slowest tests in it",
     )
 
 
@@ -35,25 +37,24 @@ def pytest_runtest_makereport(
     report = yield
     if report.skipped and item.config.getoption("--forbid-skips") and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"skipped, and this group is required here: {report.longrepr}"
+        report.longrepr = f"skipped, but this group is required here: {report.longrepr}"
     return report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show the ten slowest tests of all runs that share a file, so that the last one shows those of the whole."""
+    """Show the ten slowest tests of all runs that share FILE, so that the last run shows those of the whole suite."""
     file: Path | None = config.getoption("--slowest")
-    if file is None or hasattr(
-        config, "workerinput"
-    ):  # xdist's workers have a terminal, too, which nobody sees
+    is_xdist_worker = hasattr(config, "workerinput")  # it has a terminal reporter, too, whose output is discarded
+    if file is None or is_xdist_worker:
         return
-    took_s: dict[str, float] = {}
+    durations_s: dict[str, float] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                took_s[report.nodeid] = took_s.get(report.nodeid, 0.0) + report.duration
+                durations_s[report.nodeid] = durations_s.get(report.nodeid, 0.0) + report.duration
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as runs:
-        runs.writelines(f"{seconds:.1f}\t{test}\n" for test, seconds in took_s.items())
+        runs.writelines(f"{seconds:.1f}\t{test}\n" for test, seconds in durations_s.items())
     lines = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
     terminalreporter.section("the ten slowest tests so far")
     for seconds, test in sorted(lines, key=lambda line: -float(line[0]))[:10]:

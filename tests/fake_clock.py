@@ -1,12 +1,10 @@
-"""A clock for tests that must not wait."""
+"""A clock for tests that must not sleep."""
 
 from __future__ import annotations
 
 
 class FakeClock:
-    """Stands for the machine's clocks in tests: time passes when `advance` says so, `set_wall` makes it
-    jump.
-    """
+    """Replaces the machine's clocks: time passes only through `advance`, and `set_wall` makes the wall clock jump."""
 
     def __init__(self, now_s: float = 1000.0, wall_s: float = 1_700_000_000.0) -> None:
         self._now_s = now_s
@@ -19,10 +17,10 @@ class FakeClock:
         return self._wall_s
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass on both clocks."""
+        """Advance both clocks by `seconds`."""
         self._now_s += seconds
         self._wall_s += seconds
 
     def set_wall(self, wall_s: float) -> None:
-        """What a person or NTP does to the wall clock; `now_s` is not touched."""
+        """Set the wall clock, as a person or NTP does; the monotonic clock is unaffected."""
         self._wall_s = wall_s

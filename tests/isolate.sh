@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs a command as the only user of a network and of the named network namespaces; see tests/isolation.py.
+# Runs a command with its own loopback and its own set of named network namespaces; see tests/isolation.py.
 #
 #   unshare --net --mount tests/isolate.sh COMMAND [ARGUMENT…]
 #
-# unshare(1) has made mounts private: nothing that is mounted here is seen outside.
+# unshare(1) makes mounts private: nothing mounted here is visible outside.
 set -Eeuo pipefail
 
 main() {

@@ -1,4 +1,4 @@
-"""The throw-away sshd with what only tests do to a server: other host keys, and signals to its sessions."""
+"""The throw-away sshd with operations that only tests need: changing host keys, and signalling its sessions."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from agent.demo.sshd.throwaway import ThrowAwaySshd
 
 
 class Sshd(ThrowAwaySshd):
-    """A real sshd that a test can trouble while it runs."""
+    """A real sshd that a test can disturb while it runs."""
 
     def rotate_host_key(self, kind: str = "ed25519") -> None:
-        """Identify by a new host key, and no longer by the old ones, from the next connection on."""
+        """Replace the host keys by a new one, from the next connection on."""
         self._host_keys = [self.make_key(f"host_key_{kind}_{time.monotonic_ns()}", kind)]
         self.reconfigure({})
 
     def add_host_key(self, kind: str = "ecdsa") -> None:
-        """Identify by a further host key, too."""
+        """Add another host key."""
         self._host_keys.append(self.make_key(f"host_key_{kind}_{time.monotonic_ns()}", kind))
         self.reconfigure({})
 
     def session_pids(self) -> tuple[int, ...]:
-        """All processes that serve connections."""
+        """Return the pids of all processes that serve connections."""
         return tuple(pid for session in self.sessions() for pid in session.pids)
 
     def signal_sessions(self, number: int = signal.SIGKILL) -> None:
-        """Signal every process of every connection."""
+        """Send a signal to every process of every connection."""
         for session in self.sessions():
             session.signal(number)

@@ -1,4 +1,4 @@
-"""A caller of the machine API that takes nothing away and adds nothing: bytes, headers and JSON as given."""
+"""A client of the machine API that sends bytes, headers and JSON unchanged."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ METRICS = {
 
 @dataclass(frozen=True)
 class Answer:
+    """A reply as received."""
+
     status: int
     raw: bytes
     headers: dict[str, str]
@@ -42,14 +44,14 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """The only field of an error."""
+        """The text of an error, which has no other field."""
         assert list(self.json) == ["message"]
         return str(self.json["message"])
 
 
 @dataclass
 class Caller:
-    """Calls one gateway. `token` None: no Authorization header."""
+    """A client of one gateway. Without a `token` it sends no Authorization header."""
 
     port: int
     token: str | None
@@ -78,7 +80,7 @@ class Caller:
         return self.send("POST", path, json.dumps(body).encode())
 
     def registration(self, **changes: Any) -> dict[str, Any]:
-        """A good registration with changes; a change to `...` leaves the field out."""
+        """Return a valid registration with changes; a change to `...` omits the field."""
         body = {
             "token": "k3s-token",
             "machine_id": self.machine_id,
@@ -96,7 +98,7 @@ class Caller:
         return self.post(REGISTER, self.registration(**changes))
 
     def keepalive(self, **changes: Any) -> Answer:
-        """A good keepalive with changes; a change to `...` leaves the field out."""
+        """Send a valid keepalive with changes; a change to `...` omits the field."""
         body = {
             "machine_id": self.machine_id,
             "provider_name": "generic",

@@ -1,4 +1,4 @@
-"""A running embedded gateway for each test, and a caller with a machine token."""
+"""A running embedded gateway for each test, and a client with a machine token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def gateway() -> Iterator[EmbeddedGateway]:
 
 @pytest.fixture
 def tailnet_gateway() -> Iterator[EmbeddedGateway]:
-    """One without directRedisHost; its pause on register is shortened from 5 s."""
+    """A gateway without directRedisHost; its pause on register is shortened from 5 s."""
     settings = GatewaySettings(
         direct_redis_host="",
         tailscale_host_name="tail.example",

@@ -1,8 +1,8 @@
-"""openapi.yaml says what the embedded gateway does: whatever is sent, the answer is as written there.
+"""The embedded gateway answers every request as openapi.yaml documents.
 
-schemathesis makes the requests from the document: what it allows, what it does not, wrong methods and headers.
-Its checks of good manners (no 500, 405 for a wrong method, 401 without a token) are left out, since the real
-gateway has none; tests/contract/test_*.py say word for word what it has instead.
+schemathesis generates the requests from the document: valid and invalid ones, wrong methods and headers. Its checks of
+conventions (no 500, 405 for a wrong method, 401 without a token) are left out, since the real gateway does not follow
+them; the other modules of this folder assert its actual behaviour.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agent.demo.gateway.embedded import EmbeddedGateway
 from agent.demo.gateway.routes import ROUTES
 from tests.contract.caller import METRICS, Caller
 
-DOCUMENT = Path(__file__).parents[2] / "agent" / "demo" / "openapi.yaml"
+DOCUMENT = Path(__file__).parents[2] / "agent" / "demo" / "gateway" / "openapi.yaml"
 CHECKS = [
     status_code_conformance,
     content_type_conformance,

@@ -50,8 +50,8 @@ def test_machine_create_prints_a_command_with_the_guides_flags(gateway: Embedded
     machine = gateway.create_machine("gpu", "35dbe736")
     text = created_text(machine)
     assert "Created machine with ID: '35dbe736'" in text
-    told = text.replace("\\\n", " ").split("sudo ./agent", 1)[1].split()
-    assert told == [
+    words = text.replace("\\\n", " ").split("sudo ./agent", 1)[1].split()
+    assert words == [
         *("--token", f'"{machine.registration_token}"', "--machine-id", '"35dbe736"'),
         *("--tailscale-url", '""', "--tailscale-auth", '""'),
         *("--pool-name", '"gpu"', "--provider-name", '"generic"'),

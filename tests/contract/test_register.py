@@ -197,8 +197,8 @@ def test_a_client_that_gives_up_early_has_registered(tailnet_gateway: EmbeddedGa
         f"POST {REGISTER} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {caller.token}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", tailnet_gateway.port)) as impatient:
-        impatient.sendall((head + body).encode())
+    with socket.create_connection(("127.0.0.1", tailnet_gateway.port)) as connection:
+        connection.sendall((head + body).encode())
     wait_until(lambda: tailnet_gateway.machine(caller.machine_id) is not None)
     assert registered(tailnet_gateway, caller).status == "registered"
 
@@ -219,11 +219,11 @@ def test_registering_again_replaces_everything_and_takes_ready_away(
 
 def test_values_are_checked_in_the_gateways_order(caller: Caller) -> None:
     wrong = {"cpu": "", "memory": "", "gpu_count": "", "pool_name": "other"}
-    told = []
-    for field, good in (("cpu", "1"), ("memory", "1"), ("gpu_count", "1"), ("pool_name", "gpu")):
-        told.append(caller.register(**wrong).message)
-        wrong[field] = good
-    assert told == [
+    messages = []
+    for field, valid in (("cpu", "1"), ("memory", "1"), ("gpu_count", "1"), ("pool_name", "gpu")):
+        messages.append(caller.register(**wrong).message)
+        wrong[field] = valid
+    assert messages == [
         "Invalid machine cpu value",
         "Invalid machine memory value",
         "Invalid gpu count",

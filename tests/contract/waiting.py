@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline that only a broken test reaches."""
+"""Waiting for a condition, with a deadline that only a failing test reaches."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ DEADLINE_S = 30.0
 
 
 def wait_until(condition: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
-    """Return when the condition holds. Raises: AssertionError when it does not in time."""
-    until_s = time.monotonic() + deadline_s
+    """Poll until the condition holds. Raises AssertionError at the deadline."""
+    end_s = time.monotonic() + deadline_s
     while not condition():
-        assert time.monotonic() < until_s, f"not true after {deadline_s:g} s"
+        assert time.monotonic() < end_s, f"not true after {deadline_s:g} s"
         time.sleep(0.01)

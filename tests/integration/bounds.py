@@ -1,8 +1,8 @@
-"""How long a thing may take in a fault test: what its row says, and what a machine with other work may add to that.
+"""Time limits of fault tests: the limit from the row, plus an allowance for a busy machine.
 
-`make faults SERIAL=1`, which makes the figures in docs/reliability.md, runs one test at a time and holds every row to
-its own bound. Side by side, and beside whatever else the machine does, a process may wait seconds for a processor: then
-a bound tells what hangs, or takes another way, from what is only late.
+`make faults SERIAL=1`, which produces the figures in docs/reliability.md, runs one test at a time and holds every row
+to its own limit. In parallel, or beside other work, a process may wait seconds for a CPU: the relaxed limits then only
+separate a hang or a wrong code path from a late result.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from __future__ import annotations
 import os
 
 SERIAL = "FAULTS_SERIAL"
-"""Set in the environment by scripts/faults.py for a run of one test at a time."""
+"""Environment variable that scripts/faults.py sets when it runs one test at a time."""
 LATE_S = 0.0 if os.environ.get(SERIAL) else 10.0
+"""Added to an upper limit."""
 EARLY_S = 0.0 if os.environ.get(SERIAL) else 2.0
-"""Two moments that are taken one after another, the first of them late, lie closer together than what they mark."""
+"""Subtracted from a lower limit: if the first of two timestamps is taken late, the measured interval is too short."""
+STOP_S = 5.0
+"""Row 38's limit for the exit after SIGTERM, with nothing to drain."""
 
 
 def within(limit_s: float) -> float:
-    """Return the longest that may take which a row allows `limit_s`."""
+    """Return the upper limit to assert for something that must happen within `limit_s`."""
     return limit_s + LATE_S
 
 
 def at_least(pause_s: float) -> float:
-    """Return the shortest that may be measured of a pause of `pause_s`."""
+    """Return the lower limit to assert for a pause of at least `pause_s`."""
     return max(0.0, pause_s - EARLY_S)

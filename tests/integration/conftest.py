@@ -1,4 +1,4 @@
-"""The laboratory as a fixture, and what a fault test says of its row."""
+"""Fixtures for all integration tests: the laboratory, and the recorder of a fault test's result."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.fault_report import Report, recorder
 from tests.integration.lab import Lab, laboratory
-from tests.integration.told import Tell, teller
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Lab]:
-    """A gateway, an sshd and a k3s API, running."""
-    with laboratory(tmp_path) as made:
-        yield made
+    """Run a gateway, an sshd and a k3s API."""
+    with laboratory(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
+def report(record_property: Callable[[str, object], None]) -> Report:
     """Record what happened for the fault table."""
-    return teller(record_property)
+    return recorder(record_property)

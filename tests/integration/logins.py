@@ -1,4 +1,4 @@
-"""One login at a throw-away sshd with the real ssh client, for tests of keys and host keys."""
+"""A single login at a throw-away sshd with the real ssh client, for tests of keys and host keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.demo.sshd.throwaway import ThrowAwaySshd
 
 
 def login(server: ThrowAwaySshd, key: Path, known_hosts: Path) -> str:
-    """Log in, open the sftp subsystem, and leave. Returns "" if that worked, else what ssh said."""
+    """Log in, open the sftp subsystem, and leave. Return "" on success, otherwise ssh's stderr."""
     strict = {
         "BatchMode": "yes",
         "IdentitiesOnly": "yes",
@@ -22,11 +22,11 @@ def login(server: ThrowAwaySshd, key: Path, known_hosts: Path) -> str:
     }
     options = [word for name, value in strict.items() for word in ("-o", f"{name}={value}")]
     argv = ["ssh", "-F", "none", "-T", "-i", str(key), "-p", str(server.port), "-l", server.user, *options]
-    done = subprocess.run(
+    result = subprocess.run(
         [*argv, "-s", "--", server.host, "sftp"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
-    return "" if done.returncode == 0 else done.stderr or f"exit code {done.returncode}"
+    return "" if result.returncode == 0 else result.stderr or f"exit code {result.returncode}"

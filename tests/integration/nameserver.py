@@ -1,4 +1,4 @@
-"""A name server for one test: answers A questions from a table, and SERVFAIL for everything else."""
+"""A DNS server for one test: answers A queries from a table, and everything else with SERVFAIL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SERVFAIL = 2
 
 
 class NameServer:
-    """Serves UDP on 127.0.0.1:53 of its place. Change `table` at will; `asked` holds the names asked for."""
+    """Serves UDP on 127.0.0.1:53 of its namespace. `table` may change at any time; `asked` lists the queried names."""
 
     def __init__(self, place: Place) -> None:
         self.table: dict[str, str] = {}
@@ -37,32 +37,32 @@ class NameServer:
     def _serve(self) -> None:
         while not self._done.is_set():
             try:
-                question, client = self._socket.recvfrom(512)
+                query, client = self._socket.recvfrom(512)
             except TimeoutError:
                 continue
-            self._socket.sendto(self._answer(question), client)
+            self._socket.sendto(self._answer(query), client)
 
-    def _answer(self, question: bytes) -> bytes:
-        """RFC 1035, 4.1: header, the question as it came, and one A record where the table has the name."""
+    def _answer(self, query: bytes) -> bytes:
+        """Return header, the question as received, and one A record if the table has the name (RFC 1035, 4.1)."""
         labels, end = [], 12
-        while question[end]:
-            labels.append(question[end + 1 : end + 1 + question[end]].decode())
-            end += 1 + question[end]
-        asked, kind = question[12 : end + 5], struct.unpack_from("!H", question, end + 1)[0]
+        while query[end]:
+            labels.append(query[end + 1 : end + 1 + query[end]].decode())
+            end += 1 + query[end]
+        question, kind = query[12 : end + 5], struct.unpack_from("!H", query, end + 1)[0]
         name = ".".join(labels).lower()
         self.asked.append(name)
         address = self.table.get(name)
         code = 0 if address else SERVFAIL
         has_record = address is not None and kind == 1
-        head = question[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, int(has_record), 0, 0)
+        head = query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, int(has_record), 0, 0)
         if not has_record or address is None:
-            return head + asked
-        return head + asked + struct.pack("!HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(address)
+            return head + question
+        return head + question + struct.pack("!HHHIH", 0xC00C, 1, 1, 0, 4) + socket.inet_aton(address)
 
 
 @contextmanager
 def name_server(place: Place) -> Iterator[NameServer]:
-    """A name server that runs, and is gone afterwards."""
+    """Run a DNS server in a network namespace."""
     server = NameServer(place)
     server.start()
     try:

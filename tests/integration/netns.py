@@ -1,7 +1,7 @@
 """Two hosts joined by one wire: network namespaces and a veth pair, for faults of the network itself.
 
-`near` is the machine's, `far` the gateway's. Rules and shapers are put up inside `near` only, so nothing outside
-the two namespaces ever notices.
+`near` belongs to the machine, `far` to the gateway. Packet filters and traffic shapers exist only inside these two
+namespaces and affect nothing else on the host.
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ WIRE = "wire0"
 
 @dataclass(frozen=True)
 class Place:
-    """Where processes run and sockets are opened: a network namespace, or (without a name) just here."""
+    """Where processes run and sockets are opened: a network namespace, or without a name the current one."""
 
     name: str = ""
     address: str = "127.0.0.1"
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What goes before a command that is to run here."""
+        """Command prefix that runs a command here."""
         return ("ip", "netns", "exec", self.name) if self.name else ()
 
     def run(self, *argv: str) -> str:
-        """Run a command here to its end; its output. Raises: CommandFailed."""
+        """Run a command here and return its output. Raises: CommandFailed."""
         return run([*self.prefix, *argv], timeout_s=20).stdout
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Sockets that this thread opens meanwhile are opened here."""
+        """Move this thread here: sockets that it opens meanwhile belong to this namespace."""
         if not self.name:
             yield
             return
         with ExitStack() as stack:
-            back = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-            stack.callback(os.close, back)
-            there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-            stack.callback(os.close, there)
-            _enter(there)
-            stack.callback(_enter, back)
+            original = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            stack.callback(os.close, original)
+            target = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+            stack.callback(os.close, target)
+            _enter(target)
+            stack.callback(_enter, original)
             yield
 
 
@@ -69,28 +69,28 @@ def _enter(descriptor: int) -> None:
 
 @dataclass(frozen=True)
 class Wire:
-    """The two places and what can happen to the wire between them. `port` is sshd's: only its packets suffer."""
+    """The two namespaces and the faults of the wire between them. Only packets of sshd's `port` are affected."""
 
     near: Place
     far: Place
 
     @contextmanager
     def dropped(self, *, port: int, outward: bool = True, inward: bool = True) -> Iterator[None]:
-        """Packets vanish, from the machine to the gateway (`outward`) and back (`inward`)."""
+        """Drop packets from the machine to the gateway (`outward`) and back (`inward`)."""
         rules = self._rules(port, outward, inward)
         with self._rules_up([[*rule, "-j", "DROP"] for rule in rules]):
             yield
 
     @contextmanager
     def lossy(self, *, port: int, probability: float) -> Iterator[None]:
-        """A share of the packets vanishes, in each direction."""
+        """Drop a share of the packets in each direction."""
         chance = ["-m", "statistic", "--mode", "random", "--probability", str(probability), "-j", "DROP"]
         with self._rules_up([[*rule, *chance] for rule in self._rules(port, outward=True, inward=True)]):
             yield
 
     @contextmanager
     def narrow(self, rate: str) -> Iterator[None]:
-        """Both directions carry no more than `rate` (as tc(8) writes it), through one queue of 300 ms."""
+        """Limit each direction to `rate` (in tc(8) notation), with a queue of 300 ms."""
         shape = ("root", "tbf", "rate", rate, "burst", "16kb", "latency", "300ms")
         with ExitStack() as stack:
             for place in (self.near, self.far):
@@ -99,12 +99,12 @@ class Wire:
             yield
 
     def readdress(self, address: str) -> None:
-        """The machine gets another address, as after a new DHCP lease."""
+        """Change the machine's address, as a new DHCP lease does."""
         self.near.run("ip", "addr", "flush", "dev", WIRE, "scope", "global")
         self.near.run("ip", "addr", "add", f"{address}/24", "dev", WIRE)
 
     def dropped_packets(self) -> int:
-        """How many packets the present rules have made vanish: proof that a fault was there."""
+        """Return how many packets the current rules have dropped, as proof that the fault took effect."""
         listed = self.near.run("iptables", "-w", "-nvxL").splitlines()
         return sum(int(line.split()[0]) for line in listed if " DROP " in line and line.split()[0].isdigit())
 
@@ -123,7 +123,7 @@ class Wire:
 
 
 def why_not() -> str | None:
-    """Why there can be no namespaces on this host, or None."""
+    """Return why network namespaces cannot be created on this host, or None."""
     if os.geteuid() != 0:
         return "network namespaces need root"
     missing = [name for name in ("ip", "iptables", "tc") if shutil.which(name) is None]
@@ -132,7 +132,7 @@ def why_not() -> str | None:
 
 @contextmanager
 def wire() -> Iterator[Wire]:
-    """Two namespaces joined, gone afterwards; a skip with the reason where the host cannot have them."""
+    """Create two joined namespaces and remove them at the end; skip the test where the host cannot have them."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -166,7 +166,7 @@ def wire() -> Iterator[Wire]:
 
 @contextmanager
 def resolver(place: Place, name_server: str = "127.0.0.1") -> Iterator[None]:
-    """Processes started in `place` meanwhile ask this name server (ip-netns(8) mounts /etc/netns/NAME/…)."""
+    """Make processes started in `place` use this DNS server (ip-netns(8) bind-mounts /etc/netns/NAME/…)."""
     directory = Path("/etc/netns") / place.name
     had_root = directory.parent.exists()
     directory.mkdir(parents=True)

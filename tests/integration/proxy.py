@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves as told: latency, no banner, resets. It runs on a thread of its own."""
+"""A TCP proxy that misbehaves on request (latency, silence, resets). It runs on its own thread."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from contextlib import contextmanager, suppress
 
 
 class Proxy:
-    """Listens on a free loopback port and carries everything to `target`. Use `proxied()`."""
+    """Listens on a free loopback port and forwards everything to `target`. Create it with `proxied()`."""
 
     def __init__(self, target: tuple[str, int], delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
-        """Each piece arrives this much later, in each direction."""
+        """Delay of each chunk, in each direction."""
         self.mute = False
-        """Accept new connections and never say a word."""
+        """Accept new connections and never send anything."""
         self.held: tuple[bytes, float] = (b"", 0.0)
-        """Pieces of clients with this text in them arrive so many seconds later still."""
+        """Text and seconds: a chunk from a client that contains the text is delayed by that much more."""
         self.accepted_at_s: list[float] = []
-        """When each connection came, on the monotonic clock."""
+        """When each connection was accepted, on the monotonic clock."""
         self.port = 0
         self._target = target
         self._loop = asyncio.new_event_loop()
@@ -42,7 +42,7 @@ class Proxy:
         self._loop.close()
 
     def reset(self) -> int:
-        """End every connection with a reset on both sides; how many ends there were."""
+        """Reset every connection on both sides; return the number of closed sockets."""
 
         async def cut() -> int:
             ends = list(self._writers)
@@ -84,7 +84,7 @@ class Proxy:
             self._writers.add(far_writer)
             await asyncio.gather(self._carry(reader, far_writer, *self.held), self._carry(far_reader, writer))
         except (OSError, asyncio.CancelledError):
-            return  # an end that was cut: the other is closed below
+            return  # one side was cut; the other is closed below
         finally:
             for end in ends:
                 self._writers.discard(end)
@@ -97,24 +97,24 @@ class Proxy:
         text: bytes = b"",
         held_s: float = 0.0,
     ) -> None:
-        pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
-        deliver = asyncio.ensure_future(self._deliver(pieces, writer))
+        chunks: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        deliver = asyncio.ensure_future(self._deliver(chunks, writer))
         try:
             data = b"."
             while data:
                 data = await reader.read(65536)
-                more_s = held_s if text and text in data else 0.0
-                await pieces.put((self._loop.time() + self.delay_s + more_s, data))
+                extra_s = held_s if text and text in data else 0.0
+                await chunks.put((self._loop.time() + self.delay_s + extra_s, data))
             await deliver
         finally:
             deliver.cancel()
 
     async def _deliver(
-        self, pieces: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+        self, chunks: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
     ) -> None:
-        with suppress(OSError):  # an end that was cut
+        with suppress(OSError):  # this side was cut
             while True:
-                at_s, data = await pieces.get()
+                at_s, data = await chunks.get()
                 await asyncio.sleep(max(0.0, at_s - self._loop.time()))
                 if not data:
                     writer.write_eof()
@@ -125,7 +125,7 @@ class Proxy:
 
 @contextmanager
 def proxied(target: tuple[str, int], delay_s: float = 0.0) -> Iterator[Proxy]:
-    """A proxy that runs, and is gone afterwards."""
+    """Run a proxy to `target`."""
     proxy = Proxy(target, delay_s)
     proxy.start()
     try:

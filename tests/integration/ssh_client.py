@@ -1,8 +1,9 @@
-"""The real ssh client, started as the agent would start it, for tests of the server's side."""
+"""The real ssh client, with the options that the agent uses, for tests of the server's side."""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import tempfile
@@ -13,29 +14,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
+import pytest
+
 from agent.demo.sshd.throwaway import ThrowAwaySshd
 
 DEADLINE_S = 60.0
-"""Generous: only ever reached by a test that fails."""
+"""Generous: only a failing test waits that long."""
 RECORDED = Path(__file__).parents[1] / "unit" / "data" / "ssh_stderr.json"
+
+as_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root: creates an account, or reads others' sockets"
+)
 
 
 def recorded(case: str) -> str:
-    """What ssh printed in that case when the texts were recorded."""
+    """Return the recorded stderr of ssh for a case."""
     texts = {entry["case"]: entry["stderr"] for entry in json.loads(RECORDED.read_text(encoding="utf-8"))}
     return str(texts[case])
 
 
-def wait_until(holds: Callable[[], object], what: str) -> None:
-    """Poll until `holds()` is true."""
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Poll until `condition()` is true."""
     deadline_s = time.monotonic() + DEADLINE_S
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline_s, f"waited {DEADLINE_S:g} s for {what}"
         time.sleep(0.02)
 
 
 class Ssh:
-    """One ssh process with its input held open. It asks for the sftp subsystem unless `session` is False."""
+    """One ssh process with its stdin kept open. It requests the sftp subsystem unless `session` is False."""
 
     def __init__(
         self,
@@ -60,8 +67,14 @@ class Ssh:
             "ExitOnForwardFailure=yes",
             "ConnectTimeout=10",
         )
-        where = f"{user or server.user}@{server.host}"
-        tail = [where, *command] if command else ["-s", where, "sftp"] if session else ["-N", where]
+        destination = f"{user or server.user}@{server.host}"
+        tail = (
+            [destination, *command]
+            if command
+            else ["-s", destination, "sftp"]
+            if session
+            else ["-N", destination]
+        )
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
             [
@@ -76,12 +89,12 @@ class Ssh:
         )
 
     def stderr(self) -> str:
-        """What it has printed until now, with Unix line ends."""
+        """Return its stderr so far, with Unix line endings."""
         self._stderr.seek(0)
         return self._stderr.read().decode().replace("\r\n", "\n")
 
     def failed(self) -> str:
-        """Wait until it gives up by itself; return its stderr."""
+        """Wait until it fails by itself (exit code 255); return its stderr."""
         code = self.process.wait(DEADLINE_S)
         assert code == 255, f"exit code {code}: {self.stderr()}"
         return self.stderr()
@@ -90,7 +103,7 @@ class Ssh:
         return self.process.poll() is None
 
     def end(self) -> None:
-        """Kill it, if it hasn't ended."""
+        """Kill it if it is still running."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -107,15 +120,20 @@ class Ssh:
         self.end()
 
 
-def refusal(server: ThrowAwaySshd, *forwards: str, **how: object) -> str:
-    """Connect, expecting ssh to give up by itself; return its stderr."""
-    with Ssh(server, *forwards, **how) as client:  # type: ignore[arg-type]
+def reverse_forward(address: str, port: int) -> tuple[str, str]:
+    """Return ssh's arguments for serving local `port` at `address`:6443 on the server."""
+    return "-R", f"{address}:6443:127.0.0.1:{port}"
+
+
+def refusal(server: ThrowAwaySshd, *forwards: str, **options: object) -> str:
+    """Connect, expecting ssh to fail by itself; return its stderr."""
+    with Ssh(server, *forwards, **options) as client:  # type: ignore[arg-type]
         return client.failed()
 
 
 @contextmanager
-def listener(says: bytes) -> Iterator[int]:
-    """A TCP server on loopback that says `says` to everybody and closes. Gives its port."""
+def listener(greeting: bytes) -> Iterator[int]:
+    """Run a TCP server on loopback that sends `greeting` to each client and hangs up. Yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -125,7 +143,7 @@ def listener(says: bytes) -> Iterator[int]:
                 except OSError:
                     return
                 with connection:
-                    connection.sendall(says)
+                    connection.sendall(greeting)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -134,8 +152,8 @@ def listener(says: bytes) -> Iterator[int]:
         thread.join()
 
 
-def dialled(address: str, port: int) -> bytes | None:
-    """What the place says, b"" if it closes at once, None if nobody listens there."""
+def greeting_from(address: str, port: int) -> bytes | None:
+    """Return what a TCP server sends first: b"" if it closes at once, None if nothing listens there."""
     try:
         with socket.create_connection((address, port), timeout=DEADLINE_S) as connection:
             try:

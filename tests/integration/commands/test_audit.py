@@ -1,4 +1,4 @@
-"""`make audit` and `make sbom`: the real pip-audit and SBOM generator, on advisories written here in OSV's schema."""
+"""`make audit` and `make sbom`: the real pip-audit and SBOM generator, with advisories in OSV's schema."""
 
 from __future__ import annotations
 
@@ -58,33 +58,33 @@ def audit(lock: str, tmp_path: Path, **environment: str) -> subprocess.Completed
 
 
 def test_a_vulnerable_pin_fails_the_audit_and_is_named(database: Path, tmp_path: Path) -> None:
-    done = audit(f"urllib3==1.26.4 {HASH}\nidna==3.20 {HASH}\n", tmp_path, ADVISORIES=str(database))
-    assert done.returncode == 1
-    assert "urllib3 1.26.4: PYSEC-2000-1 (CVE-2000-0001), fixed in 1.26.5" in done.stderr
-    assert done.stdout == "audit: 2 locked packages, 1 findings\n"
+    result = audit(f"urllib3==1.26.4 {HASH}\nidna==3.20 {HASH}\n", tmp_path, ADVISORIES=str(database))
+    assert result.returncode == 1
+    assert "urllib3 1.26.4: PYSEC-2000-1 (CVE-2000-0001), fixed in 1.26.5" in result.stderr
+    assert result.stdout == "audit: 2 locked packages, 1 findings\n"
 
 
 def test_the_fixed_version_passes(database: Path, tmp_path: Path) -> None:
-    done = audit(f"urllib3==1.26.5 {HASH}\n", tmp_path, ADVISORIES=str(database))
-    assert (done.returncode, done.stdout) == (0, "audit: 1 locked packages, 0 findings\n"), done.stderr
+    result = audit(f"urllib3==1.26.5 {HASH}\n", tmp_path, ADVISORIES=str(database))
+    assert (result.returncode, result.stdout) == (0, "audit: 1 locked packages, 0 findings\n"), result.stderr
 
 
 def test_what_is_locked_for_another_platform_is_not_missed(database: Path, tmp_path: Path) -> None:
     lock = f"pywin32==312 ; sys_platform == 'win32' {HASH}\nidna==3.20 {HASH}\n"
-    done = audit(lock, tmp_path, ADVISORIES=str(database))
-    assert (done.returncode, done.stdout) == (0, "audit: 1 locked packages, 0 findings\n"), done.stderr
+    result = audit(lock, tmp_path, ADVISORIES=str(database))
+    assert (result.returncode, result.stdout) == (0, "audit: 1 locked packages, 0 findings\n"), result.stderr
 
 
 def test_a_place_without_advisories_fails_instead_of_finding_nothing(tmp_path: Path) -> None:
-    done = audit(f"urllib3==1.26.5 {HASH}\n", tmp_path, ADVISORIES=str(tmp_path))
-    assert done.returncode == 1
-    assert "give a checkout of pypa/advisory-database" in done.stderr
+    result = audit(f"urllib3==1.26.5 {HASH}\n", tmp_path, ADVISORIES=str(tmp_path))
+    assert result.returncode == 1
+    assert "give a checkout of pypa/advisory-database" in result.stderr
 
 
 def test_a_lock_that_pip_audit_cannot_read_fails(database: Path, tmp_path: Path) -> None:
-    done = audit("urllib3==1.26.5\n", tmp_path, ADVISORIES=str(database))  # no hash
-    assert done.returncode == 1
-    assert "pip-audit made no report" in done.stderr
+    result = audit("urllib3==1.26.5\n", tmp_path, ADVISORIES=str(database))  # no hash
+    assert result.returncode == 1
+    assert "pip-audit made no report" in result.stderr
 
 
 def test_a_package_that_was_skipped_or_left_out_is_a_finding() -> None:
@@ -137,7 +137,7 @@ def test_the_ranges_of_the_schema(
 def test_the_sbom_holds_every_package_of_the_lock_and_is_reproducible() -> None:
     lock = ROOT / "requirements/runtime.lock"
     text = make(lock)
-    assert text == make(lock, validate=False), "the same bytes again, which are valid"
+    assert text == make(lock, validate=False), "the SBOM is not reproducible"
     listed = {each["name"]: each for each in json.loads(text)["components"]}
     assert listed.keys() >= pins(lock).keys()
     assert all(each["externalReferences"][0]["hashes"] for each in listed.values())

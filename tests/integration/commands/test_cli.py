@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes, what they print, and the codes they end with."""
+"""The command line as users see it: real processes, their output and their exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from agent.demo.gateway.machines import Pool
 from agent.demo.gateway.options import GatewaySettings
 from agent.demo.sshd.program import free_port
 from agent.demo.sshd.throwaway import HOST
-from tests.integration.lab import DEADLINE_S, Lab, wait_for
+from tests.integration.lab import Lab
+from tests.integration.polling import DEADLINE_S, wait_for
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "swwMV_WA4C_FxN-_UY5UiRgdg2dTM1GUDLVUzO9c6fzyOs0BUJuXKLfxb-QcZkwAnlOGscu0U3WYmF1eQpcSBg=="
@@ -30,7 +31,7 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
-    """Run `python -m agent …` to its end in an empty directory, with only the settings that are given."""
+    """A function that runs `python -m agent …` in an empty directory, with only the given settings."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
     home = tmp_path / "home"
     home.mkdir()
@@ -54,17 +55,17 @@ def cli(tmp_path: Path) -> Cli:
     return run
 
 
-def written(cli_home: Path) -> list[str]:
-    return sorted(str(path.relative_to(cli_home)) for path in cli_home.rglob("*"))
+def files_in(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
 
 
-# --- Bad input, found before anything is done -------------------------------------------------------------
+# --- Bad input, found before anything starts -------------------------------------------------------------
 
 GOOD = ("--token", TOKEN, "--pool-name", "gpu")
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "told"),
+    ("words", "settings", "expected"),
     [
         (("--pool-name", "gpu"), {}, ["BETA9_TOKEN: not set", "beta9 machine create"]),
         (("--token", TOKEN), {}, ["BETA9_POOL_NAME: not set"]),
@@ -94,17 +95,17 @@ GOOD = ("--token", TOKEN, "--pool-name", "gpu")
     ],
 )
 def test_bad_input_is_one_message_that_names_the_setting_and_the_fix(
-    cli: Cli, tmp_path: Path, words: tuple[str, ...], settings: dict[str, str], told: list[str]
+    cli: Cli, tmp_path: Path, words: tuple[str, ...], settings: dict[str, str], expected: list[str]
 ) -> None:
     ended = cli("run", "--env-file", os.devnull, *words, settings=settings)
     assert ended.returncode == 78
-    for text in told:
+    for text in expected:
         assert text in ended.stderr
     assert ended.stdout == ""
     assert "Traceback" not in ended.stderr
     assert TOKEN not in ended.stderr
     assert all(line.startswith("beta9-worker: ") for line in ended.stderr.splitlines())
-    assert written(tmp_path / "home") == [], "nothing is written before the settings are good"
+    assert files_in(tmp_path / "home") == [], "files were written in spite of bad settings"
 
 
 def test_a_token_in_the_wrong_place_is_described_and_not_shown(cli: Cli) -> None:
@@ -117,7 +118,7 @@ def test_a_token_in_the_wrong_place_is_described_and_not_shown(cli: Cli) -> None
 def test_a_mistyped_flag_is_named_and_what_follows_it_is_not(cli: Cli) -> None:
     ended = cli("run", "--tokn", TOKEN, "--pool-name", "gpu")
     assert ended.returncode == 78
-    assert ended.stderr == "beta9-worker: --tokn: not understood; did you mean --token?\n"
+    assert ended.stderr == "beta9-worker: unrecognized arguments: --tokn; did you mean --token?\n"
 
 
 @pytest.mark.parametrize(
@@ -126,35 +127,35 @@ def test_a_mistyped_flag_is_named_and_what_follows_it_is_not(cli: Cli) -> None:
 def test_an_unknown_command_is_answered_with_the_known_ones(cli: Cli, word: str, hint: str) -> None:
     ended = cli(word)
     assert ended.returncode == 78
-    assert ended.stderr.startswith(f"beta9-worker: '{word}' is no command; ")
+    assert ended.stderr.startswith(f"beta9-worker: unknown command '{word}'; ")
     assert hint in ended.stderr
 
 
-# --- Bad input that only the other side can find ----------------------------------------------------------
+# --- Bad input that only the gateway's side can find ----------------------------------------------------------
 
 
-def last_words(lines: list[str]) -> dict[str, object]:
-    """The line that says why the agent ended; it is an error, and the last one."""
+def last_log_line(lines: list[str]) -> dict[str, object]:
+    """Return the last log line, an error that says why the agent exited."""
     ended = [json.loads(line) for line in lines if line.startswith("{")][-1]
     assert ended["level"] == "error", ended
     return dict(ended)
 
 
 def refused(lab: Lab, **settings: str) -> tuple[int, str]:
-    """Start an agent with these settings; its exit code and the reason it gave."""
+    """Start an agent that must exit; return its exit code and the reason it logged."""
     agent = lab.agent(None, **settings).start()
     code = agent.wait_exit()
-    ended = last_words(agent.lines)
+    ended = last_log_line(agent.lines)
     assert ended["exit_code"] == code
-    assert lab.gateway.status(agent.machine_id) == "pending", "nothing was registered"
+    assert lab.gateway.status(agent.machine_id) == "pending", "the machine was registered"
     return code, str(ended.get("why") or ended.get("text"))
 
 
 def test_a_wrong_token_ends_77_at_once(lab: Lab) -> None:
-    code, why = refused(lab, BETA9_TOKEN_FILE="", BETA9_TOKEN=TOKEN)
+    code, reason = refused(lab, BETA9_TOKEN_FILE="", BETA9_TOKEN=TOKEN)
     assert code == 77
-    assert "401 Unauthorized" in why
-    assert TOKEN not in why
+    assert "401 Unauthorized" in reason
+    assert TOKEN not in reason
 
 
 def test_an_unknown_host_key_ends_78_and_nothing_is_sent(lab: Lab, tmp_path: Path) -> None:
@@ -162,30 +163,30 @@ def test_an_unknown_host_key_ends_78_and_nothing_is_sent(lab: Lab, tmp_path: Pat
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
     key = (tmp_path / "other.pub").read_text().split()[:2]
     stranger.write_text(f"[{HOST}]:{lab.sshd.port} {' '.join(key)}\n")
-    code, why = refused(lab, BETA9_SSH_KNOWN_HOSTS_FILE=str(stranger))
+    code, reason = refused(lab, BETA9_SSH_KNOWN_HOSTS_FILE=str(stranger))
     assert code == 78
-    assert "host key" in why
-    assert "BETA9_SSH_KNOWN_HOSTS" in why
+    assert "host key" in reason
+    assert "BETA9_SSH_KNOWN_HOSTS" in reason
 
 
 def test_a_key_that_sshd_does_not_accept_ends_77(lab: Lab) -> None:
-    code, why = refused(lab, BETA9_SSH_KEY_FILE=str(lab.sshd.make_key("stranger")))
+    code, reason = refused(lab, BETA9_SSH_KEY_FILE=str(lab.sshd.make_key("stranger")))
     assert code == 77
-    assert "Permission denied" in why
-    assert "authorized_keys" in why
+    assert "Permission denied" in reason
+    assert "authorized_keys" in reason
 
 
 def test_a_pool_that_the_gateway_does_not_have_ends_78(lab: Lab) -> None:
-    code, why = refused(lab, BETA9_POOL_NAME="no-such-pool")
+    code, reason = refused(lab, BETA9_POOL_NAME="no-such-pool")
     assert code == 78
-    assert "Invalid pool name" in why
-    assert "BETA9_POOL_NAME" in why
+    assert "Invalid pool name" in reason
+    assert "BETA9_POOL_NAME" in reason
 
 
-# --- What the guide says to type --------------------------------------------------------------------------
+# --- Commands from the guide --------------------------------------------------------------------------
 
 
-def taken(port: int) -> bool:
+def is_taken(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -196,8 +197,8 @@ def taken(port: int) -> bool:
 
 
 def test_the_guides_command_registers_keeps_alive_once_and_exits_0(cli: Cli) -> None:
-    if taken(GUIDE_PORT):
-        pytest.skip(f"port {GUIDE_PORT} is taken by somebody else")
+    if is_taken(GUIDE_PORT):
+        pytest.skip(f"port {GUIDE_PORT} is in use")
     pool = Pool(name="gpu", gpu_type="", worker_gpu_count=0)
     with EmbeddedGateway(GatewaySettings(pools=(pool,), port=GUIDE_PORT), log=lambda *_: None) as gateway:
         machine = gateway.create_machine("gpu", "1165a9b6")
@@ -225,15 +226,15 @@ def test_what_beta9_machine_create_prints_is_accepted_as_it_is(cli: Cli) -> None
 def test_a_dry_run_shows_every_setting_and_its_source_and_no_secret(cli: Cli, tmp_path: Path) -> None:
     ended = cli("run", *GOOD, "--dry-run", settings={"BETA9_K3S": "none"})
     assert ended.returncode == 0
-    told = json.loads(ended.stdout)
-    assert told["BETA9_TOKEN"] == {"value": "text of 88 characters", "from": "--token"}
-    assert told["BETA9_K3S"] == {"value": "none", "from": "BETA9_K3S"}
-    assert told["BETA9_GATEWAY_PORT"] == {"value": 1994, "from": "default"}
+    shown = json.loads(ended.stdout)
+    assert shown["BETA9_TOKEN"] == {"value": "text of 88 characters", "from": "--token"}
+    assert shown["BETA9_K3S"] == {"value": "none", "from": "BETA9_K3S"}
+    assert shown["BETA9_GATEWAY_PORT"] == {"value": 1994, "from": "default"}
     assert TOKEN not in ended.stdout + ended.stderr
-    assert written(tmp_path / "home") == []
+    assert files_in(tmp_path / "home") == []
 
 
-# --- Looking at a running agent ---------------------------------------------------------------------------
+# --- Inspecting a running agent ---------------------------------------------------------------------------
 
 
 def test_health_and_status_tell_how_a_running_agent_is(lab: Lab, cli: Cli) -> None:
@@ -241,10 +242,10 @@ def test_health_and_status_tell_how_a_running_agent_is(lab: Lab, cli: Cli) -> No
     address = agent.environment["BETA9_STATUS_ADDR"]
     assert cli("health", "--address", address).returncode == 0
     assert cli("health", "--ready", settings={"BETA9_STATUS_ADDR": address}).returncode == 0
-    told = cli("status", "--address", address)
-    assert told.returncode == 0
-    assert agent.machine_id in told.stdout
-    assert "READY" in told.stdout
+    printed = cli("status", "--address", address)
+    assert printed.returncode == 0
+    assert agent.machine_id in printed.stdout
+    assert "READY" in printed.stdout
     facts = json.loads(cli("status", "--json", "--address", address).stdout)
     assert facts["state"] == "READY"
     assert facts["tunnel"]["reverse"]["address"] == facts["registration"]["hostname"]
@@ -277,8 +278,8 @@ def test_the_demo_shows_a_machine_becoming_ready_and_ends_by_itself(cli: Cli) ->
 
 def test_ctrl_c_ends_the_demo_in_order(tmp_path: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
-    said = tmp_path / "said"
-    with said.open("w") as out:
+    log = tmp_path / "log"
+    with log.open("w") as out:
         demo = subprocess.Popen(
             [sys.executable, "-u", "-m", "agent", "demo"],
             env={**inherited, "PYTHONPATH": str(ROOT)},
@@ -287,12 +288,13 @@ def test_ctrl_c_ends_the_demo_in_order(tmp_path: Path) -> None:
         )
     try:
         wait_for(
-            "the machine list", lambda: "It stays until Ctrl-C" in said.read_text() or demo.poll() is not None
+            "the machine list",
+            lambda: "The demo runs until Ctrl-C" in log.read_text() or demo.poll() is not None,
         )
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(DEADLINE_S) == 0, said.read_text()
+        assert demo.wait(DEADLINE_S) == 0, log.read_text()
     finally:
         demo.kill()
         demo.wait()
-    assert "says goodbye" in said.read_text()
-    assert "Traceback" not in said.read_text()
+    assert "the agent drains the machine" in log.read_text()
+    assert "Traceback" not in log.read_text()

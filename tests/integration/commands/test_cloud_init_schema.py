@@ -1,4 +1,4 @@
-"""cloud-init's own check of the user data, by the real program: unpacked by `make .build/cloud-init`, not installed."""
+"""The user data, validated by the real cloud-init, which `make .build/cloud-init` unpacks without installing it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def cloud_init() -> list[str]:
-    """How it is called. It runs on the distribution's own Python, which its packages are for."""
+    """The command that runs it: with the distribution's own Python, which its packages need."""
     if (UNPACKED / "usr/bin/cloud-init").exists():
         return ["/usr/bin/python3", str(UNPACKED / "usr/bin/cloud-init")]
     installed = shutil.which("cloud-init")
     if installed is None:
-        pytest.skip("no cloud-init here: make .build/cloud-init unpacks one (Debian, Ubuntu)")
+        pytest.skip("cloud-init is not installed: make .build/cloud-init unpacks it (Debian, Ubuntu)")
     return [installed]
 
 
@@ -55,14 +55,14 @@ def schema(cloud_init: list[str], file: Path) -> subprocess.CompletedProcess[str
 def test_the_user_data_is_valid(cloud_init: list[str], tmp_path: Path, text: str) -> None:
     file = tmp_path / "user-data"
     file.write_text(text, encoding="utf-8")
-    done = schema(cloud_init, file)
-    assert done.returncode == 0, done.stderr
-    assert "Valid" in done.stdout
-    assert "deprecated" not in done.stdout
+    result = schema(cloud_init, file)
+    assert result.returncode == 0, result.stderr
+    assert "Valid" in result.stdout
+    assert "deprecated" not in result.stdout
 
 
 def test_what_the_command_prints_is_valid(cloud_init: list[str], tmp_path: Path) -> None:
-    """The command's own output, packed as for a cloud and unpacked again."""
+    """The command's compressed output, unpacked again."""
     words = [
         *("--pool-name", "gpu", "--set", "BETA9_SSH_HOST=g.example.com"),
         *("--set", f"BETA9_SSH_HOST_KEY_FINGERPRINT=SHA256:{'A' * 43}"),
@@ -89,14 +89,14 @@ def test_what_the_command_prints_is_valid(cloud_init: list[str], tmp_path: Path)
 def test_it_would_find_a_wrong_value(cloud_init: list[str], tmp_path: Path) -> None:
     file = tmp_path / "user-data"
     file.write_text(TEMPLATE.replace("runcmd:\n  - [bash", "runcmd:\n  - x: [bash"), encoding="utf-8")
-    done = schema(cloud_init, file)
-    assert done.returncode != 0
-    assert "runcmd" in done.stderr + done.stdout
+    result = schema(cloud_init, file)
+    assert result.returncode != 0
+    assert "runcmd" in result.stderr + result.stdout
 
 
 def test_every_key_that_it_knows_we_know_too(cloud_init: list[str]) -> None:
     if not PACKAGES.is_dir():
-        pytest.skip("only the unpacked one's schema is looked at")
+        pytest.skip("this checks the schema of the unpacked cloud-init only")
     file = PACKAGES / "cloudinit/config/schemas/schema-cloud-config-v1.json"
     definitions = json.loads(file.read_text(encoding="utf-8"))["$defs"]
     modules = [part for name, part in definitions.items() if name.startswith("cc_") or name == "base_config"]

@@ -1,4 +1,4 @@
-"""`beta9-worker doctor`, the real program, against a real sshd and the embedded gateway, right and wrong."""
+"""`beta9-worker doctor` with a real sshd and the embedded gateway, when all is well and when something is wrong."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from typing import Any
 import pytest
 
 from agent.adapters.process.run import Completed, run
-from tests.integration.lab import AgentProcess, Lab, children_of, laboratory
+from tests.integration.agent_process import AgentProcess, children_of
+from tests.integration.lab import Lab, laboratory
 
 LIMIT_S = 100
 
 
 @dataclass
-class Visit:
-    """What one run of the doctor said."""
+class Diagnosis:
+    """The result of one run of the doctor."""
 
-    done: Completed
+    completed: Completed
     checks: dict[str, dict[str, Any]]
 
     def verdict(self, *names: str) -> list[str]:
@@ -36,14 +37,14 @@ class Visit:
 
 @pytest.fixture(scope="module")
 def outbound() -> Iterator[str]:
-    """Stands for a host on the internet: something that listens on loopback."""
+    """A listener on loopback that stands for a host on the internet."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
-def visit(agent: AgentProcess, outbound: str, **settings: str) -> Visit:
+def diagnose(agent: AgentProcess, outbound: str, **settings: str) -> Diagnosis:
     environment = {name: value for name, value in (agent.environment | settings).items() if value}
-    # No Docker of this machine is asked: what it says is no part of these tests.
+    # Do not query this machine's Docker: its state must not influence the tests.
     environment["DOCKER_HOST"] = "unix:///nowhere/docker.sock"
     argv = [
         sys.executable,
@@ -56,22 +57,22 @@ def visit(agent: AgentProcess, outbound: str, **settings: str) -> Visit:
         "--outbound",
         outbound,
     ]
-    done = run(argv, LIMIT_S, env=environment, ok_codes=(0, 1))
-    told = json.loads(done.stdout)
-    checks = {check["name"]: check for check in told["checks"]}
-    assert told["ok"] is (done.code == 0)
+    completed = run(argv, LIMIT_S, env=environment, ok_codes=(0, 1))
+    output = json.loads(completed.stdout)
+    checks = {check["name"]: check for check in output["checks"]}
+    assert output["ok"] is (completed.code == 0)
     assert all(check["took_s"] < 11 for check in checks.values()), checks
     assert all(check["fix"] for check in checks.values() if check["verdict"] in {"warn", "fail"}), checks
     secrets = [Path(environment[name]).read_text() for name in ("BETA9_TOKEN_FILE",) if name in environment]
     secrets += [Path(environment["BETA9_SSH_KEY_FILE"]).read_text().splitlines()[2]]
     secrets += [Path(agent.environment["BETA9_K3S_TOKEN_FILE"]).read_text()]
-    assert not [each for each in secrets if each.strip() in done.stdout + done.stderr]
-    return Visit(done, checks)
+    assert not [each for each in secrets if each.strip() in completed.stdout + completed.stderr]
+    return Diagnosis(completed, checks)
 
 
-WAY_IN = ("dns", "route to the ssh host", "host key", "login", "forward", "gateway health")
-ALL_OF_IT = (
-    *WAY_IN,
+TUNNEL_CHECKS = ("dns", "route to the ssh host", "host key", "login", "forward", "gateway health")
+ALL_CHECKS = (
+    *TUNNEL_CHECKS,
     "ssh session channel",
     "keepalive route",
     "token accepted",
@@ -83,10 +84,12 @@ ALL_OF_IT = (
 
 def test_where_all_is_well_nothing_of_the_tunnel_fails(lab: Lab, outbound: str) -> None:
     agent = lab.agent()
-    seen = visit(agent, outbound)
-    assert seen.verdict(*ALL_OF_IT, "clock", "outbound 443") == ["ok"] * (len(ALL_OF_IT) + 2), seen.checks
-    assert seen.verdict("pool", "agent") == ["skip", "skip"]
-    # It looked, and left nothing: no machine registered, no state, no process of its own.
+    diagnosis = diagnose(agent, outbound)
+    assert diagnosis.verdict(*ALL_CHECKS, "clock", "outbound 443") == ["ok"] * (len(ALL_CHECKS) + 2), (
+        diagnosis.checks
+    )
+    assert diagnosis.verdict("pool", "agent") == ["skip", "skip"]
+    # It leaves nothing behind: no registered machine, no state, no process.
     assert lab.gateway.status(agent.machine_id) == "pending"
     assert not Path(agent.environment["BETA9_STATE_DIR"]).exists()
     assert not [
@@ -98,8 +101,10 @@ def test_a_running_agent_is_asked_and_not_disturbed(lab: Lab, outbound: str) -> 
     agent = lab.ready_agent()
     before = agent.status()
     ssh = agent.ssh_pids()
-    seen = visit(agent, outbound)
-    assert seen.verdict("agent", "pool", "reverse path", "token accepted") == ["ok"] * 4, seen.checks
+    diagnosis = diagnose(agent, outbound)
+    assert diagnosis.verdict("agent", "pool", "reverse path", "token accepted") == ["ok"] * 4, (
+        diagnosis.checks
+    )
     after = agent.status()
     assert agent.ssh_pids() == ssh
     assert after["registration"]["times"] == before["registration"]["times"]
@@ -109,85 +114,87 @@ def test_a_running_agent_is_asked_and_not_disturbed(lab: Lab, outbound: str) -> 
 def test_an_agent_that_hangs_is_told_from_one_that_does_not_run(lab: Lab, outbound: str) -> None:
     agent = lab.ready_agent()
     agent.signal(signal.SIGSTOP)
-    seen = visit(agent, outbound)
+    diagnosis = diagnose(agent, outbound)
     agent.signal(signal.SIGCONT)
-    assert "hangs" in seen.checks["agent"]["seen"]
-    assert "agent" in seen.failed()
+    assert "hangs" in diagnosis.checks["agent"]["seen"]
+    assert "agent" in diagnosis.failed()
 
 
 def test_a_wrong_token_is_named_and_the_others_still_run(lab: Lab, outbound: str) -> None:
     agent = lab.agent()
     Path(agent.environment["BETA9_TOKEN_FILE"]).write_text("a-token-that-nobody-has-ever-given-out")
-    seen = visit(agent, outbound)
-    assert seen.done.code == 1
-    assert "token accepted" in seen.failed()
-    assert "401" in seen.checks["token accepted"]["seen"]
-    assert seen.verdict(*WAY_IN, "keepalive route", "reverse path") == ["ok"] * (len(WAY_IN) + 2), seen.checks
+    diagnosis = diagnose(agent, outbound)
+    assert diagnosis.completed.code == 1
+    assert "token accepted" in diagnosis.failed()
+    assert "401" in diagnosis.checks["token accepted"]["seen"]
+    assert diagnosis.verdict(*TUNNEL_CHECKS, "keepalive route", "reverse path") == ["ok"] * (
+        len(TUNNEL_CHECKS) + 2
+    ), diagnosis.checks
 
 
 def test_a_broken_tunnel_is_named_and_the_others_still_run(lab: Lab, outbound: str) -> None:
     agent = lab.agent()
     lab.sshd.stop()
-    seen = visit(agent, outbound)
-    assert seen.done.code == 1
-    assert "route to the ssh host" in seen.failed()
-    assert seen.verdict("dns", "k3s", "k3s login", "token setting") == ["ok"] * 4
-    after = ("host key", "login", "forward", "token accepted", "reverse path")
-    assert seen.verdict(*after) == ["skip"] * len(after)
-    assert "not tried" in seen.checks["login"]["seen"]
+    diagnosis = diagnose(agent, outbound)
+    assert diagnosis.completed.code == 1
+    assert "route to the ssh host" in diagnosis.failed()
+    assert diagnosis.verdict("dns", "k3s", "k3s login", "token setting") == ["ok"] * 4
+    later = ("host key", "login", "forward", "token accepted", "reverse path")
+    assert diagnosis.verdict(*later) == ["skip"] * len(later)
+    assert "not tried" in diagnosis.checks["login"]["seen"]
 
 
 def test_a_key_that_sshd_does_not_know_is_named(lab: Lab, outbound: str) -> None:
     agent = lab.agent()
     stranger = lab.sshd.make_key("stranger")
-    seen = visit(agent, outbound, BETA9_SSH_KEY_FILE=str(stranger))
-    assert seen.failed() & set(ALL_OF_IT) == {"login"}
-    assert "authorize" in seen.checks["login"]["fix"]
+    diagnosis = diagnose(agent, outbound, BETA9_SSH_KEY_FILE=str(stranger))
+    assert diagnosis.failed() & set(ALL_CHECKS) == {"login"}
+    assert "authorize" in diagnosis.checks["login"]["fix"]
 
 
 def test_a_host_key_that_differs_is_named(lab: Lab, outbound: str) -> None:
     agent = lab.agent()
     wrong = "SHA256:" + "A" * 43
-    seen = visit(agent, outbound, BETA9_SSH_KNOWN_HOSTS_FILE="", BETA9_SSH_HOST_KEY_FINGERPRINT=wrong)
-    assert seen.failed() & set(ALL_OF_IT) == {"host key"}
-    assert lab.sshd.fingerprint in seen.checks["host key"]["seen"]
+    diagnosis = diagnose(agent, outbound, BETA9_SSH_KNOWN_HOSTS_FILE="", BETA9_SSH_HOST_KEY_FINGERPRINT=wrong)
+    assert diagnosis.failed() & set(ALL_CHECKS) == {"host key"}
+    assert lab.sshd.fingerprint in diagnosis.checks["host key"]["seen"]
 
 
 def test_without_a_token_the_kubeconfig_is_tried_and_the_node_looked_at(lab: Lab, outbound: str) -> None:
     agent = lab.agent()
     settings = {"BETA9_K3S_TOKEN_FILE": "", "BETA9_KUBECONFIG": str(lab.kubeconfig)}
-    seen = visit(agent, outbound, **settings)
-    assert seen.verdict("k3s login", "k3s node", "reverse path") == ["ok"] * 3, seen.checks
+    diagnosis = diagnose(agent, outbound, **settings)
+    assert diagnosis.verdict("k3s login", "k3s node", "reverse path") == ["ok"] * 3, diagnosis.checks
     lab.kubernetes.set_node(unschedulable=True)
-    seen = visit(agent, outbound, **settings)
-    assert seen.failed() & {"k3s login", "k3s node", "reverse path"} == {"k3s node"}
-    assert "cordoned" in seen.checks["k3s node"]["seen"]
+    diagnosis = diagnose(agent, outbound, **settings)
+    assert diagnosis.failed() & {"k3s login", "k3s node", "reverse path"} == {"k3s node"}
+    assert "cordoned" in diagnosis.checks["k3s node"]["seen"]
 
 
 def test_gateway_ports_no_is_named_with_the_line_to_change(tmp_path: Path, outbound: str) -> None:
     with laboratory(tmp_path, sshd_options={"GatewayPorts": "no"}) as lab:
-        seen = visit(lab.agent(), outbound)
-    assert seen.done.code == 1
-    assert seen.failed() & set(ALL_OF_IT) == {"reverse path"}
-    assert "GatewayPorts clientspecified" in seen.checks["reverse path"]["fix"]
+        diagnosis = diagnose(lab.agent(), outbound)
+    assert diagnosis.completed.code == 1
+    assert diagnosis.failed() & set(ALL_CHECKS) == {"reverse path"}
+    assert "GatewayPorts clientspecified" in diagnosis.checks["reverse path"]["fix"]
 
 
 def test_an_upstream_gateway_without_the_route_is_told_from_a_bad_token(lab: Lab, outbound: str) -> None:
     lab.gateway.set_fault("status", "keepalive", status=404, body='{"message":"Not Found"}')
-    seen = visit(lab.agent(), outbound)
-    assert seen.failed() & set(ALL_OF_IT) == {"keepalive route"}
-    assert "upstream" in seen.checks["keepalive route"]["seen"]
-    assert seen.verdict("token accepted") == ["skip"]
+    diagnosis = diagnose(lab.agent(), outbound)
+    assert diagnosis.failed() & set(ALL_CHECKS) == {"keepalive route"}
+    assert "upstream" in diagnosis.checks["keepalive route"]["seen"]
+    assert diagnosis.verdict("token accepted") == ["skip"]
 
 
 def test_a_target_that_the_key_may_not_open_is_named(lab: Lab, outbound: str) -> None:
-    seen = visit(lab.agent(), outbound, BETA9_SSH_TARGET="127.0.0.1:1")
-    assert "forward" in seen.failed()
-    assert "permitopen" in seen.checks["forward"]["seen"]
+    diagnosis = diagnose(lab.agent(), outbound, BETA9_SSH_TARGET="127.0.0.1:1")
+    assert "forward" in diagnosis.failed()
+    assert "permitopen" in diagnosis.checks["forward"]["seen"]
 
 
 def test_on_a_bare_host_it_says_what_is_missing(tmp_path: Path, outbound: str) -> None:
-    """No setting at all, no program on the path: everything is looked at, and text is readable."""
+    """Without any settings or programs on the PATH it still runs every check and prints readable text."""
     environment = {"HOME": str(tmp_path), "PATH": str(tmp_path), "BETA9_STATUS_ADDR": "127.0.0.1:1"}
     environment |= {"DOCKER_HOST": "unix:///nowhere/docker.sock", "BETA9_SSH_HOST": "127.0.0.1"}
     argv = [sys.executable, "-m", "agent", "doctor", "--env-file", os.devnull, "--outbound", outbound]

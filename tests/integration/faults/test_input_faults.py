@@ -1,8 +1,7 @@
-"""Fault rows 61 to 63: what people and gateways put in, and what must never come out."""
+"""Fault rows 61 to 63: wrong settings, unusual tokens, and secrets that must not leak."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -10,25 +9,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pytest
 
 from agent.settings.fields import FIELDS
-from tests.integration.lab import AgentProcess, Lab, children_of, wait_for
-from tests.integration.told import Tell
+from tests.integration.agent_process import AgentProcess, children_of
+from tests.integration.fault_report import Report
+from tests.integration.faults.secret_search import found_in, key_parts
+from tests.integration.lab import Lab
+from tests.integration.polling import wait_for
 
 
 def run_agent(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """The command line, run to its end."""
+    """Run an agent command to its end."""
     argv = [sys.executable, "-m", "agent", *words]
     return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.fault(61)
-def test_fault_61_every_setting_wrong_at_once(tell: Tell) -> None:
+def test_fault_61_every_setting_wrong_at_once(report: Report) -> None:
     secret = "the-secret-itself\twith-a-tab"
     plain = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
     wrong = {field.variable: "-\x01?" for field in FIELDS}
@@ -37,14 +38,14 @@ def test_fault_61_every_setting_wrong_at_once(tell: Tell) -> None:
     began_s = time.monotonic()
     ended = run_agent({**plain, **wrong}, "run", "--env-file", os.devnull)
     took_s = time.monotonic() - began_s
-    report = ended.stderr
+    stderr = ended.stderr
     assert ended.returncode == 78
-    missing = [field.variable for field in FIELDS if report.count(f" {field.variable}:") != 1]
-    assert not missing, report
-    assert "the-secret-itself" not in report
-    assert "with-a-tab" not in report
-    assert "Traceback" not in report
-    tell(
+    missing = [field.variable for field in FIELDS if stderr.count(f" {field.variable}:") != 1]
+    assert not missing, stderr
+    assert "the-secret-itself" not in stderr
+    assert "with-a-tab" not in stderr
+    assert "Traceback" not in stderr
+    report(
         f"exit 78, {len(FIELDS)} settings named once each, no secret",
         took_s,
     )
@@ -60,59 +61,31 @@ REFUSED = {"a line break": "two\nlines-of-it", "a control character": "bell\x07-
 
 
 @pytest.mark.fault(62)
-def test_fault_62_odd_tokens(lab: Lab, tell: Tell) -> None:
-    """The gateway answers 401 to all of them; its log holds the SHA-256 of what it was sent."""
+def test_fault_62_odd_tokens(lab: Lab, report: Report) -> None:
+    """The gateway answers 401 to all of them; its log contains the SHA-256 of the token that it received."""
     began_s = time.monotonic()
     for name, token in CARRIED.items():
         agent = lab.agent(BETA9_LOG_LEVEL="debug")
         Path(agent.environment["BETA9_TOKEN_FILE"]).write_text(f"{token}\n")
         assert agent.start().wait_exit() == 77, name
         sent = {entry["bearer_sha256"] for entry in lab.gateway.requests("keepalive")}
-        assert hashlib.sha256(token.encode()).hexdigest() in sent, f"{name}: not carried unchanged"
+        assert hashlib.sha256(token.encode()).hexdigest() in sent, f"{name}: not sent unchanged"
         assert not found_in({"log": "\n".join(agent.lines)}, [token]), name
     for name, token in REFUSED.items():
         agent = lab.agent(BETA9_TOKEN_FILE="", BETA9_TOKEN=token)
         assert agent.start().wait_exit() == 78, name
-        said = "\n".join(agent.lines)
-        assert "BETA9_TOKEN" in said
-        assert "line break" in said or "control character" in said
-        assert not [part for part in token.splitlines() if part in said]
-    tell(
-        f"carried: {', '.join(CARRIED)}; refused with exit 78: {', '.join(REFUSED)}; in no log",
+        log = "\n".join(agent.lines)
+        assert "BETA9_TOKEN" in log
+        assert "line break" in log or "control character" in log
+        assert not [part for part in token.splitlines() if part in log]
+    report(
+        f"sent unchanged: {', '.join(CARRIED)}; refused with exit 78: {', '.join(REFUSED)}; in no log",
         time.monotonic() - began_s,
     )
 
 
-# --- The secret search -----------------------------------------------------------------------------------
-
-
-def spellings(secret: str) -> Iterator[str]:
-    """A secret as an output might hold it: raw, escaped, URL-encoded, in base64 wherever that was cut."""
-    yield from {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
-    for lead in range(3):
-        # Base64 depends on where in a group of three the secret begins; the ends depend on the neighbours.
-        coded = base64.b64encode(bytes(lead) + secret.encode()).decode().rstrip("=")
-        middle = coded[(0, 2, 3)[lead] : -1]
-        yield from {middle, middle.replace("+", "-").replace("/", "_")}
-
-
-def found_in(outputs: dict[str, str], secrets: Iterable[str]) -> list[str]:
-    """Where which secret (by its length) stands."""
-    return [
-        f"{place}: a secret of {len(secret)} characters"
-        for secret in secrets
-        for place, text in outputs.items()
-        if any(spelling in text for spelling in spellings(secret))
-    ]
-
-
-def key_parts(key: str) -> list[str]:
-    """A private key as a whole, and each of its lines."""
-    return [key.strip(), *(line for line in key.splitlines() if line and not line.startswith("-----"))]
-
-
 def of_processes(agent: AgentProcess) -> dict[str, str]:
-    """What everybody (cmdline) and root (environ) can read of the agent and its children."""
+    """Return what every user (cmdline) and root (environ) can read about the agent and its children."""
     outputs = {}
     for pid in [agent.pid, *children_of(agent.pid)]:
         outputs[f"cmdline of {pid}"] = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
@@ -135,29 +108,28 @@ import agent.runtime.agent
 def crash(self):
     known = self.credentials
     secrets = [known.token(), known.k3s_token(), known._text(self.settings.ssh_key, True)]
-    told = [f(s) for s in secrets for f in (str, lambda s: base64.b64encode(s.encode()).decode(), urllib.parse.quote)]
-    thread = threading.Thread(target=lambda: {}[" ".join(told)])
+    leaks = [f(s) for s in secrets for f in (str, lambda s: base64.b64encode(s.encode()).decode(), urllib.parse.quote)]
+    thread = threading.Thread(target=lambda: {}[" ".join(leaks)])
     thread.start()
     thread.join()
-    raise RuntimeError("crashed with " + " ".join(told))
+    raise RuntimeError("crashed with " + " ".join(leaks))
 agent.runtime.agent.Agent.run = crash
 from agent.cli import main
 sys.exit(main(["run", "--env-file", "/dev/null"]))
 """
-"""A bug that has every secret in its hands when it ends the agent, and one that ends a thread."""
+"""A bug whose exception contains every secret, in the main thread and in another one."""
 
 
 @pytest.mark.fault(63)
-def test_fault_63_secret_search(lab: Lab, tell: Tell) -> None:
+def test_fault_63_secret_search(lab: Lab, report: Report) -> None:
     began_s = time.monotonic()
     agent = lab.agent(
         BETA9_LOG_LEVEL="debug", BETA9_KEEPALIVE_INTERVAL="1", BETA9_TOKEN_FILE="", BETA9_SSH_KEY_FILE=""
     )
-    home = lab.directory / agent.machine_id
-    token = (home / "token").read_text().strip()
+    token = (lab.directory / agent.machine_id / "token").read_text().strip()
     key = lab.sshd.key_path.read_text()
     k3s_token = lab.k3s_token_file.read_text().strip()
-    # By value: the way on which most could go wrong.
+    # Given as values instead of files, since that has the most ways to leak.
     agent.environment |= {"BETA9_TOKEN": token, "BETA9_SSH_KEY": key}
     secrets = [token, k3s_token, *key_parts(key), *lab.gateway.secrets()]
     assert len(secrets) > 8
@@ -165,13 +137,35 @@ def test_fault_63_secret_search(lab: Lab, tell: Tell) -> None:
     agent.start()
     agent.wait_back()
     provoke(lab, agent, token)
-    outputs = {
+    outputs = of_running_agent(agent) | of_commands(agent)
+    assert agent.stop() == 0
+    outputs["log to the end"] = "\n".join(agent.lines)
+    outputs["crash"] = crash(agent.environment)
+
+    assert len(outputs["log at debug"]) > 1000
+    assert found_in({"itself": f"a {token} b"}, [token]), "the search does not find a secret that is there"
+    found = found_in(outputs, secrets)
+    assert not found
+    report(
+        f"{len(secrets)} secrets (tokens, key, the gateway's configuration) in none of {len(outputs)} outputs",
+        time.monotonic() - began_s,
+    )
+
+
+def of_running_agent(agent: AgentProcess) -> dict[str, str]:
+    """Return everything that can be read about a running agent."""
+    return {
         "log at debug": "\n".join(agent.lines),
         **{path: json.dumps(agent.get(path)[1]) for path in ("/status", "/healthz", "/readyz")},
         "/metrics": str(agent.get("/metrics")[1]),
         **of_processes(agent),
         **of_files(Path(agent.environment["BETA9_STATE_DIR"])),
     }
+
+
+def of_commands(agent: AgentProcess) -> dict[str, str]:
+    """Return what the commands print that a person runs beside the agent."""
+    outputs = {}
     for words in (
         ("status", "--json"),
         ("status",),
@@ -181,37 +175,24 @@ def test_fault_63_secret_search(lab: Lab, tell: Tell) -> None:
         ended = run_agent(agent.environment, *words)
         assert "Traceback" not in ended.stderr, ended.stderr
         outputs[" ".join(words)] = ended.stdout + ended.stderr
-    assert agent.stop() == 0
-    outputs["log to the end"] = "\n".join(agent.lines)
+    return outputs
 
-    crashed = subprocess.run(
-        [sys.executable, "-c", CRASH],
-        env=agent.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+
+def crash(environment: dict[str, str]) -> str:
+    """Run an agent that crashes with every secret in its exceptions; return its output."""
+    argv = [sys.executable, "-c", CRASH]
+    crashed = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert crashed.returncode == 70
     assert "crashed with" in crashed.stderr
     assert "thread_crashed" in crashed.stderr
-    outputs["crash"] = crashed.stdout + crashed.stderr
-
-    assert len(outputs["log at debug"]) > 1000
-    assert found_in({"itself": f"a {token} b"}, [token]), "the search finds nothing: it shows nothing"
-    found = found_in(outputs, secrets)
-    assert not found
-    tell(
-        f"{len(secrets)} secrets (tokens, key, the gateway's configuration) in none of {len(outputs)} outputs",
-        time.monotonic() - began_s,
-    )
+    return crashed.stdout + crashed.stderr
 
 
 def provoke(lab: Lab, agent: AgentProcess, token: str) -> None:
-    """Have everything said that there is to say: errors that repeat the token, redirects, a dead tunnel."""
-    message = json.dumps({"message": f"Trouble with token {token} or {quote(token)}"})
+    """Make the agent log as much as possible: errors that repeat the token, redirects, a dead tunnel."""
+    message = json.dumps({"message": f"Problem with token {token} or {quote(token)}"})
     lab.gateway.set_fault("status", route="keepalive", count=1, status=500, body=message)
-    wait_for("an error with the token in it", lambda: agent.events("keepalive_failed"))
+    wait_for("an error that contains the token", lambda: agent.events("keepalive_failed"))
     wait_for("accepted again", lambda: agent.events("keepalive_recovered"))
     lab.gateway.set_fault(
         "redirect", route="keepalive", count=1, location=f"http://{token}@127.0.0.1:9/{token}"

@@ -1,4 +1,4 @@
-"""Fault rows 8 and 9: nothing gets through for a minute, both ways or one way, for agents on the far end of a wire."""
+"""Fault rows 8 and 9: for a minute no packets get through, in both directions or in one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.integration.agent_process import AgentProcess
 from tests.integration.bounds import within
-from tests.integration.lab import SSH_PORT, AgentProcess, Lab, laboratory
+from tests.integration.fault_report import Report
+from tests.integration.lab import SSH_PORT, Lab, laboratory
 from tests.integration.netns import wire
-from tests.integration.told import Tell
-from tests.integration.watching import known_at
+from tests.integration.tunnel_watch import settings_for_port
 
 OUTAGE_S = 60
 OUTWARD_PORT, INWARD_PORT = SSH_PORT + 1, SSH_PORT + 2
@@ -22,14 +23,14 @@ OUTWARD_PORT, INWARD_PORT = SSH_PORT + 1, SSH_PORT + 2
 
 @dataclass
 class Outage:
-    """What one agent went through; seconds from the cut (`noticed_s`) and from the heal (`back_s`)."""
+    """One agent's times: seconds from the cut until it noticed, and from the heal until it was back."""
 
     agent: AgentProcess
     noticed_s: float | None = None
     back_s: float | None = None
 
-    def look(self, began_s: float, healed_s: float | None) -> None:
-        """Note what has become true."""
+    def observe(self, began_s: float, healed_s: float | None) -> None:
+        """Record the times of what has happened since the last call."""
         up = self.agent.status()["tunnel"]["up"]
         if self.noticed_s is None and not up:
             self.noticed_s = time.monotonic() - began_s
@@ -39,19 +40,19 @@ class Outage:
 
 @pytest.fixture(scope="module")
 def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, dict[str, list[Outage]]]]:
-    """Five agents; for a minute nothing gets through for three, nothing out for one, nothing in for one."""
+    """Five agents after a minute's outage: both directions for three, only outward for one, only inward for one."""
     ports = {"both": SSH_PORT, "outward": OUTWARD_PORT, "inward": INWARD_PORT}
     options = {"Port": [str(port) for port in ports.values()]}
     with ExitStack() as stack:
         net = stack.enter_context(wire())
         directory = tmp_path_factory.mktemp("outage")
         lab = stack.enter_context(laboratory(directory, near=net.near, far=net.far, sshd_options=options))
-        seen: dict[str, list[Outage]] = {name: [] for name in ports}
+        outages: dict[str, list[Outage]] = {name: [] for name in ports}
         for name in ("both", "both", "both", "outward", "inward"):
-            agent = lab.agent(**known_at(lab, ports[name])).start()
+            agent = lab.agent(**settings_for_port(lab, ports[name])).start()
             agent.wait_back()
-            seen[name].append(Outage(agent))
-        everyone = [one for several in seen.values() for one in several]
+            outages[name].append(Outage(agent))
+        everyone = [one for several in outages.values() for one in several]
         with ExitStack() as rules:
             rules.enter_context(net.dropped(port=ports["both"]))
             rules.enter_context(net.dropped(port=ports["outward"], inward=False))
@@ -59,16 +60,16 @@ def outage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, dict
             began_s = time.monotonic()
             while time.monotonic() - began_s < OUTAGE_S:
                 for one in everyone:
-                    one.look(began_s, None)
+                    one.observe(began_s, None)
         healed_s = time.monotonic()
         while any(one.back_s is None for one in everyone) and time.monotonic() - healed_s < 30:
             for one in everyone:
-                one.look(began_s, healed_s)
-        yield lab, seen
+                one.observe(began_s, healed_s)
+        yield lab, outages
 
 
-def judge_outage(lab: Lab, outages: list[Outage]) -> str:
-    """Noticed, back and not registered again, each; what to tell."""
+def check_outages(lab: Lab, outages: list[Outage]) -> str:
+    """Assert that each was noticed in time, is back and has not registered again; return a summary."""
     for one in outages:
         assert one.noticed_s is not None
         assert one.back_s is not None
@@ -86,23 +87,25 @@ def judge_outage(lab: Lab, outages: list[Outage]) -> str:
 @pytest.mark.xdist_group("outage")
 @pytest.mark.timeout(240)
 def test_fault_08_both_ways_dropped_for_a_minute(
-    outage: tuple[Lab, dict[str, list[Outage]]], tell: Tell
+    outage: tuple[Lab, dict[str, list[Outage]]], report: Report
 ) -> None:
-    """Three agents at once; that half of all outages end within 4 s is shown over sixty simulated ones
-    (tests/unit/core/tunnel/test_outages.py), since three say little about a median."""
-    lab, seen = outage
-    said = judge_outage(lab, seen["both"])
-    took_s = statistics.median(one.back_s or 0.0 for one in seen["both"])
-    tell(said, took_s)
+    """Three agents at once.
+
+    They are too few for the median of 4 s, which tests/unit/core/tunnel/test_outages.py asserts over sixty simulations.
+    """
+    lab, outages = outage
+    summary = check_outages(lab, outages["both"])
+    took_s = statistics.median(one.back_s or 0.0 for one in outages["both"])
+    report(summary, took_s)
 
 
 @pytest.mark.fault(9)
 @pytest.mark.xdist_group("outage")
 @pytest.mark.timeout(240)
 def test_fault_09_one_way_dropped_each_direction(
-    outage: tuple[Lab, dict[str, list[Outage]]], tell: Tell
+    outage: tuple[Lab, dict[str, list[Outage]]], report: Report
 ) -> None:
-    lab, seen = outage
-    outward, inward = judge_outage(lab, seen["outward"]), judge_outage(lab, seen["inward"])
-    took_s = max(one.back_s or 0.0 for one in seen["outward"] + seen["inward"])
-    tell(f"nothing out: {outward}; nothing in: {inward}", took_s)
+    lab, outages = outage
+    outward, inward = check_outages(lab, outages["outward"]), check_outages(lab, outages["inward"])
+    took_s = max(one.back_s or 0.0 for one in outages["outward"] + outages["inward"])
+    report(f"nothing out: {outward}; nothing in: {inward}", took_s)

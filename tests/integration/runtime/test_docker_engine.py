@@ -1,4 +1,4 @@
-"""Containers are counted at a Docker Engine's socket, and one that is sick counts as none."""
+"""Running containers are counted at a Docker Engine's socket; an engine that fails counts as zero."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Server(ThreadingMixIn, UnixStreamServer):
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Callable[[Answers], Path]]:
-    """Starts what stands for a Docker Engine (its API, v1.41), answering as told by the end of the path."""
+    """A function that starts a stand-in for a Docker Engine (API v1.41) with an answer for each end of a path."""
     servers = []
 
     def start(answers: Answers) -> Path:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                code, body = next(told for end, told in answers.items() if self.path.endswith(end))
+                code, body = next(answer for end, answer in answers.items() if self.path.endswith(end))
                 self.send_response_only(code)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -40,7 +40,7 @@ def engine(tmp_path: Path) -> Iterator[Callable[[Answers], Path]]:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Keep quiet."""
+                """Print nothing."""
 
         path = tmp_path / "docker.sock"
         server = Server(str(path), Handler)
@@ -49,7 +49,7 @@ def engine(tmp_path: Path) -> Iterator[Callable[[Answers], Path]]:
         return path
 
     with warnings.catch_warnings():
-        # The SDK leaves sockets that it gave up to be collected.
+        # The SDK leaves the sockets of failed requests to the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
         yield start
         gc.collect()

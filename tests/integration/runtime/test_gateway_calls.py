@@ -1,4 +1,4 @@
-"""The gateway adapter on real sockets: whatever comes back, and whenever, each call is one Outcome in time."""
+"""The gateway adapter on real sockets: any reply, at any speed, becomes one Outcome within the time limit."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.demo.gateway.embedded import EmbeddedGateway
 from agent.demo.gateway.options import GatewaySettings
 from agent.errors import TransientError
-from tests.integration.lab import wait_for
+from tests.integration.polling import wait_for
 
 HOST = "127.0.0.1"
 BODY = {"machine_id": "1165a9b6"}
 
 
 class Scripted:
-    """A TCP server that answers any request with the bytes it was given, and hangs up.
+    """A TCP server that answers any request with fixed bytes and hangs up.
 
-    It stands for whatever may sit between us and the gateway and is broken.
+    It represents any broken program between the agent and the gateway.
     """
 
     def __init__(self) -> None:
@@ -44,14 +44,14 @@ class Scripted:
                 connection, _ = self._server.accept()
             except OSError:
                 return
-            # A caller that hangs up first is what half of the examples are about.
+            # In half of the examples the caller hangs up first.
             with connection, contextlib.suppress(OSError):
                 connection.settimeout(5)
                 connection.recv(65536)
                 connection.sendall(self.reply)
 
     def close(self) -> None:
-        # Closing alone does not wake a thread that waits in accept.
+        # Closing alone does not wake a thread that is blocked in accept.
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
 
@@ -65,22 +65,22 @@ def scripted() -> Iterator[Scripted]:
 
 @pytest.fixture
 def silent() -> Iterator[tuple[int, list[socket.socket]]]:
-    """A port that accepts and never answers, and the connections that came."""
-    came: list[socket.socket] = []
+    """A port that accepts and never answers, and the list of accepted connections."""
+    accepted: list[socket.socket] = []
     server = socket.create_server((HOST, 0))
 
     def serve() -> None:
         with contextlib.suppress(OSError):
             while True:
-                came.append(server.accept()[0])
+                accepted.append(server.accept()[0])
 
     thread = threading.Thread(target=serve)
     thread.start()
-    yield server.getsockname()[1], came
+    yield server.getsockname()[1], accepted
     server.shutdown(socket.SHUT_RDWR)
     thread.join()
     server.close()
-    for connection in came:
+    for connection in accepted:
         connection.close()
 
 
@@ -131,7 +131,7 @@ def test_any_bytes_at_all_are_a_probe(scripted: Scripted, head: bytes, body: byt
     plain = probes.gateway_health(HOST, scripted.port, timeout_s=5)
     secured = probes.kubernetes((HOST, scripted.port), "token", timeout_s=5)
     assert plain.answer in Answer
-    assert secured.probe.answer is Answer.CLOSED, "what speaks no TLS is no Kubernetes"
+    assert secured.probe.answer is Answer.CLOSED, "a server without TLS was taken for Kubernetes"
     assert secured.certificate is None
 
 
@@ -148,6 +148,7 @@ def test_a_token_that_cannot_be_had_just_now_is_no_answer() -> None:
 
 
 def in_background(call: Callable[[], Outcome]) -> tuple[threading.Thread, list[Outcome]]:
+    """Run a call in a thread; its outcome appears in the list."""
     ended: list[Outcome] = []
     thread = threading.Thread(target=lambda: ended.append(call()))
     thread.start()
@@ -155,31 +156,31 @@ def in_background(call: Callable[[], Outcome]) -> tuple[threading.Thread, list[O
 
 
 def test_a_new_call_hangs_up_the_one_that_nobody_waits_for(silent: tuple[int, list[socket.socket]]) -> None:
-    port, came = silent
+    port, accepted = silent
     gateway = gateway_at(port)
     first, first_ended = in_background(lambda: gateway.call(CallKind.KEEPALIVE, BODY, 60, number=1))
-    wait_for("the first is connected", lambda: came)
+    wait_for("the first is connected", lambda: accepted)
     began_s = time.monotonic()
     second, second_ended = in_background(lambda: gateway.call(CallKind.FAREWELL, BODY, 60, number=2))
     first.join(30)
     assert first_ended[0].kind is OutcomeKind.NO_ANSWER
     assert time.monotonic() - began_s < 20
-    wait_for("the second has a connection of its own", lambda: len(came) == 2)
+    wait_for("a separate connection for the second", lambda: len(accepted) == 2)
     assert second.is_alive()
     assert not second_ended
     gateway.abandon()
     second.join(30)
     assert second_ended[0].kind is OutcomeKind.NO_ANSWER
-    assert len(came) == 2, "a call that was given up was tried again"
+    assert len(accepted) == 2, "an abandoned call was retried"
 
 
 def test_a_call_given_up_while_its_secret_is_resolved_is_not_made() -> None:
-    resolving, may_go = threading.Event(), threading.Event()
+    resolving, may_continue = threading.Event(), threading.Event()
 
     def token(fresh: bool) -> str:
         if fresh:
             resolving.set()
-            may_go.wait(30)
+            may_continue.wait(30)
         return "token"
 
     with EmbeddedGateway(GatewaySettings(port=0)) as server:
@@ -189,7 +190,7 @@ def test_a_call_given_up_while_its_secret_is_resolved_is_not_made() -> None:
         )
         assert resolving.wait(30)
         assert gateway.call(CallKind.CHECK, BODY, 10, number=2).kind is OutcomeKind.UNAUTHORIZED
-        may_go.set()
+        may_continue.set()
         slow.join(30)
         assert "another call took its place" in slow_ended[0].text
         assert not server.requests("register")
@@ -206,7 +207,7 @@ def test_a_thread_that_comes_late_does_not_hang_up_the_newer_call() -> None:
 
 
 def test_a_reply_that_trickles_on_a_connection_of_its_own_is_ended_at_the_time_limit() -> None:
-    """With `Connection: close` the reply takes the socket from its connection; it must be hung up all the same."""
+    """With `Connection: close` the response object owns the socket, which must be closed all the same."""
     server = socket.create_server((HOST, 0))
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""GPUs are read through a real child process; what is behind it is standins/nvml/pynvml.py."""
+"""Reading GPUs through a real child process, with standins/nvml/pynvml.py in place of NVML."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from agent.adapters.nvidia.gpus import GpuReader
 from agent.adapters.nvidia.nvml_library import MISSING_DRIVER
 from agent.core.host.facts import GpuReading
 from tests.fake_clock import FakeClock
+from tests.integration.agent_process import is_running
 
 STANDIN = Path(__file__).parents[1] / "standins" / "nvml"
-Misfortune = Callable[[str], None]
+SetFault = Callable[[str], None]
 
 
 @pytest.fixture
-def suffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Misfortune:
-    """Tells the stand-in what happens from now on."""
+def set_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SetFault:
+    """A function that sets what the stand-in does from now on."""
     script = tmp_path / "script"
     script.write_text("")
     monkeypatch.setenv("NVML_STANDIN", str(script))
     monkeypatch.setenv("PYTHONPATH", str(STANDIN))
 
-    def tell(words: str) -> None:
+    def write(words: str) -> None:
         script.with_suffix(".new").write_text(words)
         script.with_suffix(".new").replace(script)
 
-    return tell
+    return write
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def reader(suffer: Misfortune, clock: FakeClock) -> Iterator[GpuReader]:
+def reader(set_fault: SetFault, clock: FakeClock) -> Iterator[GpuReader]:
     reader = GpuReader(timeout_s=20, now_s=clock.now_s, library=lambda: True)
     yield reader
     reader.close()
@@ -66,9 +67,9 @@ def test_eight_boards_are_read_with_their_figures(reader: GpuReader) -> None:
 
 
 def test_figures_that_are_not_supported_are_unknown_and_condemn_nothing(
-    reader: GpuReader, suffer: Misfortune
+    reader: GpuReader, set_fault: SetFault
 ) -> None:
-    suffer("unsupported")
+    set_fault("unsupported")
     reading = reader.read()
     assert unhealthy(reading) == {}
     assert reading.gpus[0].utilization_pct is None
@@ -77,7 +78,7 @@ def test_figures_that_are_not_supported_are_unknown_and_condemn_nothing(
 
 @pytest.mark.fault(52)
 @pytest.mark.parametrize(
-    ("misfortune", "reason"),
+    ("fault", "reason"),
     [
         ("lost:5", "GPU is lost"),
         ("vanished:5", "fell off the bus"),
@@ -89,10 +90,10 @@ def test_figures_that_are_not_supported_are_unknown_and_condemn_nothing(
     ],
 )
 def test_fault_52_one_of_eight_fails_and_is_named(
-    reader: GpuReader, suffer: Misfortune, misfortune: str, reason: str
+    reader: GpuReader, set_fault: SetFault, fault: str, reason: str
 ) -> None:
     before = reader.read()
-    suffer(misfortune)
+    set_fault(fault)
     after = reader.read()
     assert [gpu.uuid for gpu in after.gpus] == [gpu.uuid for gpu in before.gpus]
     assert list(unhealthy(after)) == [5]
@@ -101,65 +102,65 @@ def test_fault_52_one_of_eight_fails_and_is_named(
     assert after.error is None
 
 
-def test_a_board_lost_before_it_was_ever_seen_counts_as_one(reader: GpuReader, suffer: Misfortune) -> None:
-    suffer("lost:5")
+def test_a_board_lost_before_it_was_ever_seen_counts_as_one(reader: GpuReader, set_fault: SetFault) -> None:
+    set_fault("lost:5")
     assert len(reader.read().gpus) == 8
-    suffer("")
+    set_fault("")
     healed = reader.read()
     assert len(healed.gpus) == 8
     assert unhealthy(healed) == {}
 
 
 def test_an_application_s_own_xid_condemns_nothing_and_a_fatal_one_stays(
-    reader: GpuReader, suffer: Misfortune
+    reader: GpuReader, set_fault: SetFault
 ) -> None:
-    suffer("xid:1:13 xid:2:48")
+    set_fault("xid:1:13 xid:2:48")
     assert list(unhealthy(reader.read())) == [2]
-    suffer("")
+    set_fault("")
     assert list(unhealthy(reader.read())) == [2]
 
 
 @pytest.mark.fault(51)
-@pytest.mark.parametrize(("misfortune", "name"), [("sigfpe", "SIGFPE"), ("abort", "SIGABRT")])
+@pytest.mark.parametrize(("fault", "name"), [("sigfpe", "SIGFPE"), ("abort", "SIGABRT")])
 def test_fault_51_nvml_crashes_its_process(
-    reader: GpuReader, suffer: Misfortune, clock: FakeClock, misfortune: str, name: str
+    reader: GpuReader, set_fault: SetFault, clock: FakeClock, fault: str, name: str
 ) -> None:
     before = reader.read()
-    suffer(misfortune)
+    set_fault(fault)
     reading = reader.read()
     assert reading.gpus == before.gpus
     assert reading.error is not None
     assert name in reading.error
 
-    suffer("")
-    assert reader.read().error == reading.error  # the pause is not over
+    set_fault("")
+    assert reader.read().error == reading.error  # still within the pause
     clock.advance(6)
     assert reader.read() == before
 
 
 @pytest.mark.fault(51)
-def test_fault_51_nvml_hangs(suffer: Misfortune, clock: FakeClock) -> None:
+def test_fault_51_nvml_hangs(set_fault: SetFault, clock: FakeClock) -> None:
     reader = GpuReader(timeout_s=2, now_s=clock.now_s, library=lambda: True)
     try:
         before = read_until_known(reader)
-        suffer("hang")
+        set_fault("hang")
         began_s = time.monotonic()
         reading = reader.read()
         assert time.monotonic() - began_s < 20  # generous: the limit is 2 s
         assert reading.gpus == before.gpus
         assert "no answer for 2 s" in str(reading.error)
 
-        suffer("")
+        set_fault("")
         clock.advance(4)
-        assert reader.read() == reading  # the pause is not over
+        assert reader.read() == reading  # still within the pause
         clock.advance(2)
         assert read_until_known(reader) == before
     finally:
         reader.close()
 
 
-def test_the_pause_before_the_next_child_grows(suffer: Misfortune, clock: FakeClock) -> None:
-    """NVML hangs while it starts, again and again. It is looked for once before each start."""
+def test_the_pause_before_the_next_child_grows(set_fault: SetFault, clock: FakeClock) -> None:
+    """NVML hangs at each start. The library is looked up once before each start."""
     starts: list[float] = []
 
     def library() -> bool:
@@ -167,7 +168,7 @@ def test_the_pause_before_the_next_child_grows(suffer: Misfortune, clock: FakeCl
         return True
 
     reader = GpuReader(timeout_s=0.05, start_timeout_s=0.05, now_s=clock.now_s, library=library)
-    suffer("hang-init")
+    set_fault("hang-init")
     try:
         for _ in range(120):
             reader.read()
@@ -184,49 +185,49 @@ def read_until_known(reader: GpuReader) -> GpuReading:
         if reading.error is None:
             return reading
         assert "starting" in reading.error
-    raise AssertionError("NVML's process never became ready")
+    raise AssertionError("the NVML child never became ready")
 
 
-def test_a_slow_start_is_waited_for_and_a_hanging_one_is_not(suffer: Misfortune, clock: FakeClock) -> None:
-    suffer("hang-init")
+def test_a_slow_start_is_waited_for_and_a_hanging_one_is_not(set_fault: SetFault, clock: FakeClock) -> None:
+    set_fault("hang-init")
     reader = GpuReader(timeout_s=0.2, start_timeout_s=1.0, now_s=clock.now_s, library=lambda: True)
     try:
         assert "starting" in str(reader.read().error)
-        problem = "starting"
+        error = "starting"
         deadline_s = time.monotonic() + 30
-        while "starting" in problem and time.monotonic() < deadline_s:
-            problem = str(reader.read().error)
-        assert problem == "NVML did not start in time"
+        while "starting" in error and time.monotonic() < deadline_s:
+            error = str(reader.read().error)
+        assert error == "NVML did not start in time"
         assert reader.pid is None
     finally:
         reader.close()
 
 
 def test_a_driver_that_went_away_is_said_and_found_again(
-    reader: GpuReader, suffer: Misfortune, clock: FakeClock
+    reader: GpuReader, set_fault: SetFault, clock: FakeClock
 ) -> None:
     before = reader.read()
-    suffer("driver-gone")
+    set_fault("driver-gone")
     assert reader.read().error == "NVML: Driver Not Loaded"
     clock.advance(6)
     assert reader.read().error == "NVML: Driver Not Loaded"
-    suffer("")
+    set_fault("")
     clock.advance(11)
     assert reader.read() == before
 
 
-def test_what_the_library_prints_does_not_disturb_the_answers(reader: GpuReader, suffer: Misfortune) -> None:
-    suffer("chatter")
+def test_what_the_library_prints_does_not_disturb_the_answers(reader: GpuReader, set_fault: SetFault) -> None:
+    set_fault("chatter")
     assert len(reader.read().gpus) == 8
 
 
-def test_a_machine_without_the_library_has_no_boards_and_no_child(suffer: Misfortune) -> None:
+def test_a_machine_without_the_library_has_no_boards_and_no_child(set_fault: SetFault) -> None:
     reader = GpuReader(library=lambda: False, device=lambda: False)
     assert reader.read() == GpuReading()
     assert reader.pid is None
 
 
-def test_a_driver_that_is_installed_later_is_taken_up(suffer: Misfortune, clock: FakeClock) -> None:
+def test_a_driver_that_is_installed_later_is_taken_up(set_fault: SetFault, clock: FakeClock) -> None:
     installed: list[bool] = []
     reader = GpuReader(timeout_s=20, now_s=clock.now_s, library=lambda: bool(installed), device=lambda: True)
     try:
@@ -243,9 +244,9 @@ def test_a_machine_with_boards_and_no_library_says_what_to_do() -> None:
     assert reader.pid is None
 
 
-def test_the_child_dies_with_the_agent(suffer: Misfortune, tmp_path: Path) -> None:
-    """Even while NVML hangs and nobody reads the pipe that would tell it."""
-    suffer("hang-init")
+def test_the_child_dies_with_the_agent(set_fault: SetFault, tmp_path: Path) -> None:
+    """Even while NVML hangs, so that nothing reads the pipe that closes with the agent."""
+    set_fault("hang-init")
     code = (
         "import time; from agent.adapters.nvidia.gpus import GpuReader\n"
         "r = GpuReader(timeout_s=0.1, library=lambda: True); r.read(); print(r.pid, flush=True)\n"
@@ -260,18 +261,9 @@ def test_the_child_dies_with_the_agent(suffer: Misfortune, tmp_path: Path) -> No
     parent.wait()
     parent.stdout.close()
     deadline_s = time.monotonic() + 30
-    while running(child) and time.monotonic() < deadline_s:
+    while is_running(child) and time.monotonic() < deadline_s:
         time.sleep(0.02)
-    assert not running(child)
-
-
-def running(pid: int) -> bool:
-    """A zombie that init has not collected yet does not run any more."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+    assert not is_running(child)
 
 
 def test_every_nvml_name_the_child_uses_exists_in_the_real_bindings() -> None:

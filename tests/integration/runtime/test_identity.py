@@ -1,4 +1,4 @@
-"""Which machine this is: the settings say, else the cloud's instance id, else an id made once and kept."""
+"""The machine id: from the settings, or the cloud's instance id, or generated once and saved."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
-from tests.integration.lab import Lab, wait_for
+from tests.integration.lab import Lab
+from tests.integration.polling import wait_for
 
 INSTANCE = "i-0123456789abcdef0"
 TOKEN = "a-session-token"
@@ -18,11 +19,11 @@ TOKEN = "a-session-token"
 
 @pytest.fixture
 def metadata_service() -> Iterator[str]:
-    """Stands for AWS's instance metadata service, version 2: a token by PUT, then answers to who shows it."""
+    """A stand-in for AWS's instance metadata service, version 2: a token by PUT, required by each GET."""
     with HTTPServer(host="127.0.0.1") as server:
         server.expect_request("/latest/api/token", method="PUT").respond_with_data(TOKEN)
-        shown = {"X-aws-ec2-metadata-token": TOKEN}
-        server.expect_request("/latest/meta-data/instance-id", headers=shown).respond_with_data(INSTANCE)
+        with_token = {"X-aws-ec2-metadata-token": TOKEN}
+        server.expect_request("/latest/meta-data/instance-id", headers=with_token).respond_with_data(INSTANCE)
         yield server.url_for("").rstrip("/")
 
 

@@ -1,11 +1,13 @@
-"""The main job: a machine joins through a real SSH tunnel, stays ready, and leaves in order."""
+"""The agent's main job: a machine joins through a real SSH tunnel, stays ready, and leaves cleanly."""
 
 from __future__ import annotations
 
 import os
 import signal
 
-from tests.integration.lab import Lab, children_of, wait_for
+from tests.integration.agent_process import children_of
+from tests.integration.lab import Lab
+from tests.integration.polling import wait_for
 
 
 def test_a_machine_joins_is_placeable_and_leaves_in_order(lab: Lab) -> None:
@@ -32,7 +34,7 @@ def test_a_killed_ssh_child_is_replaced_without_a_registration(lab: Lab) -> None
 def test_a_wiped_gateway_gets_the_same_machine_again(lab: Lab) -> None:
     agent = lab.ready_agent(BETA9_KEEPALIVE_INTERVAL="1")
     lab.gateway.wipe()
-    wait_for("registered anew", lambda: lab.gateway.status(agent.machine_id) == "ready")
+    wait_for("registered again", lambda: lab.gateway.status(agent.machine_id) == "ready")
     assert agent.status()["registration"]["times"] == 2
 
 

@@ -1,28 +1,30 @@
-"""A machine is up for months: what a reconnect leaves behind, it leaves behind thousands of times."""
+"""Resource leaks: over months, whatever one reconnect leaves behind adds up thousands of times."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.integration.lab import AgentProcess, Lab, children_of, wait_for
+from tests.integration.agent_process import AgentProcess, children_of
+from tests.integration.fault_report import Report
+from tests.integration.lab import Lab
+from tests.integration.polling import wait_for
 
 RECONNECTS = 200
 WARM_UP = 10
-"""The first ones load what later ones use again."""
-PASSING = 4
-"""Threads and descriptors of a probe, a timer or a status request that happen to be under way when counted."""
+"""Reconnects before the first count: they load what later ones reuse."""
+IN_PROGRESS = 4
+"""Allowed difference: threads and descriptors of a probe, timer or status request in progress while counting."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """What the agent's process holds at one moment."""
+class Resources:
+    """The resources of the agent's process at one time."""
 
     threads: int
     descriptors: int
@@ -30,10 +32,10 @@ class Held:
     memory_kib: int
 
 
-def held_by(agent: AgentProcess) -> Held:
+def resources_of(agent: AgentProcess) -> Resources:
     process = Path(f"/proc/{agent.pid}")
     memory = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS"))
-    return Held(
+    return Resources(
         threads=len(list((process / "task").iterdir())),
         descriptors=len(list((process / "fd").iterdir())),
         children=len(children_of(agent.pid)),
@@ -42,7 +44,7 @@ def held_by(agent: AgentProcess) -> Held:
 
 
 def reconnect(agent: AgentProcess) -> None:
-    """Kill the ssh child that carries the keepalives and wait for the next one to be up."""
+    """Kill the ssh child that carries the keepalives and wait until the next one is up."""
     before = agent.status()["tunnel"]["generation"]
     os.kill(agent.ssh_pids()["api"], signal.SIGKILL)
 
@@ -55,29 +57,25 @@ def reconnect(agent: AgentProcess) -> None:
 
 @pytest.mark.fault(1)
 @pytest.mark.timeout(600)
-def test_fault_01_two_hundred_reconnects_leak_nothing(
-    lab: Lab, record_property: Callable[[str, object], None]
-) -> None:
-    """Scaled: hardly a pause between attempts (1 to 4 s)."""
+def test_fault_01_two_hundred_reconnects_leak_nothing(lab: Lab, report: Report) -> None:
+    """Scaled: almost no pause between attempts (1 to 4 s)."""
     agent = lab.ready_agent({"backoff_base_s": 0.01, "outage_cap_s": 0.02})
     for _ in range(WARM_UP):
         reconnect(agent)
     agent.wait_back()
-    before = held_by(agent)
+    before = resources_of(agent)
     began_s = time.monotonic()
     for _ in range(RECONNECTS):
         reconnect(agent)
     agent.wait_back()
     took_s = time.monotonic() - began_s
 
-    def is_as_before() -> Held | None:
-        now = held_by(agent)
+    def is_as_before() -> Resources | None:
+        now = resources_of(agent)
         more = max(now.threads - before.threads, now.descriptors - before.descriptors)
-        return now if more <= PASSING and now.children == before.children else None
+        return now if more <= IN_PROGRESS and now.children == before.children else None
 
-    after = wait_for(f"as few as {before}", is_as_before)
+    after = wait_for(f"no more than {before}", is_as_before)
     assert after.memory_kib - before.memory_kib < 10 * 1024
     assert agent.status()["registration"]["times"] == 1
-    record_property("expected", "back each time; no thread, child or descriptor more after 200 reconnects")
-    record_property("happened", f"200 reconnects in {took_s:.0f} s; before {before}, after {after}")
-    record_property("seconds", round(took_s, 1))
+    report(f"200 reconnects in {took_s:.0f} s; before {before}, after {after}", took_s)

@@ -1,4 +1,4 @@
-"""A secret that changes in its store heals a running agent: nobody restarts it, nobody touches the machine."""
+"""A running agent picks up a secret that changes in its store, without a restart or a change on the machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.lab import Lab, wait_for
+from tests.integration.lab import Lab
+from tests.integration.polling import wait_for
 
 REGION = "eu-central-1"
 NAME = "/beta9/machine-token"
@@ -16,7 +17,7 @@ NAME = "/beta9/machine-token"
 
 @pytest.fixture
 def parameters() -> Iterator[tuple[Any, dict[str, str]]]:
-    """A real SSM API (moto's server) with a client for it, and the environment that leads an agent there."""
+    """A client of an SSM API (moto's server), and the environment with which an agent uses the same API."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -79,14 +80,14 @@ def test_a_rotated_token_in_ssm_heals_a_running_agent_without_a_restart(
     assert agent.pid == pid
     assert agent.child is not None
     assert agent.child.code is None
-    assert agent.status()["registration"]["times"] == 1, "the lease was never lost"
+    assert agent.status()["registration"]["times"] == 1, "the lease was lost"
     assert not [line for line in agent.lines if old in line or new in line]
 
 
 def test_a_token_that_is_not_in_the_store_yet_is_waited_for_by_a_registered_agent(
     lab: Lab, parameters: tuple[Any, dict[str, str]]
 ) -> None:
-    """Deleted and put anew, which some rotate by: in between the store knows no such parameter."""
+    """Some rotate by deleting and creating: in between the store has no such parameter."""
     client, environment = parameters
     old, new = lab.gateway.new_token(), lab.gateway.new_token()
     put(client, old)
@@ -99,7 +100,7 @@ def test_a_token_that_is_not_in_the_store_yet_is_waited_for_by_a_registered_agen
     )
     client.delete_parameter(Name=NAME)
     lab.gateway.deactivate_token(old)
-    wait_for("the store is blamed", lambda: NAME in (agent.status()["gateway"]["last_error"] or ""))
+    wait_for("the error names the parameter", lambda: NAME in (agent.status()["gateway"]["last_error"] or ""))
     put(client, new)
     wait_for("keepalives are accepted again", lambda: agent.status()["keepalive"]["failures"] == 0)
     assert agent.is_back()

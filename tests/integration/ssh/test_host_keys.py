@@ -1,4 +1,4 @@
-"""First contact with a real sshd: pinned lines, fingerprints, certificate authorities, and servers that differ."""
+"""First contact with a real sshd: pinned lines, fingerprints, certificate authorities, and mismatches."""
 
 from __future__ import annotations
 
@@ -135,12 +135,12 @@ def test_a_server_with_another_key_is_refused_with_both_fingerprints(sshd: Sshd,
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("ssh-ed25519", "not fetched"), ("ecdsa-sha2", "too slow with its other host keys")]
+    ("kind", "message"), [("ssh-ed25519", "not fetched"), ("ecdsa-sha2", "too slow to show its other host keys")]
 )
 def test_a_server_that_is_slow_with_the_expected_key_is_not_accused(
-    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, said: str
+    sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
 ) -> None:
-    """As a machine that boots: the time-out passes with no key, or with another type's alone."""
+    """As on a booting machine: by the time-out there is no key, or only one of another type."""
     monkeypatch.setattr(host_keys, "CONNECT_TIMEOUT_S", 2)
     sshd.add_host_key("ecdsa")
     line = next(each for each in sshd.known_hosts.splitlines() if kind in each)
@@ -150,11 +150,11 @@ def test_a_server_that_is_slow_with_the_expected_key_is_not_accused(
         pins = {"BETA9_SSH_HOST_KEY_FINGERPRINT": pin, "BETA9_SSH_PORT": str(proxy.port)}
         settings = settings_for(sshd, tmp_path, **pins)
         proxy.held = (kind.encode(), 60.0)
-        with pytest.raises(TransientError, match=said):
+        with pytest.raises(TransientError, match=message):
             write(settings, tmp_path)
         proxy.held = (b"", 0.0)
-        told = write(settings, tmp_path).read_text()
-    assert told.split() == [f"[{sshd.host}]:{proxy.port}", *line.split()[1:3]]
+        known_hosts = write(settings, tmp_path).read_text()
+    assert known_hosts.split() == [f"[{sshd.host}]:{proxy.port}", *line.split()[1:3]]
 
 
 def test_a_server_that_is_not_there_may_come(sshd: Sshd, tmp_path: Path) -> None:
@@ -171,5 +171,5 @@ def test_something_that_is_no_ssh_server_is_said(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         sshd.port = listener.getsockname()[1]
         settings = settings_for(sshd, tmp_path, BETA9_SSH_HOST_KEY_FINGERPRINT=sshd.fingerprint)
-        with pytest.raises(TransientError, match="showed no SSH host key"):
+        with pytest.raises(TransientError, match="shows no SSH host key"):
             write(settings, tmp_path)

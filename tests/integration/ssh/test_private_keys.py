@@ -1,4 +1,4 @@
-"""Private keys as people have them, tried on a real sshd through the private copy that ssh gets."""
+"""Private keys in the states in which people have them, used through the private copy that ssh gets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sshd(tmp_path: Path) -> Iterator[ThrowAwaySshd]:
 
 
 def copied(file: Path, directory: Path) -> Path:
-    """What the agent does before each connect."""
+    """Make the private copy, as the agent does before each connect."""
     text = Secrets().resolve(SecretRef("BETA9_SSH_KEY", file=file))
     return private_key_copy(text, directory, file, in_memory=()).path
 

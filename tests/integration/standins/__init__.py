@@ -1,1 +1,1 @@
-"""Stand-ins for what cannot run here; each says what it stands for."""
+"""Stand-ins for what test machines lack; each says what it models."""

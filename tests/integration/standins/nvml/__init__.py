@@ -1,1 +1,1 @@
-"""A directory for PYTHONPATH: its pynvml.py is found before the real one."""
+"""A directory for PYTHONPATH, whose pynvml.py is found before the real one."""

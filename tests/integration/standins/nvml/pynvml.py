@@ -1,8 +1,8 @@
-"""Stands for NVIDIA's NVML bindings and the boards behind them, which this machine lacks.
+"""A stand-in for NVIDIA's NVML bindings and eight GPUs.
 
-Eight boards answer as an HGX H100 does (recorded shapes: figures in MiB and °C, errors as numbered by nvml.h).
-The file named by NVML_STANDIN is read at each call of nvmlDeviceGetCount, so that a test can change what happens
-while the child runs; its words are one misfortune each:
+They answer as an HGX H100 does (recorded shapes: figures in MiB and °C, error numbers from nvml.h). The file named by
+NVML_STANDIN is read at each call, so that a test can change what happens while the child runs. Each word in it is one
+fault:
 
     hang            the call never returns           hang-init       nor does nvmlInit
     sigfpe, abort   the library crashes its process  driver-gone     every call fails, as after a driver's removal
@@ -38,7 +38,7 @@ _listed = list(range(8))
 
 
 class NVMLError(Exception):
-    """As the real one: `value` is nvml.h's number."""
+    """Like the real one: `value` is the error number of nvml.h."""
 
     def __init__(self, value: int) -> None:
         super().__init__(value)
