@@ -1,8 +1,7 @@
-"""What time it is: the one place that reads a clock.
+"""The current time: the agent's deadlines and time stamps come from here.
 
-`now_s` is for deadlines: it never jumps, and goes on counting while the machine is suspended
-(CLOCK_BOOTTIME), since a gateway's lease does, too. `wall_s` is for people, and for notices that name a
-moment.
+`now_s` is for deadlines: it never jumps, and it keeps counting while the machine is suspended (CLOCK_BOOTTIME),
+because a gateway's lease keeps running too. `wall_s` is for people, and for notices that name a time of day.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the rest of the agent may ask."""
+    """What the rest of the agent needs of a clock."""
 
     def now_s(self) -> float:
-        """Seconds since some fixed moment; never goes back."""
+        """Return the seconds since some fixed moment; never goes back."""
         ...
 
     def wall_s(self) -> float:
-        """Seconds since 1970, UTC, as the machine believes; may jump either way."""
+        """Return the seconds since 1970, UTC, by this machine's clock; may jump either way."""
         ...
 
 
@@ -27,8 +26,8 @@ class SystemClock:
     """The machine's own clocks."""
 
     def now_s(self) -> float:
-        # Where there is no CLOCK_BOOTTIME (not Linux), a suspended machine notices its lost lease by the
-        # answer.
+        # Without CLOCK_BOOTTIME (not Linux) a machine that was suspended learns from the gateway's reply that its
+        # lease has run out.
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
     def wall_s(self) -> float:

@@ -1,1 +1,1 @@
-"""The running agent: wiring, the loop, and the threads around it."""
+"""The running agent: the wiring, the loop, and the threads around it."""

@@ -1,4 +1,4 @@
-"""Put the agent together from its settings and run it: the one place that knows every part."""
+"""Builds the agent from its settings and runs it: the one place that knows every part."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from agent.settings import Settings
 
 
 class Agent:
-    """Every part of a running agent.
+    """All parts of a running agent.
 
-    `degraded` says what is wrong without ending anything, by what it is about; it is shown in `/status`.
+    `degraded` holds what is wrong but does not end the agent, by subject; `/status` shows it.
     """
 
     def __init__(
@@ -109,15 +109,15 @@ class Agent:
         )
 
     def _initial_state(self) -> AgentState:
-        """Return all that is known before anything has happened."""
+        """Return what is known before anything has happened."""
         now_s = self.clock.now_s()
         registration = Registration(gateway_config=self.tailnet.gateway_config())
         return AgentState(self.config, born_at_s=now_s, since_s=now_s, registration=registration)
 
     def run(self) -> ExitCode:
-        """Work until asked to go, or until it turns out that this can never work."""
+        """Run until the agent is asked to stop, or until it cannot ever work."""
         install_handlers(self.supervisor.put)
-        # The HTTP library takes a fifth of a second to load: meanwhile ssh connects.
+        # The HTTP library takes a fifth of a second to load: load it while ssh connects.
         threading.Thread(target=self.gateway.prepare, name="prepare", daemon=True).start()
         self.shutdown.start()
         try:
@@ -132,7 +132,7 @@ class Agent:
             self.credentials.close()
 
     def _on_step(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
-        """People and, where there is one, the cloud's group hear what changed."""
+        """Log what has changed, and report it to the Auto Scaling group, if any."""
         self.change_logger.on_step(before, after, event, now_s)
         if self.group is not None:
             self.group.on_step(after)
@@ -140,7 +140,7 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """Return what `/status` shows."""
         now_s = self.clock.now_s()
-        # Read each time: the bootstrap may be run again beside a running agent.
+        # Read each time, because the bootstrap may run again beside a running agent.
         boot = boot_of(self.settings.state_dir)
         failed = failure(boot) if boot else None
         shown = status(
@@ -161,8 +161,8 @@ class Agent:
         return is_ready(self.supervisor.state, self.clock.now_s())
 
     def _machine_id(self, state_dir: StateDir) -> str:
-        found = identity.machine_id(self.settings, state_dir)
-        if found.note:
-            self.log.warning("machine_id", text=found.note)
-            self.degraded["identity"] = found.note
-        return found.machine_id
+        own = identity.machine_id(self.settings, state_dir)
+        if own.note:
+            self.log.warning("machine_id", text=own.note)
+            self.degraded["identity"] = own.note
+        return own.machine_id

@@ -1,4 +1,4 @@
-"""From settings to what the core decides on, and to what the ssh children forward."""
+"""Derives the core's configuration and ssh's forwards from the settings."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from agent.settings import Settings
 
 
 def make_config(settings: Settings, machine_id: str) -> Config:
-    """Return the settings as far as decisions need them."""
+    """Return the settings that the core's decisions depend on."""
     is_ssh = settings.connection is Connection.SSH
-    bound: tuple[str, ...] = (settings.reverse_bind,)
+    reverse: tuple[str, ...] = (settings.reverse_bind,)
     if settings.reverse_bind == "auto":
-        bound = addresses.candidates(machine_id)
+        reverse = addresses.candidates(machine_id)
     return Config(
         machine_id=machine_id,
         pool_name=settings.pool_name,
@@ -23,7 +23,7 @@ def make_config(settings: Settings, machine_id: str) -> Config:
         connection=settings.connection,
         k3s=settings.k3s,
         hostname=settings.hostname,
-        addresses=bound,
+        addresses=reverse,
         reserve_cpu_millicores=settings.reserve_cpu_millicores,
         reserve_memory_mib=settings.reserve_memory_mib,
         joins_tailnet=settings.tailscale_auth is not None,
@@ -35,12 +35,12 @@ def make_config(settings: Settings, machine_id: str) -> Config:
 
 
 def local_bind(settings: Settings) -> str:
-    """Return where the tunnel's local end listens."""
+    """Return the address on which the local end of the tunnel listens."""
     return "127.0.0.1" if settings.gateway_host == "localhost" else settings.gateway_host
 
 
 def make_forwards(settings: Settings, config: Config, sockets: tuple[Path, ...]) -> ssh_argv.Forwards:
-    """Return what the ssh children open."""
+    """Return what the ssh children forward."""
     return ssh_argv.Forwards(
         gateway=f"{local_bind(settings)}:{settings.gateway_port}:{settings.ssh_target}",
         data=tuple(str(forward) for forward in settings.ssh_forwards),

@@ -1,4 +1,4 @@
-"""Carry out calls to the gateway: add the k3s token to a registration, send it, and report what came of it."""
+"""Makes the core's calls to the gateway: adds the k3s token to a registration, sends it, and reports the outcome."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.errors import AgentError
 from agent.observability.logs import EventLog
-from agent.runtime.supervisor import Executor
+from agent.runtime.supervisor import Executor, Executors
 
 
 class GatewayCalls:
-    """The executor of CallGateway. `k3s_token` returns what a registration carries; it may raise AgentError."""
+    """The executor of CallGateway. `k3s_token` returns the token for a registration; it may raise AgentError."""
 
     def __init__(
         self,
@@ -30,8 +30,8 @@ class GatewayCalls:
         self._log = log
         self._on_outcome = on_outcome
 
-    def executors(self) -> dict[type, Executor]:
-        """How the core's calls are made."""
+    def executors(self) -> Executors:
+        """Return the executor of calls."""
         return {CallGateway: Executor(self._call, _call_failed)}
 
     def _call(self, effect: CallGateway) -> Event:
@@ -52,10 +52,12 @@ class GatewayCalls:
         try:
             return self._k3s_token() or ""
         except AgentError as error:
-            # Without it nothing can be placed, and nothing is offered (core/machine_api/offer.py).
+            # Register without it: no work can be placed then, so none is offered (core/machine_api/offer.py).
             self._log.warning("k3s_token", text=str(error))
             return ""
 
 
 def _call_failed(effect: CallGateway, error: Exception) -> Event:
-    return CallEnded(effect.call_id, Outcome(OutcomeKind.NO_ANSWER, f"could not be called: {error}"))
+    return CallEnded(
+        effect.call_id, Outcome(OutcomeKind.NO_ANSWER, f"the gateway could not be called: {error}")
+    )

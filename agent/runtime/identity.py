@@ -1,4 +1,4 @@
-"""Which id this machine goes by: as configured, else made from its cloud instance's id, else kept on its disk."""
+"""Decides this machine's id: configured, or derived from its cloud instance's id, or kept on its disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ METADATA_TIMEOUT_S = 2.0
 
 
 def machine_id(settings: Settings, state: StateDir) -> Identity:
-    """Return this machine's id, made and kept where there is none yet; its note is for a person."""
-    chosen = _chosen(settings)
-    if chosen:
-        return Identity(chosen)
+    """Return this machine's id, generating and keeping one if there is none yet. Its note is for a person."""
+    given = _given(settings)
+    if given:
+        return Identity(given)
     kept = state.machine_id()
     if settings.interruption is not Interruption.NONE and imds.is_amazon():
         note = (
-            "the instance metadata service did not answer at the start: this machine goes by the id on its disk, "
+            "the instance metadata service did not answer at the start: this machine uses the id on its disk, "
             f"{kept.machine_id}, until the agent is restarted"
         )
         return Identity(kept.machine_id, note)
@@ -28,20 +28,20 @@ def machine_id(settings: Settings, state: StateDir) -> Identity:
 
 
 def known_machine_id(settings: Settings) -> str | None:
-    """Return the id that `machine_id` would, but make none: None where it would have to."""
-    return _chosen(settings) or _kept(settings.state_dir / IDENTITY_NAME)
+    """Return the same id as `machine_id`, or None if that would have to generate one."""
+    return _given(settings) or _kept(settings.state_dir / IDENTITY_NAME)
 
 
-def _chosen(settings: Settings) -> str | None:
+def _given(settings: Settings) -> str | None:
     if settings.machine_id:
         return settings.machine_id
-    # An image of a cloud machine may be booted many times: its instance id is its own, the disk's copy not.
+    # A cloud image may be booted many times: the instance id is unique, an id on the disk is not.
     instance = instance_id(settings)
     return imds.machine_id_of(instance) if instance else None
 
 
 def _kept(file: Path) -> str | None:
-    """Only looked at: a file that cannot be used is the agent's to set aside."""
+    """Read the kept id without setting aside an unusable file, which is up to the running agent."""
     try:
         kept = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -50,7 +50,7 @@ def _kept(file: Path) -> str | None:
 
 
 def instance_id(settings: Settings) -> str:
-    """Return this cloud machine's own id; "" where there is none, or where notices are not heeded."""
+    """Return this machine's instance id; "" if it has none or BETA9_INTERRUPTION is none."""
     if settings.interruption is Interruption.NONE:
         return ""
     return imds.instance_id(settings.metadata_endpoint, METADATA_TIMEOUT_S) or ""

@@ -1,4 +1,4 @@
-"""From settings to a running agent, and back to an exit code."""
+"""Runs the agent with the given settings and turns its end into an exit code."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from agent.runtime.identity import instance_id
 from agent.settings import Settings
 
 AGAIN_S = 5.0
-"""Pause before starting anew what failed for a reason that may pass (no place for a private file)."""
+"""Pause before another attempt to start after a transient failure (no space for a private file)."""
 
 
 def start(settings: Settings, *, rejoin: bool = False) -> ExitCode:
-    """Run the agent to its end. Whatever goes wrong is logged; the exit code says what to do about it."""
+    """Run the agent to its end. Every failure is logged; the exit code tells the service manager what to do."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Until the agent itself takes signals there is nothing to say goodbye to.
-        signal.signal(number, _leave)
+        # Until the agent handles signals itself, there is nothing to shut down.
+        signal.signal(number, _exit_now)
     redactor = Redactor()
-    written = logs.setup(settings.log_format or "auto", settings.log_level, redactor)
+    log_writer = logs.setup(settings.log_format or "auto", settings.log_level, redactor)
     log = logs.get_logger()
     try:
-        return _run_at_last(settings, redactor, log, rejoin)
+        return _run_with_retries(settings, redactor, log, rejoin)
     except AgentError as error:
         log.error("stopped", text=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - expected: no traceback
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the top of the process: a bug ends it, said in full
+    except Exception as error:  # noqa: BLE001 - the top of the process: a bug ends it
         log.error("bug", error=error, exit_code=int(ExitCode.BUG))  # noqa: TRY400 - `error` brings the traceback
         return ExitCode.BUG
     finally:
-        written.close()
+        log_writer.close()
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _exit_now(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(int(ExitCode.OK))
 
 
-def _run_at_last(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> ExitCode:
-    """Only with --once does what may heal end the process; a service is there to wait for it."""
+def _run_with_retries(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> ExitCode:
+    """Retry after a transient failure, as a service should; with --once, raise it."""
     for warning in settings.warnings:
         log.warning("setting", text=warning)
     pause = threading.Event()
@@ -65,48 +65,48 @@ def _run_at_last(settings: Settings, redactor: Redactor, log: EventLog, rejoin: 
 
 
 def _run(settings: Settings, redactor: Redactor, log: EventLog, rejoin: bool) -> ExitCode:
-    state, without = _open_state(settings)
-    if without:
-        log.warning("state_dir", text=without)
+    state, fault = _open_state(settings)
+    if fault:
+        log.warning("state_dir", text=fault)
     try:
-        if not _may_come_back(settings, state, log, rejoin):
+        if not _may_start(settings, state, log, rejoin):
             return ExitCode.OK
         credentials = Credentials(settings, private_directory(state), redactor)
-        agent = Agent(settings, state, credentials, log, {"state": without} if without else {})
-        return _work(agent, log)
+        agent = Agent(settings, state, credentials, log, {"state": fault} if fault else {})
+        return _serve(agent, log)
     finally:
         state.unlock()
 
 
-def _work(agent: Agent, log: EventLog) -> ExitCode:
+def _serve(agent: Agent, log: EventLog) -> ExitCode:
     settings = agent.settings
-    endpoint = status_server.StatusServer(
+    server = status_server.StatusServer(
         settings.status_addr,
         agent.status,
         agent.supervisor.is_live,
         agent.is_ready,
         clean=agent.credentials.redactor.clean,
     )
-    no_endpoint = endpoint.start()
-    if no_endpoint:
-        log.warning("status_server", text=no_endpoint)
-        agent.degraded["status_server"] = no_endpoint
+    fault = server.start()
+    if fault:
+        log.warning("status_server", text=fault)
+        agent.degraded["status_server"] = fault
     log.info(
         "starting", machine_id=agent.config.machine_id, pool=settings.pool_name, version=agent.config.version
     )
-    _tell_of_boot(settings, log)
+    _log_bootstrap(settings, log)
     try:
         code = agent.run()
     finally:
-        endpoint.stop()
-    decided = agent.supervisor.exit
+        server.stop()
+    decision = agent.supervisor.exit
     level = log.info if code is ExitCode.OK else log.error
-    level("ended", exit_code=int(code), why=decided.reason if decided else "")
+    level("ended", exit_code=int(code), why=decision.reason if decision else "")
     return code
 
 
-def _tell_of_boot(settings: Settings, log: EventLog) -> None:
-    """One line with where the time until now went, on machines that the bootstrap has set up."""
+def _log_bootstrap(settings: Settings, log: EventLog) -> None:
+    """Log how long the stages of the bootstrap took, if it has set up this machine."""
     boot = boot_of(settings.state_dir)
     if boot is not None:
         level = log.warning if boot.result == "failed" else log.info
@@ -120,22 +120,22 @@ def _tell_of_boot(settings: Settings, log: EventLog) -> None:
 
 
 def _open_state(settings: Settings) -> tuple[StateDir, str]:
-    """The state directory, locked, and what is wrong with it: a full or read-only disk is no reason to stay away.
+    """Return the locked state directory and its fault ("": none): the agent also works with a full or read-only disk.
 
-    Raises: SettingsError where another agent is in it, or where it can never work.
+    Raises: SettingsError if another agent uses it, or if it can never work.
     """
     try:
         state = StateDir.open(settings.state_dir)
         _wait_for_lock(state, settings.policy.conflict_s)
     except TransientError as error:
-        return StateDir(Path(settings.state_dir)), f"going on without what would be kept there: {error}"
+        return StateDir(Path(settings.state_dir)), f"continuing without the state directory: {error}"
     return state, ""
 
 
-def _may_come_back(settings: Settings, state: StateDir, log: EventLog, rejoin: bool) -> bool:
-    """A machine that was told to go stays away until somebody says otherwise.
+def _may_start(settings: Settings, state: StateDir, log: EventLog, rejoin: bool) -> bool:
+    """Return False on a machine that was told to leave, until somebody starts the agent with --rejoin.
 
-    Another machine made from its disk was told nothing: it starts clean.
+    A stop marker that came with a copied disk does not count: it was meant for another instance.
     """
     marker = state.read_stop()
     if marker is None:
@@ -155,9 +155,9 @@ def _may_come_back(settings: Settings, state: StateDir, log: EventLog, rejoin: b
 
 
 def _wait_for_lock(state: StateDir, conflict_s: float) -> None:
-    """Become the only agent in this state directory, waiting for one that is just leaving.
+    """Take the lock of the state directory, waiting for an agent that is just ending.
 
-    Raises: SettingsError naming the other's pid.
+    Raises: SettingsError with the other agent's pid.
     """
     deadline_s = time.monotonic() + conflict_s
     pause = threading.Event()

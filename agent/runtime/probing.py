@@ -1,4 +1,4 @@
-"""Carry out probes and readings: the gateway, this machine's Kubernetes from both sides, and the machine's facts."""
+"""Carries out probes and readings: the gateway, this machine's Kubernetes from both sides, and the machine's facts."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from agent.core.events import (
     ReverseProbed,
 )
 from agent.core.host.facts import KubeLogins
-from agent.runtime.supervisor import Executor
+from agent.runtime.supervisor import Executor, Executors
 from agent.settings import Settings
 
 
 class Probing:
-    """The executors that only look. `sockets` are the api child's forwards to the candidate addresses, in order."""
+    """The executors that change nothing. `sockets`: the api child's forwards to the candidate addresses, in order."""
 
     def __init__(
         self,
@@ -45,15 +45,13 @@ class Probing:
         self._sockets = sockets
         self._gateway_address = gateway_address
 
-    def executors(self) -> dict[type, Executor]:
-        """How the core's questions are asked."""
+    def executors(self) -> Executors:
+        """Return the executors of probes and readings."""
         return {
-            ProbeApi: Executor(self._probe_api, lambda c, e: ApiProbed(c.generation, _unasked(e))),
-            ProbeReverse: Executor(
-                self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _unasked(e))
-            ),
+            ProbeApi: Executor(self._probe_api, lambda c, e: ApiProbed(c.generation, _failed(e))),
+            ProbeReverse: Executor(self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _failed(e))),
             ProbeKube: Executor(
-                lambda c: self._kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_unasked(e))
+                lambda c: self._kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_failed(e))
             ),
             ReadKubeLogins: Executor(
                 lambda _: self._kubernetes.read_logins(), lambda _, e: KubeLoginsRead(KubeLogins(), 0, str(e))
@@ -62,17 +60,17 @@ class Probing:
         }
 
     def _probe_api(self, effect: ProbeApi) -> Event:
-        spare = None if effect.spare is None else self._sockets[effect.spare]
-        found = probes.gateway_behind_tunnel(
-            self._gateway_address(), self._settings.gateway_port, spare, effect.timeout_s
+        echo = None if effect.spare is None else self._sockets[effect.spare]
+        probe = probes.gateway_behind_tunnel(
+            self._gateway_address(), self._settings.gateway_port, echo, effect.timeout_s
         )
-        return ApiProbed(effect.generation, found)
+        return ApiProbed(effect.generation, probe)
 
     def _probe_reverse(self, effect: ProbeReverse) -> Event:
-        place: tuple[str, int] | Path = self._sockets[effect.candidate % len(self._sockets)]
+        address: probes.Address = self._sockets[effect.candidate % len(self._sockets)]
         if self._settings.connection is Connection.TAILSCALE:
-            place = (effect.address or "", self._settings.k3s_api.port)
-        return ReverseProbed(effect.generation, self._kubernetes.probe_at(place, effect.timeout_s))
+            address = (effect.address or "", self._settings.k3s_api.port)
+        return ReverseProbed(effect.generation, self._kubernetes.probe_at(address, effect.timeout_s))
 
     def _read_facts(self, effect: ReadFacts) -> Event:
         facts = read_host(self._settings.state_dir)
@@ -81,5 +79,5 @@ class Probing:
         return FactsRead(facts, self._gpus.read())
 
 
-def _unasked(error: Exception) -> Probe:
-    return Probe(Answer.SILENT, text=f"could not be asked: {error}")
+def _failed(error: Exception) -> Probe:
+    return Probe(Answer.SILENT, text=f"could not be probed: {error}")

@@ -1,4 +1,4 @@
-"""The parts of a running agent that make it leave: notices, the control socket, and what emptying the node takes."""
+"""The parts of a running agent that shut it down: interruption notices, the control socket, and the drain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.aws.notices import NoticeWatch, is_heeded
+from agent.adapters.aws.notices import NoticeWatch, should_watch
 from agent.adapters.clock import Clock
 from agent.adapters.kubernetes.drain import Drain
 from agent.adapters.kubernetes.local import LocalKubernetes
@@ -18,14 +18,14 @@ from agent.core.events import Event, NodeCordoned, StopWritten, WorkersListed
 from agent.errors import TransientError
 from agent.runtime.control_requests import event_for
 from agent.runtime.identity import instance_id
-from agent.runtime.supervisor import Executor
+from agent.runtime.supervisor import Executor, Executors
 from agent.settings import Settings
 
-NO_LOGIN = "BETA9_K3S=none: node and workers are not seen to from here"
+NO_LOGIN = "BETA9_K3S=none: the agent does not manage the node and its workers"
 
 
 class ShutdownHandling:
-    """What runs beside the deciding thread for the sake of leaving; `put` gives the core an event."""
+    """What runs beside the deciding thread to shut the agent down. `put` sends the core an event."""
 
     def __init__(  # noqa: PLR0913 - wired in one place, by keyword
         self,
@@ -47,11 +47,11 @@ class ShutdownHandling:
         self._control = Control(directory, self._request)
         self._watch: NoticeWatch | None = None
         endpoint = settings.metadata_endpoint
-        if is_heeded(settings.interruption.value, endpoint) and not settings.once:
+        if should_watch(settings.interruption.value, endpoint) and not settings.once:
             self._watch = NoticeWatch(endpoint, put, clock.now_s, clock.wall_s, random.random)
 
     def start(self) -> None:
-        """Listen and watch."""
+        """Start listening for requests and watching for notices."""
         error = self._control.start()
         if error:
             self._degraded["control"] = error
@@ -59,17 +59,17 @@ class ShutdownHandling:
             self._watch.start()
 
     def stop(self) -> None:
-        """Neither any more."""
+        """Stop listening and watching."""
         self._control.close()
         if self._watch is not None:
             self._watch.stop()
 
-    def executors(self) -> dict[type, Executor]:
-        """How the core's commands about leaving are carried out."""
+    def executors(self) -> Executors:
+        """Return the executors of the drain and the stop marker."""
         return {
             CordonNode: Executor(self._cordon, lambda c, e: NodeCordoned(c.is_cordoned, str(e))),
-            ListWorkers: Executor(self._look, lambda c, e: WorkersListed(c.number, None, str(e))),
-            EndWorkers: Executor(self._end, lambda c, e: WorkersListed(c.number, None, str(e))),
+            ListWorkers: Executor(self._list_workers, lambda c, e: WorkersListed(c.number, None, str(e))),
+            EndWorkers: Executor(self._end_workers, lambda c, e: WorkersListed(c.number, None, str(e))),
             WriteStop: Executor(self._write_stop, lambda _, e: StopWritten(str(e))),
         }
 
@@ -83,15 +83,15 @@ class ShutdownHandling:
             return NodeCordoned(effect.is_cordoned, NO_LOGIN)
         return self._drain.cordon(is_cordoned=effect.is_cordoned, timeout_s=effect.timeout_s)
 
-    def _look(self, effect: ListWorkers) -> Event:
+    def _list_workers(self, effect: ListWorkers) -> Event:
         if self._drain is None:
             return WorkersListed(effect.number, None, NO_LOGIN)
-        return self._drain.look(effect.number, effect.timeout_s)
+        return self._drain.list_workers(effect.number, effect.timeout_s)
 
-    def _end(self, effect: EndWorkers) -> Event:
+    def _end_workers(self, effect: EndWorkers) -> Event:
         if self._drain is None:
             return WorkersListed(effect.number, None, NO_LOGIN)
-        return self._drain.end(effect.number, effect.grace_s, effect.timeout_s)
+        return self._drain.end_workers(effect.number, effect.grace_s, effect.timeout_s)
 
     def _write_stop(self, effect: WriteStop) -> Event:
         try:

@@ -1,4 +1,4 @@
-"""Signals: SIGTERM and SIGINT ask the agent to stop, SIGUSR1 to hand over to another agent."""
+"""Signal handling: SIGTERM and SIGINT stop the agent, SIGUSR1 makes it hand over to another agent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {
 
 
 def install_handlers(put: Callable[[Event], None]) -> None:
-    """From now on a signal becomes an event; a handler does nothing else."""
+    """Turn signals into events; the handlers do nothing else."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         name = signal.Signals(number).name

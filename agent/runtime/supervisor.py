@@ -1,7 +1,7 @@
-"""The only loop: take events from one queue, ask the core what to do, have it done.
+"""The only loop: take events from one queue, ask the core what to do, and have it done.
 
-One thread decides. Whatever may wait (the network, a secret store, NVML, a child process) does so on a thread
-of its own and comes back as an event, so that nothing slow ever delays a keepalive.
+One thread decides. Whatever may block (the network, a secret store, NVML, a child process) runs on its own thread and
+reports back with an event, so that nothing slow ever delays a keepalive.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Generic, NoReturn, TypeVar
 
 from agent.core.effects import Effect, Exit
 from agent.core.events import Event, Tick
@@ -20,29 +20,32 @@ from agent.core.step import step, wake_in_s
 from agent.errors import ExitCode
 
 STALLED_S = 30.0
-"""A loop that did not turn for this long is stuck; it is `/healthz`'s only measure."""
+"""A loop that has not turned for this long is stuck. `/healthz` checks nothing else."""
 
 
-class Action(Protocol):
-    """Carries one kind of effect out."""
-
-    def __call__(self, effect: Any, /) -> Event | None:
-        """Do it; what came of it, if anything, is an event."""
+Effect_contra = TypeVar("Effect_contra", contravariant=True)
 
 
 @dataclass(frozen=True)
-class Executor:
-    """How one kind of effect is carried out: `act` does it, `failed` is what an unforeseen error becomes."""
+class Executor(Generic[Effect_contra]):
+    """Carries out one kind of effect: `act` returns an event, if any; `failed` makes one of an unforeseen error."""
 
-    act: Action
-    failed: Callable[[Any, Exception], Event] | None = None
-    """None: `act` is quick and is called by the deciding thread itself."""
+    act: Callable[[Effect_contra], Event | None]
+    failed: Callable[[Effect_contra, Exception], Event] | None = None
+    """None: `act` is quick, so the deciding thread itself calls it."""
+
+
+AnyExecutor = Executor[NoReturn]
+"""An executor of some kind of effect. Only the key in `Executors` tells which, and the type checker cannot know it."""
+Executors = dict[type, AnyExecutor]
+"""By the class of the effect."""
 
 
 class Supervisor:
-    """The agent at work. `run` returns when the core says Exit.
+    """Runs the loop. `run` returns when the core asks for Exit.
 
-    `on_step` is called after every step, with the state before and after it. `jitter` draws evenly from [0, 1).
+    `on_step` is called after every step, with the state before and after it. `jitter` returns a uniform random number
+    in [0, 1).
     """
 
     def __init__(  # noqa: PLR0913 - wired in one place, by keyword
@@ -51,7 +54,7 @@ class Supervisor:
         policy: Policy,
         events: queue.SimpleQueue[Event],
         *,
-        executors: Mapping[type, Executor],
+        executors: Mapping[type, AnyExecutor],
         on_step: Callable[[AgentState, AgentState, Event, float], None],
         now_s: Callable[[], float],
         jitter: Callable[[], float],
@@ -69,11 +72,11 @@ class Supervisor:
         self._turned_at_s = 0.0
 
     def put(self, event: Event) -> None:
-        """Tell the agent that something happened. Safe from any thread, and from a signal handler."""
+        """Queue an event. Safe to call from any thread and from a signal handler."""
         self._events.put(event)
 
     def run(self) -> ExitCode:
-        """Turn until the end is decided."""
+        """Process events until the core decides to exit."""
         self._take(Tick())
         while self.exit is None:
             try:
@@ -84,7 +87,7 @@ class Supervisor:
         return self.exit.exit_code
 
     def is_live(self) -> bool:
-        """Return whether the loop turns. Says nothing about the gateway: restarting us would not help that."""
+        """Return whether the loop is running. Ignores the gateway, because a restart would not help with that."""
         return self._now_s() - self._turned_at_s < STALLED_S
 
     def _take(self, event: Event) -> None:
@@ -93,24 +96,29 @@ class Supervisor:
         self.state, effects = step(before, event, now_s, self._policy, self._jitter())
         self._on_step(before, self.state, event, now_s)
         for effect in effects:
-            self._do(effect)
+            self._execute(effect)
 
-    def _do(self, effect: Effect) -> None:
+    def _execute(self, effect: Effect) -> None:
         if isinstance(effect, Exit):
             self.exit = effect
             return
         executor = self._executors[type(effect)]
         if executor.failed is None:
-            executor.act(effect)
+            executor.act(effect)  # type: ignore[arg-type]  # the effect is of its executor's kind
             return
         try:
             name = type(effect).__name__
             arguments = (executor.act, executor.failed, effect)
             threading.Thread(target=self._run_in_thread, args=arguments, name=name, daemon=True).start()
-        except RuntimeError as error:  # no more threads can be had just now
-            self.put(executor.failed(effect, error))
+        except RuntimeError as error:  # out of threads
+            self.put(executor.failed(effect, error))  # type: ignore[arg-type]
 
-    def _run_in_thread(self, act: Action, failed: Callable[[Any, Exception], Event], effect: Effect) -> None:
+    def _run_in_thread(
+        self,
+        act: Callable[[Effect], Event | None],
+        failed: Callable[[Effect, Exception], Event],
+        effect: Effect,
+    ) -> None:
         try:
             event = act(effect)
         except Exception as error:  # noqa: BLE001 - the top of a thread: it becomes an event

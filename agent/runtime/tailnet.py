@@ -1,4 +1,4 @@
-"""The tailnet's part of a running agent: what tailscaled is asked, where the gateway is dialled, what is kept of it."""
+"""The tailnet's part of a running agent: queries and logins, the gateway's address, and what is kept for a restart."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from agent.core.events import Event, TailnetJoinTried, TailscaledQueried
 from agent.core.host.facts import DaemonState, TailnetFacts
 from agent.core.machine_api.wire import Outcome
 from agent.errors import AgentError, TransientError
-from agent.runtime.supervisor import Executor
+from agent.runtime.supervisor import Executor, Executors
 from agent.settings import Settings
 
 
 class TailnetLogin:
-    """Idle unless the gateway is reached through a tailnet."""
+    """Talks to tailscaled for the core. Unused unless the gateway is reached through a tailnet."""
 
     def __init__(self, settings: Settings, state_dir: StateDir, credentials: Credentials) -> None:
         self._settings = settings
@@ -26,27 +26,28 @@ class TailnetLogin:
         self._credentials = credentials
         self._daemon = TailscaleDaemon(settings.tailscale_socket, settings.gateway_host)
         self._peer_address = ""
-        """The gateway's, as tailscaled said last."""
+        """The gateway's address, as tailscaled last reported it."""
         self._kept_config: bool | None = None
 
-    def executors(self) -> dict[type, Executor]:
-        """How its commands are carried out."""
+    def executors(self) -> Executors:
+        """Return the executors of queries and logins."""
         return {
-            QueryTailscaled: Executor(self._query, lambda c, e: TailscaledQueried(_unasked(e), c.with_peers)),
+            QueryTailscaled: Executor(self._query, lambda c, e: TailscaledQueried(_failed(e), c.with_peers)),
             JoinTailnet: Executor(self._join, lambda _, e: TailnetJoinTried(f"not tried: {e}")),
         }
 
     def gateway_address(self) -> str:
-        """Where the gateway is dialled: a peer's address as tailscaled knows it, since a resolver may not.
+        """Return the address at which to dial the gateway: tailscaled's for the peer, because DNS may not know it.
 
-        (A container keeps the resolv.conf of its start; tailscaled may have joined later.)
+        (A container keeps the resolv.conf that it started with; the machine may have joined the tailnet later.)
         """
         return self._peer_address or self._settings.gateway_host
 
     def gateway_config(self) -> bool | None:
-        """Whether the gateway sent its configuration last time: by that a machine in a tailnet is named.
+        """Return whether the gateway's last registration reply held its configuration; None if unknown.
 
-        Another name at each start would cost a registration more, 5 s on a gateway that sends none.
+        The machine's name in a tailnet depends on it. Keeping it saves each start a second registration with another
+        name, which takes 5 s on a gateway that sends no configuration.
         """
         if self._settings.connection is not Connection.TAILSCALE:
             return None
@@ -55,11 +56,11 @@ class TailnetLogin:
         return self._kept_config
 
     def remember(self, outcome: Outcome) -> None:
-        """Keep for the next start what a registration showed."""
-        is_news = outcome.gateway_config not in {None, self._kept_config}
-        if self._settings.connection is Connection.TAILSCALE and is_news:
+        """Keep what a registration showed for the next start."""
+        is_new = outcome.gateway_config not in {None, self._kept_config}
+        if self._settings.connection is Connection.TAILSCALE and is_new:
             self._kept_config = outcome.gateway_config
-            # A full disk costs the next start a registration, no more.
+            # With a full disk the next start needs one more registration, nothing worse.
             with contextlib.suppress(TransientError):
                 self._state_dir.write_json(GATEWAY_NAME, {"config": outcome.gateway_config})
 
@@ -78,5 +79,5 @@ class TailnetLogin:
         return TailnetJoinTried()
 
 
-def _unasked(error: Exception) -> TailnetFacts:
-    return TailnetFacts(DaemonState.ABSENT, f"not asked: {error}")
+def _failed(error: Exception) -> TailnetFacts:
+    return TailnetFacts(DaemonState.ABSENT, f"not queried: {error}")

@@ -1,4 +1,4 @@
-"""The Kubernetes adapter, against the stand-in and against a real API server alike."""
+"""The Kubernetes adapter, against both the stand-in and a real API server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TIMEOUT_S = 20.0
 
 
 def worker_job(name: str, gpus: int = 1) -> dict[str, Any]:
-    """A worker's Job as far as the adapter looks at it."""
+    """Return a worker's Job, reduced to the fields that the adapter reads."""
     container = {"name": "worker", "image": "worker", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
     pod = {"restartPolicy": "OnFailure", "containers": [container]}
     return {
@@ -41,7 +41,7 @@ def worker_job(name: str, gpus: int = 1) -> dict[str, Any]:
 
 
 class Clock:
-    """A clock that a test moves."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -51,25 +51,25 @@ class Clock:
 
 
 class Subject:
-    """An adapter on one API, with a clock that the test moves."""
+    """An adapter for one API, with a clock that the test sets."""
 
     def __init__(self, api: Kube, kubeconfig: Path | None = None, given: str | None = None) -> None:
         self.clock = Clock()
-        self.learned: list[str] = []
-        self.api = Api(kubeconfig or api.kubeconfig, self.learned.append)
-        self.token = GatewayToken(self.api, 86_400, 43_200, self.learned.append, self.clock.now_s)
+        self.secrets: list[str] = []
+        self.api = Api(kubeconfig or api.kubeconfig, self.secrets.append)
+        self.token = GatewayToken(self.api, 86_400, 43_200, self.secrets.append, self.clock.now_s)
         self.cluster = Cluster(self.api, self.token, 10, lambda: "this-host", self.clock.now_s)
         self.kubernetes = LocalKubernetes(*api.address, lambda _: given, self.cluster)
 
     def node(self) -> NodeFacts:
-        """The node as it is now."""
+        """Return the current state of the node."""
         self.clock.now += 11
         found = self.kubernetes.probe(TIMEOUT_S)
         assert found.node is not None, found
         return found.node
 
     def ready(self) -> Subject:
-        """Until the API answers with the gateway's token: a Role takes a moment to be known to a real server."""
+        """Wait until the API accepts the gateway's token: a real server takes a moment to apply a new Role."""
         wait_for("it answers", lambda: self.kubernetes.probe(TIMEOUT_S).probe.answer is Answer.ANSWERED)
         return self
 
@@ -79,11 +79,11 @@ def subject(api: Kube) -> Subject:
     return Subject(api)
 
 
-def test_a_token_is_made_with_a_service_account_and_its_role(api: Kube, subject: Subject) -> None:
+def test_a_token_is_created_with_a_service_account_and_its_role(api: Kube, subject: Subject) -> None:
     subject.ready()
     token = subject.kubernetes.token()
     assert token is not None
-    assert token in subject.learned, "no log may show it"
+    assert token in subject.secrets, "the token must be redacted from logs"
     assert api.ask("GET", JOBS, token=token)[0] == 200
     assert api.ask("GET", "/api/v1/nodes", token=token)[0] == 403
     for path, wanted in rbac.OBJECTS:
@@ -92,7 +92,7 @@ def test_a_token_is_made_with_a_service_account_and_its_role(api: Kube, subject:
         assert rbac.is_as_wanted(found, wanted)
 
 
-def test_a_token_is_renewed_at_half_its_life_and_the_old_one_still_serves(
+def test_a_token_is_renewed_at_half_its_lifetime_and_the_old_one_stays_valid(
     api: Kube, subject: Subject
 ) -> None:
     subject.ready()
@@ -106,15 +106,15 @@ def test_a_token_is_renewed_at_half_its_life_and_the_old_one_still_serves(
     assert {api.ask("GET", JOBS, token=token)[0] for token in (first, second)} == {200}
 
 
-def test_a_deleted_service_account_is_made_again_with_a_new_token(api: Kube, subject: Subject) -> None:
+def test_a_deleted_service_account_is_recreated_with_a_new_token(api: Kube, subject: Subject) -> None:
     subject.ready()
     before = subject.kubernetes.token()
     path, account = rbac.OBJECTS[0]
     assert api.ask("DELETE", f"{path}/{account['metadata']['name']}")[0] == 200
     if isinstance(api, StandIn):
-        api.served.revoke_granted()  # which a real server does by itself, after its cache's ten seconds
+        api.served.revoke_granted()  # a real server does so by itself, after its cache's ten seconds
     wait_for(
-        "another token that serves",
+        "a new token that works",
         lambda: (
             subject.kubernetes.probe(TIMEOUT_S).probe.answer is Answer.ANSWERED
             and subject.kubernetes.token() != before
@@ -122,7 +122,7 @@ def test_a_deleted_service_account_is_made_again_with_a_new_token(api: Kube, sub
     )
 
 
-def test_a_role_that_somebody_changed_is_set_right_with_the_next_token(api: Kube, subject: Subject) -> None:
+def test_a_modified_role_is_corrected_with_the_next_token(api: Kube, subject: Subject) -> None:
     subject.ready()
     path, role = rbac.OBJECTS[1]
     more = {**role, "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]}]}
@@ -132,7 +132,7 @@ def test_a_role_that_somebody_changed_is_set_right_with_the_next_token(api: Kube
     assert rbac.is_as_wanted(api.ask("GET", f"{path}/{role['metadata']['name']}")[1], role)
 
 
-def test_a_token_that_was_given_is_used_as_it_is(api: Kube, subject: Subject) -> None:
+def test_a_given_token_is_used_unchanged(api: Kube, subject: Subject) -> None:
     subject.ready()
     given = subject.kubernetes.token()
     other = Subject(api, given=given).ready()
@@ -141,7 +141,7 @@ def test_a_token_that_was_given_is_used_as_it_is(api: Kube, subject: Subject) ->
     assert other.node().ready
 
 
-def test_the_node_is_read_with_its_troubles(api: Kube, subject: Subject) -> None:
+def test_the_node_is_read_with_its_conditions(api: Kube, subject: Subject) -> None:
     subject.ready()
     api.set_node(gpus=8)
     assert subject.node() == NodeFacts(gpus_capacity=8, gpus_allocatable=8)
@@ -151,14 +151,14 @@ def test_the_node_is_read_with_its_troubles(api: Kube, subject: Subject) -> None
     )
 
 
-def test_the_node_is_read_at_its_interval_and_not_with_each_probe(api: Kube, subject: Subject) -> None:
+def test_the_node_is_read_at_its_interval_not_with_each_probe(api: Kube, subject: Subject) -> None:
     subject.ready()
     api.set_node(gpus=3)
     assert subject.kubernetes.probe(TIMEOUT_S).node == NodeFacts(gpus_capacity=1, gpus_allocatable=1)
     assert subject.node().gpus_allocatable == 3
 
 
-def test_workers_and_the_gpus_they_hold_are_counted(api: Kube, subject: Subject) -> None:
+def test_workers_and_their_gpus_are_counted(api: Kube, subject: Subject) -> None:
     api.set_node(gpus=4)
     subject.ready()
     for name in ("one", "two"):
@@ -168,19 +168,19 @@ def test_workers_and_the_gpus_they_hold_are_counted(api: Kube, subject: Subject)
     assert (node.worker_count, node.container_count, node.gpus_allocatable) == (2, 2, 4)
 
 
-def test_a_cordoned_node_takes_no_pod_until_it_is_uncordoned(api: Kube, subject: Subject) -> None:
+def test_a_cordoned_node_gets_no_pod_until_it_is_uncordoned(api: Kube, subject: Subject) -> None:
     subject.ready()
     drain = Drain(subject.cluster)
     assert drain.cordon(is_cordoned=True, timeout_s=TIMEOUT_S) == NodeCordoned(is_cordoned=True)
     assert not subject.node().schedulable
     assert api.ask("POST", JOBS, worker_job("later"))[0] == 201
-    wait_for("its pod is there", lambda: api.ask("GET", PODS)[1]["items"])
+    wait_for("its pod exists", lambda: api.ask("GET", PODS)[1]["items"])
     assert subject.node().worker_count == 0
     assert drain.cordon(is_cordoned=False, timeout_s=TIMEOUT_S) == NodeCordoned(is_cordoned=False)
-    wait_for("it got the node", lambda: subject.node().worker_count == 1)
+    wait_for("it is scheduled on the node", lambda: subject.node().worker_count == 1)
 
 
-def test_a_cordon_that_a_person_made_is_not_taken_back(api: Kube, subject: Subject) -> None:
+def test_an_administrator_s_cordon_is_not_undone(api: Kube, subject: Subject) -> None:
     subject.ready()
     node = f"/api/v1/nodes/{subject.cluster.node_name}"
     merge = "application/merge-patch+json"
@@ -191,56 +191,56 @@ def test_a_cordon_that_a_person_made_is_not_taken_back(api: Kube, subject: Subje
     assert not subject.node().schedulable
 
 
-def test_workers_are_counted_and_told_to_end_within_their_grace(api: Kube, subject: Subject) -> None:
+def test_workers_are_counted_and_deleted_with_a_grace_period(api: Kube, subject: Subject) -> None:
     subject.ready()
     assert api.ask("POST", JOBS, worker_job("ending"))[0] == 201
     wait_for("it runs here", lambda: subject.node().worker_count == 1)
     drain, pod = Drain(subject.cluster), api.ask("GET", PODS)[1]["items"][0]["metadata"]
-    assert drain.look(1, TIMEOUT_S).count == 1
-    assert drain.end(2, 7, TIMEOUT_S).error is None
+    assert drain.list_workers(1, TIMEOUT_S).count == 1
+    assert drain.end_workers(2, 7, TIMEOUT_S).error is None
     code, found = api.ask("GET", f"{PODS}/{pod['name']}")
     # A real server waits for the kubelet to end the containers; the stand-in has none to wait for.
     assert code == 404 or found["metadata"]["deletionGracePeriodSeconds"] == 7
 
 
-def test_workers_that_are_removed_by_force_take_their_jobs_along(api: Kube, subject: Subject) -> None:
+def test_deleting_workers_by_force_deletes_their_jobs(api: Kube, subject: Subject) -> None:
     subject.ready()
     assert api.ask("POST", JOBS, worker_job("forced"))[0] == 201
     wait_for("it runs here", lambda: subject.node().worker_count == 1)
-    assert Drain(subject.cluster).end(1, 0, TIMEOUT_S).error is None
-    wait_for("neither Job nor pod is left", lambda: not _left(api))
+    assert Drain(subject.cluster).end_workers(1, 0, TIMEOUT_S).error is None
+    wait_for("neither Job nor pod is left", lambda: not _remaining(api))
 
 
 @pytest.mark.kubernetes
 @pytest.mark.xfail(
-    reason="a Job that is about to make its next pod has none active: it is passed over", strict=True
+    reason="a Job that is about to create its next pod has no active pod and is skipped", strict=True
 )
-def test_a_job_whose_worker_has_ended_does_not_bring_it_back(real: RealKubernetes) -> None:
-    """Told to end, the pod goes; for ten seconds its Job has none, and then it makes another."""
+def test_a_job_whose_worker_has_ended_does_not_restart_it(real: RealKubernetes) -> None:
+    """Once its pod is deleted, the Job has none for ten seconds and then creates another."""
     api, subject = real, Subject(real)
     subject.ready()
     assert api.ask("POST", JOBS, worker_job("returning"))[0] == 201
     wait_for("it runs here", lambda: subject.node().worker_count == 1)
     drain, pod = Drain(subject.cluster), api.ask("GET", PODS)[1]["items"][0]["metadata"]
-    assert drain.end(1, 7, TIMEOUT_S).error is None
-    # As the kubelet does, once the containers have ended.
+    assert drain.end_workers(1, 7, TIMEOUT_S).error is None
+    # As the kubelet does once the containers have ended.
     api.ask("DELETE", f"{PODS}/{pod['name']}", {"gracePeriodSeconds": 0})
     wait_for("the Job has no pod", lambda: not _job(api, "returning").get("status", {}).get("active"))
-    assert drain.end(2, 0, TIMEOUT_S).error is None
+    assert drain.end_workers(2, 0, TIMEOUT_S).error is None
     assert _job(api, "returning") == {}
 
 
 def _job(api: Kube, name: str) -> dict[str, Any]:
-    """The Job, {} where it is gone."""
+    """Return the Job, or {} if it does not exist."""
     code, found = api.ask("GET", f"{JOBS}/{name}")
     return found if code == 200 else {}
 
 
-def _left(api: Kube) -> list[Any]:
+def _remaining(api: Kube) -> list[Any]:
     return [*api.ask("GET", JOBS)[1]["items"], *api.ask("GET", PODS)[1]["items"]]
 
 
-def test_a_frozen_api_is_silent_within_the_time_limit(api: Kube, subject: Subject) -> None:
+def test_a_frozen_api_is_reported_as_silent_within_the_timeout(api: Kube, subject: Subject) -> None:
     subject.ready()
     subject.clock.now += 11
     api.freeze()
@@ -249,7 +249,9 @@ def test_a_frozen_api_is_silent_within_the_time_limit(api: Kube, subject: Subjec
     subject.ready()
 
 
-def test_a_login_that_is_no_administrators_is_named(api: Kube, subject: Subject, tmp_path: Path) -> None:
+def test_a_login_without_administrator_rights_is_reported(
+    api: Kube, subject: Subject, tmp_path: Path
+) -> None:
     subject.ready()
     config = json.loads(api.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": subject.kubernetes.token()}
@@ -260,7 +262,7 @@ def test_a_login_that_is_no_administrators_is_named(api: Kube, subject: Subject,
     assert "BETA9_KUBECONFIG" in found.probe.text
 
 
-def test_a_kubeconfig_that_changes_is_read_again(api: Kube, tmp_path: Path) -> None:
+def test_a_changed_kubeconfig_is_read_again(api: Kube, tmp_path: Path) -> None:
     path = tmp_path / "changing"
     path.write_text("no: kubeconfig\n")
     subject = Subject(api, kubeconfig=path)
@@ -271,12 +273,12 @@ def test_a_kubeconfig_that_changes_is_read_again(api: Kube, tmp_path: Path) -> N
     subject.ready()
 
 
-def test_a_kubeconfig_that_is_missing_is_named(api: Kube, tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_named_in_the_error(api: Kube, tmp_path: Path) -> None:
     subject = Subject(api, kubeconfig=tmp_path / "missing")
     with pytest.raises(SettingsError, match="missing"), subject.api.session(1):
         pass
 
 
-def test_the_manifest_says_what_the_agent_creates() -> None:
+def test_the_manifest_matches_what_the_agent_creates() -> None:
     manifest = Path(__file__).parents[2] / "bootstrap" / "manifests" / "beta9-gateway.yaml"
     assert list(yaml.safe_load_all(manifest.read_text())) == [wanted for _, wanted in rbac.OBJECTS]

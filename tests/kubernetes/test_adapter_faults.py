@@ -1,6 +1,6 @@
-"""What neither API server can be made to answer: errors of all kinds, halves, rubbish, one byte at a time.
+"""Responses that neither API server can be made to send: errors, truncated or garbled bodies, one byte at a time.
 
-A relay stands in front of the stand-in and spoils the answer to one path; everything else goes through it.
+A relay in front of the stand-in replaces the response to one path and passes everything else through.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.kubernetes.server import ask
 
 LIMIT_S = 1.0
 SLOW_S = 10.0
-"""What a loaded machine may add before a test calls a time limit broken."""
+"""Extra time allowed on a loaded machine before a timeout counts as exceeded."""
 
 
 class Relay:
-    """TLS on loopback; one request a connection. `spoilt` replaces the reply to `path`, None leaves it alone."""
+    """A TLS proxy on loopback. `replacement` stands in for the response to `path`; None passes it through."""
 
     def __init__(self, behind: StandInKubernetes) -> None:
         self._behind = behind
@@ -36,9 +36,9 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.path = "/api/v1/nodes"
-        self.spoilt: bytes | None = None
+        self.replacement: bytes | None = None
         self.pause_s = 0.0
-        """Between two bytes of a spoilt reply."""
+        """Pause between two bytes of the replacement."""
         self.ended = threading.Event()
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -47,7 +47,7 @@ class Relay:
         self._listener.close()
 
     def _serve(self) -> None:
-        with contextlib.suppress(OSError):  # closed by the test
+        with contextlib.suppress(OSError):  # the test closes the listener
             while True:
                 accepted, _ = self._listener.accept()
                 threading.Thread(target=self._answer, args=(accepted,), daemon=True).start()
@@ -59,17 +59,17 @@ class Relay:
         ):
             while head := _head(connection):
                 method, path = head.split(b" ")[:2]
-                if self.spoilt is None or path.partition(b"?")[0].decode() != self.path:
+                if self.replacement is None or path.partition(b"?")[0].decode() != self.path:
                     address = (self._behind.host, self._behind.port)
                     code, body = ask(address, method.decode(), path.decode(), token=self._behind.token)
                     connection.sendall(_reply(code, json.dumps(body).encode()))
                 elif self.pause_s:
-                    for number in self.spoilt:
+                    for number in self.replacement:
                         connection.sendall(bytes([number]))
                         if self.ended.wait(self.pause_s):
                             return
                 else:
-                    connection.sendall(self.spoilt)
+                    connection.sendall(self.replacement)
                     return
 
 
@@ -102,7 +102,7 @@ def relay() -> Iterator[Relay]:
 
 @pytest.fixture
 def cluster(relay: Relay, tmp_path: Path) -> Cluster:
-    """Reads the node with each look."""
+    """A cluster that reads the node each time."""
     config = json.loads(relay._behind.kubeconfig())
     config["clusters"][0]["cluster"] = {
         "server": f"https://127.0.0.1:{relay.port}",
@@ -119,7 +119,7 @@ def status(code: int, message: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("spoilt", "told"),
+    ("replacement", "message"),
     [
         (status(429, "too many requests"), "429"),
         (status(410, "too old resource version"), "too old resource version"),
@@ -128,37 +128,37 @@ def status(code: int, message: str) -> bytes:
         (_reply(500, b"<html>"), "500"),
         (
             _reply(200, b'{"items": [', length=4096),
-            "11 bytes in answer to GET /api/v1/nodes that are no JSON",
+            "11 bytes read, 4085 more expected",
         ),
         (_reply(200, b"no JSON"), "7 bytes"),
-        (_reply(200, b"[]"), "another shape"),
-        (_reply(200, b'{"items": [{}]}'), "another shape"),
+        (_reply(200, b"[]"), "unexpected shape"),
+        (_reply(200, b'{"items": [{}]}'), "unexpected shape"),
         (_reply(200, b'{"items": []}'), "none of the 0"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0"),
         (b"", "closed connection"),
     ],
 )
-def test_the_node_known_last_is_kept_and_the_problem_told(
-    relay: Relay, cluster: Cluster, spoilt: bytes, told: str
+def test_the_last_known_node_is_kept_and_the_error_reported(
+    relay: Relay, cluster: Cluster, replacement: bytes, message: str
 ) -> None:
-    known = cluster.look(20)
+    known = cluster.read_node(20)
     assert known is not None
     assert cluster.problem is None
-    relay.spoilt = spoilt
-    assert cluster.look(20) == known
+    relay.replacement = replacement
+    assert cluster.read_node(20) == known
     assert cluster.problem is not None
-    assert told in cluster.problem
-    relay.spoilt = None
-    assert cluster.look(20) == known
+    assert message in cluster.problem
+    relay.replacement = None
+    assert cluster.read_node(20) == known
     assert cluster.problem is None
 
 
 @pytest.mark.parametrize("where", ["/api/v1/nodes", "/api/v1/pods"])
-def test_one_byte_at_a_time_is_silence_after_the_time_limit(
+def test_a_trickling_response_counts_as_silence_after_the_timeout(
     relay: Relay, cluster: Cluster, where: str
 ) -> None:
-    relay.path, relay.spoilt, relay.pause_s = where, _reply(200, b'{"items": []}' * 100), 0.05
+    relay.path, relay.replacement, relay.pause_s = where, _reply(200, b'{"items": []}' * 100), 0.05
     began_s = time.monotonic()
     with pytest.raises(SilentError, match="did not answer within 1 s"):
-        cluster.look(LIMIT_S)
+        cluster.read_node(LIMIT_S)
     assert time.monotonic() - began_s < LIMIT_S + SLOW_S

@@ -1,7 +1,7 @@
-"""The way to AWS's services from this machine: session, region, credentials, and calls that are bounded.
+"""Access to AWS services from this machine: session, region, credentials, and bounded calls.
 
-Two tries of a few seconds each, with botocore's own back-off between them; whoever asks decides about more. boto3 is
-imported by this module's functions only: it takes 0.7 s and 22 MB.
+A call gets two attempts of a few seconds each, with botocore's own backoff between them; callers decide about further
+ones. boto3 is imported inside the functions: it takes 0.7 s and 22 MB.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ READ_TIMEOUT_S = 5
 TRIES = 2
 METADATA_TIMEOUT_S = 2
 LONGEST_S = 30
-"""About the most: region and credentials from a metadata service that hangs, then two tries of the call."""
+"""Roughly the longest a call takes: region and credentials from a metadata service that hangs, then two attempts."""
 
 DENIED = {
     "AccessDeniedException",
@@ -37,13 +37,13 @@ DENIED = {
     "OptInRequired",
     "DecryptionFailure",
 }
-"""Error codes that are common to all of AWS, from its services' API references ("Errors")."""
+"""Error codes for denied access, from the API references of AWS's services ("Errors")."""
 
 
 class Access:
-    """AWS, asked on behalf of one setting, which every message names.
+    """A session with AWS on behalf of one setting, which every error names.
 
-    Raises: SettingsError where AWS's own configuration cannot be used.
+    Raises: SettingsError if AWS's own configuration cannot be used.
     """
 
     def __init__(self, setting: str, metadata_endpoint: str) -> None:
@@ -62,28 +62,31 @@ class Access:
                 f"{setting}: AWS's configuration cannot be used ({error}); correct it"
             ) from error
 
-    def _variables(self) -> Mapping[str, Any]:
-        bounds = {"metadata_service_timeout": METADATA_TIMEOUT_S, "metadata_service_num_attempts": 2}
+    def _variables(self) -> Mapping[str, int | str]:
+        bounds: dict[str, int | str] = {
+            "metadata_service_timeout": METADATA_TIMEOUT_S,
+            "metadata_service_num_attempts": 2,
+        }
         if self._metadata_endpoint == imds.DEFAULT_ENDPOINT:
             return bounds
         return {**bounds, "ec2_metadata_service_endpoint": self._metadata_endpoint}
 
     def region(self, what: str, named: str | None = None) -> str:
-        """Return the region: as named, from the environment, AWS's configuration file, or the metadata service.
+        """Return `named`, or else the region from the environment, AWS's configuration file or the metadata service.
 
-        Raises: SettingsError, which names `what` was wanted there, if none says.
+        Raises: SettingsError if none of them has one; it names `what` the region was needed for.
         """
         configured = named or os.environ.get("AWS_REGION") or self._session.get_config_variable("region")
         region = configured or imds.region(self._metadata_endpoint, METADATA_TIMEOUT_S)
         if not region:
             raise SettingsError(
-                f"{self._setting}: {what}: no AWS region is known (no metadata service answers here);"
+                f"{self._setting}: {what}: no AWS region is configured, and no instance metadata service answers;"
                 " set AWS_REGION"
             )
         return str(region)
 
     def client(self, service: str, region: str) -> Any:
-        """Return boto3's client for a service, with bounded calls."""
+        """Return boto3's client for a service, which has no static type here, with bounded calls."""
         from boto3.session import Session as Boto3Session
         from botocore.config import Config
 
@@ -97,15 +100,15 @@ class Access:
 
 
 def read_reply(error: ClientError) -> tuple[str, int, str]:
-    """What a service answered with: its code, the HTTP status (0: unknown), and both of its words for a person."""
+    """Return the error code, the HTTP status (0: unknown), and code and message in one text for a person."""
     details = error.response.get("Error", {})
     code = details.get("Code", "")
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return code, status, f"{code}: {details.get('Message', '')}".rstrip(": ")
 
 
-def is_passing(code: str, status: int) -> bool:
-    """Whether an error that a service answered with may be gone later."""
+def is_transient(code: str, status: int) -> bool:
+    """Return whether the same request may succeed later."""
     return (
         status >= 500
         or status == 429

@@ -1,10 +1,10 @@
-"""What a machine tells its EC2 Auto Scaling group: that a lifecycle hook may go on, or that it is no good itself."""
+"""Reports to this machine's EC2 Auto Scaling group: completed lifecycle hooks, and an unhealthy instance."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.adapters.aws.access import DENIED, Access, is_passing, read_reply
+from agent.adapters.aws.access import DENIED, Access, is_transient, read_reply
 from agent.errors import AgentError, RejectedError, SettingsError, TransientError
 from agent.settings.values import LifecycleHook
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
 NOTHING_WAITS = "No active Lifecycle Action"
-"""How EC2 Auto Scaling begins its ValidationError where no hook waits for this instance."""
+"""Start of EC2 Auto Scaling's ValidationError when no hook is waiting for this instance."""
 
 
 class Autoscaling:
-    """Speaks for one instance. `setting` is named in what goes wrong. boto3 is loaded by the first call."""
+    """EC2 Auto Scaling as one instance calls it. Errors name `setting`. The first call loads boto3."""
 
     def __init__(self, setting: str, metadata_endpoint: str, instance: str) -> None:
         self._setting = setting
@@ -25,14 +25,14 @@ class Autoscaling:
         self._client: Any = None
 
     def complete(self, hook: LifecycleHook, result: str) -> bool:
-        """Complete a hook with CONTINUE or ABANDON; False where none waits for this instance (any more).
+        """Complete a hook with CONTINUE or ABANDON. Return False if none is waiting for this instance (any more).
 
-        Raises: AgentError of the kind that says whether trying again helps.
+        Raises: SettingsError if retrying cannot help; RejectedError or TransientError if it may.
         """
         from botocore.exceptions import ClientError
 
         try:
-            self._ask(
+            self._call(
                 "complete_lifecycle_action",
                 AutoScalingGroupName=hook.group,
                 LifecycleHookName=hook.name,
@@ -47,33 +47,33 @@ class Autoscaling:
         return True
 
     def mark_unhealthy(self) -> None:
-        """Have the group replace this machine. Raises: AgentError, as `complete` does."""
-        self._ask("set_instance_health", InstanceId=self._instance, HealthStatus="Unhealthy")
+        """Have the group replace this machine. Raises: as `complete` does."""
+        self._call("set_instance_health", InstanceId=self._instance, HealthStatus="Unhealthy")
 
-    def _ask(self, action: str, **what: str) -> None:
+    def _call(self, action: str, **parameters: str) -> None:
         from botocore import exceptions as boto
 
         try:
             if self._client is None:
                 access = Access(self._setting, self._metadata_endpoint)
                 self._client = access.client("autoscaling", access.region("the Auto Scaling group"))
-            getattr(self._client, action)(**what)
+            getattr(self._client, action)(**parameters)
         except boto.ClientError as error:
             raise _from_reply(f"{self._setting}: {action} for {self._instance}", error) from error
         except boto.BotoCoreError as error:
             raise TransientError(
-                f"{self._setting}: EC2 Auto Scaling cannot be asked ({error}); tried again later. Check the"
-                " way out of this machine (port 443) and that it has an instance role"
+                f"{self._setting}: EC2 Auto Scaling cannot be reached ({error}); will retry. Check this machine's"
+                " outbound access (port 443) and that it has an instance role"
             ) from error
 
 
 def _from_reply(where: str, error: ClientError) -> AgentError:
-    code, status, said = read_reply(error)
+    code, status, message = read_reply(error)
     if code in DENIED:
         return RejectedError(
-            f"{where}: refused ({said}); allow this machine's role autoscaling:CompleteLifecycleAction and"
+            f"{where}: refused ({message}); allow this machine's role autoscaling:CompleteLifecycleAction and"
             " autoscaling:SetInstanceHealth on its group"
         )
-    if is_passing(code, status):
-        return TransientError(f"{where}: not answered now ({said}); tried again later")
-    return SettingsError(f"{where}: not accepted ({said}); are the names of group and hook right?")
+    if is_transient(code, status):
+        return TransientError(f"{where}: temporarily unavailable ({message}); will retry")
+    return SettingsError(f"{where}: not accepted ({message}); check the names of the group and the hook")

@@ -1,7 +1,7 @@
-"""Watches EC2's instance metadata service for notices of this machine's end; only ever puts events on the queue.
+"""Watches EC2's instance metadata service for interruption notices and turns them into events.
 
-A thread of its own: an answer that is slow, wrong or missing delays nothing but the next look. An event is made
-when what is announced changes, never for a failure.
+Runs on its own thread, so a slow, wrong or missing reply delays nothing but the next poll. Only a change of what is
+announced makes an event, never a failure.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from agent.core.events import NoticeReceived
 INTERVAL_S = 2.0
 TIMEOUT_S = 1.5
 MAINTENANCE_EVERY = 15
-"""Rounds: maintenance is announced days ahead."""
+"""Polls between two looks at scheduled maintenance, which is announced days ahead."""
 
 
 class NoticeWatch:
-    """The thread. `emit` puts an event on the agent's queue; `now_s` is the clock of deadlines."""
+    """The watching thread. `emit` puts an event on the agent's queue; `now_s` is the clock for deadlines."""
 
     def __init__(
         self,
@@ -37,58 +37,60 @@ class NoticeWatch:
         self._emit = emit
         self._now_s, self._wall_s, self._jitter = now_s, wall_s, jitter
         self._documents: dict[str, str | None] = {}
-        self._told = NOTHING
+        self._last_notice = NOTHING
         self._round = 0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="notices", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
-        with contextlib.suppress(RuntimeError):  # no thread can be had: without notices, as on other machines
+        """Start watching."""
+        with contextlib.suppress(
+            RuntimeError
+        ):  # out of threads: the agent runs without notices, as outside of AWS
             self._thread.start()
 
     def stop(self) -> None:
-        """Watch no longer; a request under way is left to its own time limit."""
+        """Stop watching. A request in flight ends by its own time limit."""
         self._stopped.set()
 
     def _watch(self) -> None:
         while not self._stopped.is_set():
-            self.look()
-            # Even spread around the interval: a thousand machines of one group started in the same second.
+            self.poll()
+            # Spread evenly around the interval: a thousand machines of one group may have started in the same second.
             self._stopped.wait(INTERVAL_S * (0.75 + self._jitter() / 2))
         self._session.close()
 
-    def look(self) -> None:
-        """One round."""
-        wanted = [name for name in interruption.DOCUMENTS if name != MAINTENANCE or self._is_turn()]
+    def poll(self) -> None:
+        """Read the documents once and emit what has changed."""
+        names = [name for name in interruption.DOCUMENTS if name != MAINTENANCE or self._is_maintenance_due()]
         self._round += 1
-        for name in wanted:
+        for name in names:
             try:
                 self._documents[name] = self._session.document(name)
             except UnansweredError:
-                break  # what was known stays; the others would only cost a time-out each
+                break  # keep what is known; each further document would only cost another time-out
             if name == interruption.SPOT:
-                self._tell(only_worse=True)
+                self._emit_change(only_worse=True)
         else:
-            self._tell(only_worse=False)
+            self._emit_change(only_worse=False)
             return
-        self._tell(only_worse=True)
+        self._emit_change(only_worse=True)
 
-    def _is_turn(self) -> bool:
+    def _is_maintenance_due(self) -> bool:
         return self._round % MAINTENANCE_EVERY == 0
 
-    def _tell(self, *, only_worse: bool) -> None:
-        """An event, if what is announced has changed. What was announced is lifted only after a whole round."""
+    def _emit_change(self, *, only_worse: bool) -> None:
+        """Emit an event if the notice has changed. Only a complete poll may lift a notice."""
         notice: Notice = interruption.read(self._documents, self._wall_s())
-        if notice.is_same(self._told) or (only_worse and notice is NOTHING):
+        if notice.is_same(self._last_notice) or (only_worse and notice is NOTHING):
             return
-        self._told = notice
+        self._last_notice = notice
         deadline_at_s = None if notice.in_s is None else self._now_s() + notice.in_s
         self._emit(NoticeReceived(notice.kind, notice.reason, deadline_at_s, notice.comes_back))
 
 
-def is_heeded(choice: str, endpoint: str) -> bool:
-    """Whether there is anything to watch: as told, or by where this machine runs."""
+def should_watch(choice: str, endpoint: str) -> bool:
+    """Return whether to watch for notices: as configured, or with "auto" if this machine runs on AWS."""
     if choice == "auto":
         return endpoint != imds.DEFAULT_ENDPOINT or imds.is_amazon()
     return choice == "aws"

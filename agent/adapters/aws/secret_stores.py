@@ -1,6 +1,6 @@
 """Secrets from AWS: `ssm:///name` (Parameter Store) and `secretsmanager://id#json-key`.
 
-boto3 is imported by this module's functions only; how it is reached and bounded is aws_access.py's.
+boto3 is imported inside the functions; access.py opens the session and bounds the calls.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.adapters.aws.access import DENIED, Access, is_passing, read_reply
+from agent.adapters.aws.access import DENIED, Access, is_transient, read_reply
 from agent.core.text.describe import nearest
 from agent.errors import AgentError, RejectedError, SettingsError, TransientError
 
@@ -20,27 +20,27 @@ MISSING = {"ParameterNotFound", "ParameterVersionNotFound", "ResourceNotFoundExc
 
 
 class Store:
-    """AWS's two secret stores, asked on behalf of one setting, which every message names."""
+    """AWS's two secret stores, read on behalf of one setting, which every error names."""
 
     def __init__(self, setting: str, metadata_endpoint: str) -> None:
         self._setting = setting
         self._metadata_endpoint = metadata_endpoint
 
     def fetch(self, reference: str) -> str:
-        """Return what a reference names.
+        """Return the secret that a reference names.
 
         Raises:
             SettingsError: no such entry, no such JSON key, no region.
-            RejectedError: access denied, no credentials, credentials expired.
-            TransientError: throttled, the service in trouble, or no network.
+            RejectedError: access denied, no credentials, or expired ones.
+            TransientError: throttled, the service is failing, or no network.
         """
         from botocore import exceptions as boto
 
         scheme, _, rest = reference.partition("://")
         name, _, key = rest.partition("#")
         access = Access(self._setting, self._metadata_endpoint)
-        in_arn = name.split(":")[3] if name.startswith("arn:") and name.count(":") >= 5 else None
-        region = access.region(reference, in_arn)
+        arn_region = name.split(":")[3] if name.startswith("arn:") and name.count(":") >= 5 else None
+        region = access.region(reference, arn_region)
         where = f"{self._setting}: {reference} in {region}"
         try:
             if scheme == "ssm":
@@ -55,18 +55,18 @@ class Store:
         return str(client.get_parameter(Name=name, WithDecryption=True)["Parameter"]["Value"])
 
     def _secret(self, client: Any, name: str, key: str, where: str) -> str:
-        answer = client.get_secret_value(SecretId=name)
-        text = answer.get("SecretString")
+        reply = client.get_secret_value(SecretId=name)
+        text = reply.get("SecretString")
         if text is None:
-            text = _decoded(answer.get("SecretBinary", b""), where)
+            text = _decode(reply.get("SecretBinary", b""), where)
         return _json_value(text, key, where) if key else str(text)
 
 
-def _decoded(content: bytes, where: str) -> str:
+def _decode(content: bytes, where: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{where}: the entry is binary and no text; store it as text") from error
+        raise SettingsError(f"{where}: the entry is binary, not text; store it as text") from error
 
 
 def _json_value(text: str, key: str, where: str) -> str:
@@ -74,45 +74,43 @@ def _json_value(text: str, key: str, where: str) -> str:
         entry = json.loads(text)
     except ValueError:
         entry = None
-    # Not chained and not shown: a JSON error quotes what it could not read, which is the secret.
+    # Neither chained nor shown: a JSON error quotes the text it could not parse, which is the secret.
     if not isinstance(entry, dict):
         raise SettingsError(
-            f"{where}: the entry is no JSON object, so it has no key '{key}'; leave out #{key}, or store it as JSON"
+            f"{where}: the entry is not a JSON object, so it has no key '{key}'; leave out #{key}, or store it as JSON"
         )
     if key not in entry:
         near = nearest(key, entry)
-        hint = f"did you mean '{near}'?" if near else f"it has {len(entry)} others"
-        raise SettingsError(
-            f"{where}: the entry has no key '{key}' ({hint}); correct what stands behind the #"
-        )
+        hint = f"did you mean '{near}'?" if near else f"it has {len(entry)} other keys"
+        raise SettingsError(f"{where}: the entry has no key '{key}' ({hint}); correct the part after the #")
     value = entry[key]
     if not isinstance(value, str):
         raise SettingsError(
-            f"{where}: what the entry has under '{key}' is no text; store the secret as a JSON string"
+            f"{where}: the value of '{key}' in the entry is not text; store the secret as a JSON string"
         )
     return value
 
 
 def _from_reply(where: str, scheme: str, error: ClientError) -> AgentError:
-    """Classify an error that the service answered with."""
-    code, status, said = read_reply(error)
+    """Classify an error reply of the service."""
+    code, status, message = read_reply(error)
     if code in MISSING:
         return SettingsError(
-            f"{where}: there is no such entry ({said}); check the name, the region and the account"
+            f"{where}: there is no such entry ({message}); check the name, the region and the account"
         )
     if code in DENIED:
         action = "ssm:GetParameter" if scheme == "ssm" else "secretsmanager:GetSecretValue"
         return RejectedError(
-            f"{where}: refused ({said}); allow this machine's role {action} on the entry, and kms:Decrypt on its"
+            f"{where}: refused ({message}); allow this machine's role {action} on the entry, and kms:Decrypt on its"
             " key; if the credentials are right, check this machine's clock"
         )
-    if is_passing(code, status):
-        return TransientError(f"{where}: not answered now ({said}); tried again later")
-    return SettingsError(f"{where}: the request was not accepted ({said}); correct the reference")
+    if is_transient(code, status):
+        return TransientError(f"{where}: temporarily unavailable ({message}); will retry")
+    return SettingsError(f"{where}: the request was not accepted ({message}); correct the reference")
 
 
 def _from_client(where: str, error: Exception) -> AgentError:
-    """Classify an error that botocore found before, or instead of, an answer."""
+    """Classify an error that botocore raised without a reply of the service."""
     from botocore import exceptions as boto
 
     no_credentials = (
@@ -125,7 +123,7 @@ def _from_client(where: str, error: Exception) -> AgentError:
     if isinstance(error, no_credentials):
         return RejectedError(
             f"{where}: this machine has no AWS credentials ({error}); give it an instance role, or set"
-            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put the secret into a file"
+            " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or put the secret in a file"
         )
     if isinstance(
         error,
@@ -137,7 +135,7 @@ def _from_client(where: str, error: Exception) -> AgentError:
         ),
     ):
         return TransientError(
-            f"{where}: the store cannot be reached ({error}); tried again later. Check the way out of this machine"
+            f"{where}: the store cannot be reached ({error}); will retry. Check this machine's outbound access"
             " (port 443), its DNS and the region"
         )
     return SettingsError(f"{where}: {error}; correct the reference or AWS's configuration")

@@ -1,1 +1,1 @@
-"""The gateway: its machine API over HTTP, and probes of the way to it."""
+"""The gateway: its machine API over HTTP, and probes of the path to it."""

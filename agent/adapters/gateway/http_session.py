@@ -1,7 +1,7 @@
-"""An HTTP session that can be hung up from another thread, whatever it is doing just then.
+"""An HTTP session that another thread can interrupt at any time.
 
-requests' own time-outs start anew with every byte, and a session is not made for two threads at once: so a call
-that outlived its time limit, or that nobody waits for any more, is ended by shutting its socket down.
+requests' own time-outs start again with every byte, and a session must not be used by two threads at once. So a call
+that exceeds its time limit, or whose result is no longer needed, is ended by shutting its socket down.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,37 +25,44 @@ class HttpSession:
         self.hung_up = threading.Event()
         self._sockets: list[socket.socket] = []
         self._session = requests.Session()
-        # A proxy or a .netrc of this machine must never see, or replace, the machine token.
+        # No proxy may see the machine token, and no .netrc may replace it.
         self._session.trust_env = False
         self._session.mount("http://", _adapter(self))
         self.used = False
-        """Whether a call was made with it: its connection may have died since."""
+        """Whether a call was made with it; its connection may have died since then."""
 
-    def post(self, url: str, **options: Any) -> requests.Response:
-        """As `requests.Session.post`."""
+    def post(
+        self, url: str, body: dict[str, Any], headers: Mapping[str, str], timeout_s: tuple[float, float]
+    ) -> requests.Response:
+        """Post JSON, follow no redirect, and return the response with its body unread.
+
+        `timeout_s` is for connecting and for each read. Raises: as `requests.Session.post`.
+        """
         self.used = True
-        return self._session.post(url, **options)
+        return self._session.post(
+            url, json=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
+        )
 
     def hang_up(self) -> None:
-        """End what is going on, and all that would follow: this session is of no use afterwards."""
+        """End the current call and refuse all later ones: the session is unusable afterwards."""
         self.hung_up.set()
         for connected in list(self._sockets):
-            # Already closed by the other side: nothing is left to hang up.
+            # The other side may have closed it already.
             with contextlib.suppress(OSError):
                 connected.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Drop its connections. Only for the thread that uses it."""
+        """Close its connections. Only for the thread that uses the session."""
         self._session.close()
-        # A connection whose reply could not be read was not given back to the session.
+        # requests does not get back a connection whose reply could not be read.
         for connected in self._sockets:
             connected.close()
         self._sockets.clear()
 
-    def connected(self, to: socket.socket) -> None:
-        """Note a new connection. Raises: ConnectionAbortedError where it was hung up meanwhile."""
-        # The socket itself is kept: a reply with `Connection: close` takes it from its connection while read.
-        self._sockets[:] = [to]
+    def on_connected(self, connected: socket.socket) -> None:
+        """Remember a new connection. Raises: ConnectionAbortedError if the session was hung up in the meantime."""
+        # Keep the socket itself: the connection object gives it away while it reads a reply with `Connection: close`.
+        self._sockets[:] = [connected]
         if self.hung_up.is_set():
             raise ConnectionAbortedError("hung up before it was connected")
 
@@ -67,7 +75,7 @@ def _adapter(session: HttpSession) -> requests.adapters.HTTPAdapter:
     class Connection(HTTPConnection):
         def connect(self) -> None:
             super().connect()
-            session.connected(self.sock)
+            session.on_connected(self.sock)
 
     class Pool(HTTPConnectionPool):
         ConnectionCls = Connection

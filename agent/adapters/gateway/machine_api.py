@@ -1,4 +1,4 @@
-"""The gateway's machine API over HTTP: one call, one Outcome, never an exception, always within its deadline."""
+"""The gateway's machine API over HTTP. Each call returns one Outcome by its deadline and never raises."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     import requests
 
 REPLY_LIMIT_BYTES = 256 * 1024
-"""A reply to a registration carries the gateway's configuration, some 13 kB; twenty times that is no reply."""
+"""A registration's reply holds the gateway's configuration, about 13 kB; this is twenty times as much."""
 
 _GIVEN_UP = Outcome(OutcomeKind.NO_ANSWER, "given up: another call took its place")
 
 
 class Gateway:
-    """Calls to the gateway, on one kept connection.
+    """Calls to the gateway, on one kept connection, one at a time.
 
-    One call at a time: a call that is still under way when the next one begins was given up by the core (its
-    time limit passed, or a drain began); it is hung up, so that two never share a connection.
+    The core has given up a call that is still running when the next one begins (its time limit passed, or a drain
+    began). It is interrupted, so that two calls never share a connection.
     """
 
     def __init__(
@@ -36,16 +36,16 @@ class Gateway:
         port: int,
         token: Callable[[bool], str],
         connect_timeout_s: float,
-        dialled: Callable[[], str] | None = None,
+        address: Callable[[], str] | None = None,
     ) -> None:
-        """`token(fresh)` gives the machine token; with `fresh` it is resolved anew.
+        """Prepare calls to `host`; nothing is sent yet.
 
-        It may raise RejectedError, SettingsError or TransientError. `dialled()` gives the address to dial now, where
-        the host's name is not for a resolver.
+        `token(fresh)` returns the machine token, resolved again if `fresh`. It may raise RejectedError, SettingsError
+        or TransientError. `address()` returns the address to dial, for a host name that the resolver may not know.
         """
         self.url = _url(host, port)
         self._host = f"{bracketed(host)}:{port}"
-        self._port, self._address = port, dialled
+        self._port, self._address = port, address
         self._token = token
         self._connect_timeout_s = connect_timeout_s
         self._lock = threading.Lock()
@@ -62,36 +62,36 @@ class Gateway:
         fresh_secret: bool = False,
         number: int = 0,
     ) -> Outcome:
-        """Make one call and say what came of it; `timeout_s` bounds it all, however slowly bytes trickle.
+        """Make one call and return its outcome; `timeout_s` bounds all of it, however slowly the bytes arrive.
 
-        `number` grows from call to call: one whose thread comes late, after a newer one's, is not made.
+        `number` grows with every call: a call whose thread starts late, after a newer call, is not made.
         """
         began_s = time.monotonic()
-        mine = self._begin(began_s + timeout_s, number)
-        if mine is None:
+        call = self._begin(began_s + timeout_s, number)
+        if call is None:
             return _GIVEN_UP
         try:
-            outcome = self._ask(mine, kind, body, fresh_secret)
+            outcome = self._perform(call, kind, body, fresh_secret)
         finally:
-            self._end(mine)
+            self._end(call)
         return replace(outcome, took_s=time.monotonic() - began_s)
 
     def prepare(self) -> None:
-        """Load what a call needs, ahead of the first."""
+        """Load the HTTP library ahead of the first call."""
         session = HttpSession()
         with self._lock:
             if self._idle is None and self._current is None:
                 self._idle = session
 
     def abandon(self) -> None:
-        """Hang up the call that is under way, if any; it makes no further attempt."""
+        """Interrupt the running call, if any; it makes no further attempt."""
         with self._lock:
             abandoned, self._current = self._current, None
         if abandoned is not None:
             abandoned.abandon()
 
     def close(self) -> None:
-        """Hang up, and drop the kept connection."""
+        """Interrupt the running call and close the kept connection."""
         self.abandon()
         with self._lock:
             idle, self._idle = self._idle, None
@@ -102,22 +102,22 @@ class Gateway:
         with self._lock:
             if number < self._latest:
                 return None
-            before, self._latest = self._current, number
-            self._current = mine = _Call(deadline_s, self._idle)
+            previous, self._latest = self._current, number
+            self._current = call = _Call(deadline_s, self._idle)
             self._idle = None
-        if before is not None:
-            before.abandon()
-        return mine
+        if previous is not None:
+            previous.abandon()
+        return call
 
-    def _end(self, mine: _Call) -> None:
+    def _end(self, call: _Call) -> None:
         with self._lock:
-            ours = self._current is mine
-            if ours:
-                self._current, self._idle = None, mine.session
-        if not ours:
-            mine.drop()
+            is_current = self._current is call
+            if is_current:
+                self._current, self._idle = None, call.session
+        if not is_current:
+            call.drop()
 
-    def _ask(self, mine: _Call, kind: CallKind, body: dict[str, Any], fresh_secret: bool) -> Outcome:
+    def _perform(self, call: _Call, kind: CallKind, body: dict[str, Any], fresh_secret: bool) -> Outcome:
         try:
             token = self._token(fresh_secret)
         except RejectedError as error:
@@ -126,54 +126,52 @@ class Gateway:
             return Outcome(OutcomeKind.UNUSABLE, str(error))
         except TransientError as error:
             return Outcome(OutcomeKind.NO_ANSWER, str(error))
-        return self._post(mine, kind, body, token)
+        return self._post(call, kind, body, token)
 
-    def _post(self, mine: _Call, kind: CallKind, body: dict[str, Any], token: str) -> Outcome:
+    def _post(self, call: _Call, kind: CallKind, body: dict[str, Any], token: str) -> Outcome:
         from http.client import HTTPException
 
         import requests
         from urllib3.exceptions import HTTPError
 
         for attempt in (1, 2):
-            session = mine.open()
+            session = call.open()
             if session is None:
                 return _GIVEN_UP
             used_before = session.used
             began_s = time.monotonic()
             try:
-                return self._once(session, kind, body, token, mine.deadline_s)
+                return self._post_once(session, kind, body, token, call.deadline_s)
             except requests.exceptions.ConnectionError as error:
-                mine.drop()
-                # A kept connection may have died with an old tunnel, which shows only now. Both calls may be
-                # repeated safely, so ask once more on a new connection, unless time passed: that was a time-out.
-                quick = time.monotonic() - began_s < 1.0
-                if attempt == 1 and used_before and quick and time.monotonic() < mine.deadline_s:
+                call.drop()
+                # A kept connection may have died with an earlier tunnel, which shows only now. Calls are safe to
+                # repeat, so try once more on a new connection; but not after a slow failure, which was a time-out.
+                is_quick = time.monotonic() - began_s < 1.0
+                if attempt == 1 and used_before and is_quick and time.monotonic() < call.deadline_s:
                     continue
                 return _no_answer(self.url, error)
-            # Garbage from the other side leaves requests as it was met: a header that is no text, a number that
-            # is none. (RequestException is an OSError.)
+            # requests does not wrap every error of a malformed reply, such as a header that is not text or a size that
+            # is not a number. (RequestException is an OSError.)
             except (OSError, ValueError, HTTPException, HTTPError) as error:
-                mine.drop()
+                call.drop()
                 return _no_answer(self.url, error)
         raise AssertionError("the second attempt returns")
 
-    def _once(
+    def _post_once(
         self, session: HttpSession, kind: CallKind, body: dict[str, Any], token: str, deadline_s: float
     ) -> Outcome:
         path = REGISTER_PATH if kind in {CallKind.REGISTER, CallKind.FAREWELL} else KEEPALIVE_PATH
         left_s = max(0.1, deadline_s - time.monotonic())
-        # The socket's time-out starts anew with every byte. This timer does not.
+        # The socket's time-out starts again with every byte; this timer does not.
         watchdog = threading.Timer(left_s, session.hang_up)
         watchdog.daemon = True
         watchdog.start()
         try:
             with session.post(
                 (_url(self._address(), self._port) if self._address else self.url) + path,
-                json=body,
-                headers={"Authorization": f"Bearer {token}", "Host": self._host},
-                timeout=(min(self._connect_timeout_s, left_s), left_s),
-                allow_redirects=False,
-                stream=True,
+                body,
+                {"Authorization": f"Bearer {token}", "Host": self._host},
+                (min(self._connect_timeout_s, left_s), left_s),
             ) as response:
                 return _read(kind, response, deadline_s)
         finally:
@@ -185,16 +183,16 @@ def _url(host: str, port: int) -> str:
 
 
 class _Call:
-    """One call under way: the session that it alone uses, and whether anybody still waits for it."""
+    """A running call: the session that only it uses, and whether its result is still needed."""
 
-    def __init__(self, deadline_s: float, kept: HttpSession | None) -> None:
+    def __init__(self, deadline_s: float, session: HttpSession | None) -> None:
         self.deadline_s = deadline_s
-        self.session = kept
+        self.session = session
         self._abandoned = False
         self._lock = threading.Lock()
 
     def open(self) -> HttpSession | None:
-        """The session to use, a new one where there is none that serves; None once abandoned."""
+        """Return the session to use, a new one if the old one is unusable; None once abandoned."""
         with self._lock:
             if self._abandoned:
                 return None
@@ -213,7 +211,7 @@ class _Call:
             session.close()
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """Interrupt the call: its result is no longer needed."""
         with self._lock:
             self._abandoned = True
             if self.session is not None:
@@ -226,15 +224,15 @@ def _read(kind: CallKind, response: requests.Response, deadline_s: float) -> Out
         body += piece
         if len(body) > REPLY_LIMIT_BYTES:
             return Outcome(
-                OutcomeKind.BAD_REPLY, f"the gateway's answer is longer than {REPLY_LIMIT_BYTES} bytes"
+                OutcomeKind.BAD_REPLY, f"the gateway's reply is longer than {REPLY_LIMIT_BYTES} bytes"
             )
         if time.monotonic() > deadline_s:
-            return Outcome(OutcomeKind.NO_ANSWER, "the gateway's answer trickled past the time limit")
+            return Outcome(OutcomeKind.NO_ANSWER, "the gateway's reply was still arriving at the time limit")
     return read_reply(kind, response.status_code, bytes(body), response.headers.get("Retry-After"))
 
 
 def _no_answer(url: str, error: Exception) -> Outcome:
-    # requests wraps urllib3 wraps the operating system's reason; the innermost is the one for a person.
+    # requests wraps urllib3's error, which wraps the operating system's; the innermost is the one to show.
     inner: BaseException = error
     while isinstance(inner.args[0] if inner.args else None, BaseException):
         inner = inner.args[0]

@@ -1,1 +1,1 @@
-"""This machine: processors, memory, disk, Docker, and the bootstrap's record."""
+"""This machine: CPUs, memory, disk, Docker, and the bootstrap's record."""

@@ -1,4 +1,4 @@
-"""How many containers the machine's Docker Engine runs, where there is one."""
+"""Counts the containers that the machine's Docker Engine runs, if it has one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ TIMEOUT_S = 2
 
 
 def running_containers(socket: Path = SOCKET) -> int:
-    """Containers that run; 0 where no engine answers, which is no trouble: Kubernetes needs none.
+    """Return the number of running containers; 0 if no engine answers, which is fine: Kubernetes needs none.
 
-    Takes no longer than a few time-outs, never raises for what the engine does.
+    Takes a few time-outs at most, and never raises for what the engine does.
     """
     if not socket.exists():
         return 0
@@ -24,6 +24,6 @@ def running_containers(socket: Path = SOCKET) -> int:
             return int(client.info().get("ContainersRunning", 0))
         finally:
             client.close()
-    # The SDK lets some of requests' own errors through.
+    # The SDK does not wrap all of requests' errors.
     except (docker.errors.DockerException, requests.RequestException, TypeError, ValueError, AttributeError):
         return 0

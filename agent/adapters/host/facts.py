@@ -1,8 +1,8 @@
-"""What this machine has, and how busy it is: processors, memory, disk, address.
+"""This machine's size and load: CPUs, memory, disk, address.
 
-Inside a container whose processors or memory are limited, the limits count. They are read from the root of
-the mounted cgroup hierarchy: on a host (and in a container that shares the host's cgroup namespace) that
-is the real root, which has no limits; in any other container it is the container's own group.
+In a container with limits on CPU or memory, the limits count. They are read from the root of the mounted cgroup
+hierarchy. On a host, and in a container that shares the host's cgroup namespace, that is the real root, which has no
+limits; in any other container it is the container's own group.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from agent.core.host.facts import HostFacts
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 _OUTBOUND = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
-"""Documentation addresses (RFC 5737, RFC 3849): nobody's, so they are routed as any stranger's is."""
+"""Documentation addresses (RFC 5737, RFC 3849): nobody has them, so they take the default route."""
 
 
 def read_host(state_dir: Path | str, cgroup_root: Path = CGROUP_ROOT) -> HostFacts:
-    """The machine as it is now; never blocks. Utilisation is the share since the last call (0 at the first).
+    """Return the machine's current facts without blocking. CPU utilization is since the last call (0 at the first).
 
-    Raises: OSError where /proc cannot be read.
+    Raises: OSError if /proc cannot be read.
     """
     import psutil
 
@@ -46,26 +46,24 @@ def read_host(state_dir: Path | str, cgroup_root: Path = CGROUP_ROOT) -> HostFac
 
 
 def cpu_millicores(cgroup_root: Path = CGROUP_ROOT) -> int:
-    """Processors this process may run on, and no more than the container's quota of time on them."""
+    """Return the CPUs that this process may use: its affinity, or the container's quota if that is less."""
     allowed = 1000 * len(os.sched_getaffinity(0))
     quota = _cpu_quota_millicores(cgroup_root)
     return allowed if quota is None else max(1, min(allowed, quota))
 
 
 def memory_limit_bytes(cgroup_root: Path = CGROUP_ROOT) -> int | None:
-    """The container's limit, None without one. Version 1 says "none" with a number near 2**63."""
+    """Return the container's limit, or None. cgroup version 1 writes "no limit" as a number near 2**63."""
     limit = _number(cgroup_root / "memory.max") or _number(cgroup_root / "memory/memory.limit_in_bytes")
     return limit if limit and limit < 1 << 60 else None
 
 
 def private_ip() -> str:
-    """The address of the interface that leads outside, "" without one. Sends nothing: UDP's connect only
-    routes.
-    """
-    for family, stranger in _OUTBOUND:
-        no_route_or_no_such_family = contextlib.suppress(OSError)
-        with no_route_or_no_such_family, socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((stranger, 9))
+    """Return the address of the outbound interface, or "". Sends nothing: connecting a UDP socket only routes."""
+    for family, remote in _OUTBOUND:
+        # OSError: no route, or no such address family.
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((remote, 9))
             return str(probe.getsockname()[0])
     return ""
 
@@ -83,13 +81,11 @@ def _memory_used_bytes(root: Path) -> int | None:
 
 
 def _disk(path: Path) -> tuple[int, int]:
-    """(total, free) of the file system that holds `path`, or will hold it; zeros where that cannot be
-    told.
-    """
+    """Return (total, free) bytes of the file system that holds `path`, or will hold it; zeros if unknown."""
     for candidate in (path, *path.parents):
         try:
             usage = shutil.disk_usage(candidate)
-        except OSError:  # not there yet
+        except OSError:  # does not exist yet
             continue
         return usage.total, usage.free
     return 0, 0

@@ -1,4 +1,4 @@
-"""Calls to the machine's own Kubernetes API, as its administrator, each within one deadline.
+"""Calls to the machine's own Kubernetes API, as its administrator, within a deadline.
 
 Plain HTTP with JSON from the standard library: six kinds of call need no client library (docs/adr/0006).
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import ssl
 import threading
 import time
@@ -16,15 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.adapters.bounded_http import exchange
 from agent.adapters.kubernetes import kubeconfig
 from agent.adapters.kubernetes.kubeconfig import Access, Stamp
 from agent.errors import RejectedError, SettingsError, TransientError
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse, HTTPSConnection
+    from http.client import HTTPSConnection
 
 REPLY_LIMIT_BYTES = 16 << 20
-"""A node's pods take some 10 kB each; a reply beyond this is no list of one machine's pods."""
+"""A pod takes about 10 kB; no list of one machine's pods is longer than this."""
 
 
 class SilentError(TransientError):
@@ -32,7 +32,7 @@ class SilentError(TransientError):
 
 
 class ApiError(TransientError):
-    """The API answered that it will not or cannot; `status` is HTTP's."""
+    """The API answered with an error; `status` is the HTTP status."""
 
     def __init__(self, text: str, status: int) -> None:
         super().__init__(text)
@@ -40,11 +40,13 @@ class ApiError(TransientError):
 
 
 class Api:
-    """The API that a kubeconfig names. The file may come, change and go: what counts is how it is at each session."""
+    """The API that a kubeconfig names. The file may appear, change and vanish; each session reads it as it is now."""
 
     def __init__(self, path: Path, learned: Callable[[str], None], *, is_named: bool = True) -> None:
-        """`learned` is told every secret before it is used, so that no log shows it. `is_named`: the path was given
-        by somebody, who misses the file where there is none.
+        """Read nothing yet.
+
+        `learned` is called with every secret before it is used, so that no log shows it. `is_named`: the path was
+        configured, so a missing file is an error.
         """
         self.path = path
         self.is_named = is_named
@@ -55,49 +57,36 @@ class Api:
         self._lock = threading.Lock()
 
     def refresh(self) -> Stamp:
-        """Take the file up as it is now, as every session does; the stamp is another one whenever it has changed.
+        """Read the file again if it has changed, as every session does. Return its stamp, which changes with it.
 
-        Raises: SettingsError for one that is not there or cannot be used. What was read before is known still.
+        Raises: SettingsError if the file is missing or unusable; what was read before stays known.
         """
         self._ready()
         return self._seen
 
     @property
     def cluster(self) -> tuple[str, int, str | None] | None:
-        """Which cluster it named when it was last read; None: it never could be."""
+        """The cluster that the file named when it was last read; None if it never could be read."""
         return None if self._access is None else self._access.cluster
 
     @contextlib.contextmanager
     def session(self, timeout_s: float) -> Iterator[Session]:
-        """One connection for several calls; all of them together take no longer than `timeout_s`.
+        """Open one connection for several calls, which together take no longer than `timeout_s`.
 
-        Raises: SettingsError for a kubeconfig that cannot be used; SilentError, TransientError.
+        Raises: SettingsError if the kubeconfig is unusable; SilentError if the time runs out; TransientError.
         """
         from http.client import HTTPException, HTTPSConnection
 
         access, context = self._ready()
-        connection = HTTPSConnection(access.host, access.port, timeout=timeout_s, context=context)
-        ended = threading.Event()
-
-        def end() -> None:
-            # http.client's time-out starts anew with every byte: this one does not.
-            ended.set()
-            if isinstance(connection.sock, socket.socket):
-                with contextlib.suppress(OSError):  # the other side closed it already
-                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-
-        timer = threading.Timer(timeout_s, end)
-        timer.daemon = True
-        timer.start()
+        connection = HTTPSConnection(access.host, access.port, context=context)
         where = f"the Kubernetes API at {access.host}:{access.port}"
         try:
             yield Session(connection, access, where, time.monotonic() + timeout_s)
+        except TimeoutError as error:
+            raise SilentError(f"{where} did not answer within {timeout_s:g} s") from error
         except (OSError, HTTPException, ValueError) as error:
-            if ended.is_set() or isinstance(error, TimeoutError) or "timed out" in str(error):
-                raise SilentError(f"{where} did not answer within {timeout_s:g} s") from error
             raise TransientError(f"{where}: {error or type(error).__name__}") from error
         finally:
-            timer.cancel()
             connection.close()
 
     def _ready(self) -> tuple[Access, ssl.SSLContext]:
@@ -109,59 +98,65 @@ class Api:
                     if secret:
                         self._learned(secret)
                 context = _context(access, self.path)
-                # The stamp is from before the reading, so a file that was changed meanwhile is read once more.
+                # The stamp was taken before reading, so a file that changed in the meantime is read once more.
                 self._seen = seen[:1] + kubeconfig.stamp(self.path, access)[1:]
                 self._access, self._context = access, context
             return self._access, self._context
 
 
 class Session:
-    """Calls over one connection. Raises of all: ApiError, RejectedError, and what `Api.session` names."""
+    """Calls over one connection. All of them raise ApiError, RejectedError, and what `Api.session` lists."""
 
-    def __init__(self, connection: HTTPSConnection, access: Access, where: str, end_s: float) -> None:
+    def __init__(self, connection: HTTPSConnection, access: Access, where: str, deadline_s: float) -> None:
         self.cluster = access.cluster
         self._connection = connection
         self._headers = {"Accept": "application/json"}
         if access.token is not None:
             self._headers["Authorization"] = f"Bearer {access.token}"
         self._where = where
-        self._end_s = end_s
+        self._deadline_s = deadline_s
 
     def get(self, path: str) -> Any:
-        """An object."""
+        """Return an object or a list."""
         return self.call("GET", path)
 
-    def call(self, method: str, path: str, body: Any = None, content: str = "application/json") -> Any:
-        """One call; the reply's JSON."""
-        if time.monotonic() >= self._end_s:
-            raise TimeoutError("timed out")
+    def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, content: str = "application/json"
+    ) -> Any:
+        """Make one call and return the JSON of the reply. `content` is the type of `body`."""
         text = None if body is None else json.dumps(body)
         headers = self._headers if text is None else {**self._headers, "Content-Type": content}
-        self._connection.request(method, path, text, headers)
-        return self._read(self._connection.getresponse(), f"{method} {path.partition('?')[0]}")
+        status, reply = exchange(
+            self._connection,
+            method,
+            path,
+            body=text,
+            headers=headers,
+            deadline_s=self._deadline_s,
+            limit_bytes=REPLY_LIMIT_BYTES,
+        )
+        return self._parse(status, reply, f"{method} {path.partition('?')[0]}")
 
-    def _read(self, reply: HTTPResponse, what: str) -> Any:
-        body = reply.read(REPLY_LIMIT_BYTES)
-        if reply.status in {401, 403}:
+    def _parse(self, status: int, reply: bytes, what: str) -> Any:
+        if status in {401, 403}:
             raise RejectedError(
-                f"{self._where} refuses the kubeconfig's login for {what} ({reply.status}); "
-                "set BETA9_KUBECONFIG to one of an administrator"
+                f"{self._where} refuses the kubeconfig's login for {what} ({status}); "
+                "set BETA9_KUBECONFIG to an administrator's kubeconfig"
             )
-        if reply.status >= 300:
-            raise ApiError(f"{self._where} answered {reply.status} to {what}{_message(body)}", reply.status)
+        if status >= 300:
+            raise ApiError(f"{self._where} answered {status} to {what}{_message(reply)}", status)
         try:
-            return json.loads(body)
+            return json.loads(reply)
         except ValueError:
-            # Half an answer, too: it is silence if the deadline cut it off, which `Api.session` knows.
-            raise ValueError(f"{len(body)} bytes in answer to {what} that are no JSON") from None
+            raise ValueError(f"the {len(reply)} bytes in reply to {what} are not JSON") from None
 
 
-def _message(body: bytes) -> str:
+def _message(reply: bytes) -> str:
     try:
-        told = json.loads(body).get("message")
+        message = json.loads(reply).get("message")
     except (ValueError, AttributeError):
         return ""
-    return f": {told[:300]}" if isinstance(told, str) else ""
+    return f": {message[:300]}" if isinstance(message, str) else ""
 
 
 def _context(access: Access, path: Path) -> ssl.SSLContext:
@@ -180,7 +175,7 @@ def _context(access: Access, path: Path) -> ssl.SSLContext:
 
 
 def _load_pair(context: ssl.SSLContext, certificate_pem: str, key_pem: str) -> None:
-    """The library takes files only; this one is in memory and has no name."""
+    """Load the pair from an unnamed file in memory: the ssl module only takes files."""
     number = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
     with os.fdopen(number, "wb") as file:
         file.write(f"{certificate_pem}\n{key_pem}\n".encode("ascii"))

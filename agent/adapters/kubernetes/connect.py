@@ -1,4 +1,4 @@
-"""From the settings to the machine's own Kubernetes: which logins there are for it."""
+"""Builds the client of the machine's own Kubernetes from the settings and credentials."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from agent.settings.values import K3sMode
 
 
 def open_kubernetes(settings: Settings, credentials: Credentials) -> LocalKubernetes:
-    """The machine's own Kubernetes; with BETA9_K3S=none it is left alone, whatever kubeconfig there is.
+    """Return the machine's own Kubernetes. BETA9_K3S=none leaves it alone, whether or not there is a kubeconfig.
 
-    Reads nothing yet, and does not ask whether there is a kubeconfig: each probe does.
+    Reads nothing yet; each probe looks for the kubeconfig itself.
     """
     policy, api, learned = settings.policy, settings.k3s_api, credentials.redactor.add
     cluster = None

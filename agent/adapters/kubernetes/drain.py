@@ -1,6 +1,6 @@
-"""Emptying the machine's own node: the cordon, the gateway's workers there, and the Jobs that would restart them.
+"""Drains the machine's own node: the cordon, the gateway's workers, and the Jobs that would restart them.
 
-A cordon made here carries an annotation, so that the next start takes back only its own and never a person's.
+The agent's cordon carries an annotation, so that its next start removes only the agent's own cordon, never a person's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from agent.errors import AgentError, TransientError
 
 ANNOTATION = "beta9-worker/cordoned"
 _MERGE = "application/merge-patch+json"
-_OVER = frozenset({"Succeeded", "Failed"})
-_GONE = 404
+_ENDED_PHASES = frozenset({"Succeeded", "Failed"})
+_NOT_FOUND = 404
 
 
 @dataclass(frozen=True)
@@ -30,50 +30,50 @@ class WorkerPod:
 
     @property
     def path(self) -> str:
-        """Where the API has it."""
+        """Its path in the API."""
         return f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
 
 
 class Drain:
-    """The administrator's hands while the machine is being emptied. Every call ends in an event, never in an error."""
+    """What the agent does to the node as its administrator. Every call returns an event and never raises."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
     def cordon(self, *, is_cordoned: bool, timeout_s: float) -> NodeCordoned:
-        """Keep new pods off the node, or take back a cordon that was made here."""
+        """Cordon the node, or remove a cordon that the agent has made."""
         try:
             with self._cluster.api.session(timeout_s) as session:
                 self._cordon(session, is_cordoned)
         except AgentError as error:
             return NodeCordoned(is_cordoned, str(error))
         except (LookupError, TypeError, AttributeError) as error:
-            return NodeCordoned(is_cordoned, f"the node has another shape: {error!r}")
+            return NodeCordoned(is_cordoned, f"the node has an unexpected shape: {error!r}")
         return NodeCordoned(is_cordoned)
 
     def _cordon(self, session: Session, is_cordoned: bool) -> None:
         path = f"/api/v1/nodes/{self._node_name()}"
         node = session.get(path)
         is_ours = ANNOTATION in (node["metadata"].get("annotations") or {})
-        is_so = bool((node.get("spec") or {}).get("unschedulable"))
-        if is_so if is_cordoned else not is_ours:
+        is_unschedulable = bool((node.get("spec") or {}).get("unschedulable"))
+        if is_unschedulable if is_cordoned else not is_ours:
             return
         change = {
             "metadata": {"annotations": {ANNOTATION: "leaving" if is_cordoned else None}},
             "spec": {"unschedulable": is_cordoned},
         }
         session.call("PATCH", path, change, _MERGE)
-        self._cluster.look_soon()
+        self._cluster.read_node_soon()
 
-    def look(self, number: int, timeout_s: float) -> WorkersListed:
+    def list_workers(self, number: int, timeout_s: float) -> WorkersListed:
         """Count the workers on the node."""
-        return self._seen(number, timeout_s, None)
+        return self._end_and_list(number, timeout_s, None)
 
-    def end(self, number: int, grace_s: float, timeout_s: float) -> WorkersListed:
-        """Tell them to end within `grace_s`; with 0 remove them and their Jobs. Then count what is there."""
-        return self._seen(number, timeout_s, grace_s)
+    def end_workers(self, number: int, grace_s: float, timeout_s: float) -> WorkersListed:
+        """Give the workers `grace_s` to end; with 0, remove them and their Jobs. Then count those that are left."""
+        return self._end_and_list(number, timeout_s, grace_s)
 
-    def _seen(self, number: int, timeout_s: float, grace_s: float | None) -> WorkersListed:
+    def _end_and_list(self, number: int, timeout_s: float, grace_s: float | None) -> WorkersListed:
         try:
             with self._cluster.api.session(timeout_s) as session:
                 if grace_s is not None:
@@ -85,22 +85,22 @@ class Drain:
         except AgentError as error:
             return WorkersListed(number, None, str(error))
         except (LookupError, TypeError, AttributeError) as error:
-            return WorkersListed(number, None, f"the pods have another shape: {error!r}")
+            return WorkersListed(number, None, f"the pods have an unexpected shape: {error!r}")
 
     def _pods(self, session: Session) -> list[WorkerPod]:
-        """The gateway's workers that are bound to the node and have not ended; one that is being ended counts."""
+        """Return the gateway's workers that are bound to the node and have not ended; terminating ones count."""
         name = self._node_name()
-        found = session.get(f"/api/v1/pods?labelSelector={_selector()}")["items"]
+        items = session.get(f"/api/v1/pods?labelSelector={_selector()}")["items"]
         return [
             WorkerPod(pod["metadata"]["namespace"], pod["metadata"]["name"])
-            for pod in found
+            for pod in items
             if is_worker(pod)
             and pod["spec"].get("nodeName") == name
-            and pod["status"].get("phase") not in _OVER
+            and pod["status"].get("phase") not in _ENDED_PHASES
         ]
 
     def _delete_jobs(self, session: Session) -> None:
-        """Their Jobs would start them again wherever they fit; on a machine with a node of its own, here."""
+        """Delete the workers' Jobs, which would start them again: on this node, if it is the cluster's only one."""
         name = self._node_name()
         pods = session.get(f"/api/v1/pods?labelSelector={_selector()}")["items"]
         elsewhere = {
@@ -123,11 +123,11 @@ class Drain:
 
 
 def _delete(session: Session, path: str, options: dict[str, Any]) -> None:
-    """Delete an object, whatever a disruption budget says. One that is gone is fine."""
+    """Delete an object, regardless of disruption budgets. Succeed if it no longer exists."""
     try:
         session.call("DELETE", path, {"apiVersion": "v1", "kind": "DeleteOptions", **options})
     except ApiError as error:
-        if error.status != _GONE:
+        if error.status != _NOT_FOUND:
             raise
 
 

@@ -1,6 +1,6 @@
-"""A kubeconfig file: where a Kubernetes API answers and with what to log in. Only what k3s and kubeadm write.
+"""Reads a kubeconfig file: a Kubernetes API's address and login, in the forms that k3s and kubeadm write.
 
-Logins by a helper program (`exec`, `auth-provider`) are refused: this agent runs nobody else's programs.
+Logins by a helper program (`exec`, `auth-provider`) are refused: the agent does not run other people's programs.
 """
 
 from __future__ import annotations
@@ -17,44 +17,44 @@ from urllib.parse import urlsplit
 from agent.errors import SettingsError
 
 K3S_PATH = Path("/etc/rancher/k3s/k3s.yaml")
-"""Where k3s writes its administrator's own."""
+"""Where k3s writes its administrator's kubeconfig."""
 _AUTHORITY, _CERTIFICATE, _KEY = "certificate-authority", "client-certificate", "client-key"
 
 
 @dataclass(frozen=True)
 class Access:
-    """How one API server is reached."""
+    """The address of one API server, and the login for it."""
 
     host: str
     port: int
     authority_pem: str | None = None
-    """Who signed its certificate; None: whoever this machine trusts."""
+    """The authority that signed its certificate; None: any that this machine trusts."""
     is_verified: bool = True
     token: str | None = field(default=None, repr=False)
     certificate_pem: str | None = field(default=None, repr=False)
     key_pem: str | None = field(default=None, repr=False)
     files: tuple[Path, ...] = ()
-    """Further files that hold parts of it; kubeadm's certificates are renewed in theirs."""
+    """Other files that hold parts of it, such as kubeadm's certificates, which are renewed in place."""
 
     @property
     def cluster(self) -> tuple[str, int, str | None]:
-        """What tells one cluster from another. A renewed client certificate is the same cluster's."""
+        """What identifies the cluster. A renewed client certificate does not change it."""
         return self.host, self.port, self.authority_pem
 
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Of each file, what changes with it: inode, time of the last change, size; None for one that is not there."""
+"""For each file what changes with it: inode, modification time, size; None if the file does not exist."""
 
 
 def find(configured: Path | None) -> Path | None:
-    """The kubeconfig to use just now: the one that is configured, else k3s's own where it is there."""
+    """Return the kubeconfig to use now: the configured one, or else k3s's own if it exists."""
     if configured is not None:
         return configured
     return K3S_PATH if is_there(K3S_PATH) else None
 
 
 def is_there(path: Path) -> bool:
-    """Whether the file is there. One that may not be looked at counts: reading it says what is wrong."""
+    """Return whether the file exists. An inaccessible one counts: reading it will report what is wrong."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -65,7 +65,7 @@ def is_there(path: Path) -> bool:
 
 
 def stamp(path: Path, access: Access | None) -> Stamp:
-    """How the file is now, and those that it named when it was read."""
+    """Return the current stamp of the file and of those that it named when it was read."""
     return tuple(_stamp(each) for each in (path, *(access.files if access else ())))
 
 
@@ -77,7 +77,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def read(path: Path) -> Access:
-    """What the file's current context says. Raises: SettingsError naming the file and what is wrong with it."""
+    """Return the access that the file's current context names. Raises: SettingsError with the file and its fault."""
     import yaml
 
     try:
@@ -85,16 +85,18 @@ def read(path: Path) -> Access:
     except OSError as error:
         raise SettingsError(f"the kubeconfig {path} cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        # What the parser says may quote the file, which holds a key.
-        raise SettingsError(f"the kubeconfig {path} is no YAML ({type(error).__name__})") from None
+        # Without the parser's message: it may quote the file, which holds a key.
+        raise SettingsError(f"the kubeconfig {path} is not valid YAML ({type(error).__name__})") from None
     except (LookupError, TypeError, AttributeError, ValueError, binascii.Error) as error:
-        raise SettingsError(f"the kubeconfig {path} is not one that can be used: {_named(error)}") from error
+        raise SettingsError(f"the kubeconfig {path} cannot be used: {_describe(error)}") from error
 
 
-def _named(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it has no {error.args[0]}"
-    return str(error) if isinstance(error, ValueError) else f"it has another shape ({type(error).__name__})"
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"it has an unexpected shape ({type(error).__name__})"
 
 
 def _access(config: Mapping[str, Any], directory: Path) -> Access:
@@ -103,7 +105,7 @@ def _access(config: Mapping[str, Any], directory: Path) -> Access:
     user = _entry(config, "users", "user", context["user"])
     for program in ("exec", "auth-provider"):
         if program in user:
-            raise ValueError(f"it logs in by {program}; give it a token or a client certificate")
+            raise ValueError(f"it logs in with {program}; use a token or a client certificate instead")
     address = urlsplit(str(cluster["server"]))
     if address.scheme != "https" or not address.hostname:
         raise ValueError(f"its server is {cluster['server']!r}, not an https:// address")
@@ -133,11 +135,11 @@ def _entry(config: Mapping[str, Any], many: str, one: str, name: str) -> Mapping
         if entry["name"] == name:
             found: Mapping[str, Any] = entry[one]
             return found
-    raise ValueError(f"none of its {many} is called {name!r}")
+    raise ValueError(f"none of its {many} is named {name!r}")
 
 
 def _pem(entry: Mapping[str, Any], name: str, directory: Path) -> str | None:
-    """A PEM that is in the file itself (`…-data`, base64) or in another, named relative to it."""
+    """Return a PEM from the file itself (`…-data`, base64) or from the file that it names."""
     if f"{name}-data" in entry:
         return base64.b64decode(entry[f"{name}-data"], validate=True).decode("ascii")
     return (directory / entry[name]).read_text(encoding="ascii") if name in entry else None

@@ -1,9 +1,9 @@
-"""The machine's own Kubernetes as the agent sees it: does it answer, how is its node, and what is on it.
+"""The machine's own Kubernetes: whether it answers, the state of its node, and what runs there.
 
-The probe asks what the gateway would ask, with the gateway's token, directly and through the gateway's side.
-Node and pods are read as the administrator, every `node_interval_s`, while there is a kubeconfig. The files with the
-logins are looked at with each probe: they may come, change and go. What was taken from them stays in use for as long
-as k3s takes it; its own answer counts, not the file.
+A probe sends the gateway's own request with the gateway's token, directly and through the gateway's side. While there
+is a kubeconfig, node and pods are read as the administrator every `node_interval_s`. Each probe looks at the credential
+files, which may appear, change and vanish. What was read from them stays in use as long as k3s accepts it: k3s's answer
+counts, not the file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ NO_TOKEN = "there is no token for the gateway; set BETA9_KUBECONFIG or BETA9_K3S
 
 
 class LocalKubernetes:
-    """The API server on this machine and the token that the gateway gets for it.
+    """The API server on this machine, and the token for the gateway's access to it.
 
-    `probe` and `read_logins` are for one thread at a time; the rest may be called from any.
+    Only one thread at a time may call `probe` and `read_logins`; any thread may call the rest.
     """
 
     def __init__(
@@ -39,8 +39,10 @@ class LocalKubernetes:
         given_token: Callable[[bool], str | None],
         cluster: Cluster | None = None,
     ) -> None:
-        """`given_token(fresh)` gives the configured token, None where none is configured; it may raise
-        AgentError. `cluster` is None where this machine's k3s is left alone.
+        """Read nothing yet.
+
+        `given_token(fresh)` returns the configured token, or None if none is configured; it may raise AgentError.
+        `cluster` is None if this machine's k3s is left alone.
         """
         self.host = host
         self.port = port
@@ -53,11 +55,11 @@ class LocalKubernetes:
         self._counted: str | None = None
 
     def token(self) -> str | None:
-        """The token that the gateway gets: as configured, else as made here. Raises: AgentError."""
+        """Return the token for the gateway: the configured one, or else the agent's own. Raises: AgentError."""
         return self._token(self._read_given()[0])
 
     def read_logins(self) -> KubeLoginsRead:
-        """The token for a k3s that is left alone, as it is now."""
+        """Report the current token of a k3s that is left alone."""
         try:
             token, problem = self._read_given()
         except AgentError as error:
@@ -65,7 +67,7 @@ class LocalKubernetes:
         return KubeLoginsRead(KubeLogins(has_token=bool(token)), self._count(token), problem)
 
     def probe(self, timeout_s: float) -> KubeProbed:
-        """Ask the API directly, with the gateway's token; renew that token and read the node when it is time."""
+        """Probe the API directly, with the gateway's token; renew the token and read the node when they are due."""
         if self.cluster is not None:
             self.cluster.refresh()
         try:
@@ -108,23 +110,23 @@ class LocalKubernetes:
             except AgentError as error:
                 if self._denied:
                     return KubeProbed(Probe(Answer.DENIED, probe.took_s, str(error)))
-                problem = f"the gateway's token could not be renewed, it goes on with the old one: {error}"
+                problem = f"the gateway's token could not be renewed, the old one stays in use: {error}"
             else:
                 probe = probes.kubernetes((self.host, self.port), granted.text, timeout_s).probe
                 self._denied = probe.answer is Answer.DENIED
         if probe.answer is not Answer.ANSWERED:
             return KubeProbed(probe)
         try:
-            node = cluster.look(timeout_s)
+            node = cluster.read_node(timeout_s)
         except SilentError as error:
-            # It accepted and did not answer: what the gateway's dial would meet in the next moment.
+            # The API accepted the connection and did not answer: the gateway's next request would hang, too.
             return KubeProbed(Probe(Answer.SILENT, timeout_s, str(error)))
         return KubeProbed(probe, node, error=problem or cluster.problem)
 
     def probe_at(self, address: probes.Address, timeout_s: float) -> Probe:
-        """Ask it where the gateway reaches it: through a forward that leads over its side and back, or at an address.
+        """Probe the API where the gateway reaches it: through a forward over the gateway's side, or at an address.
 
-        The token goes only to the server that shows the certificate seen locally.
+        The token is sent only to a server that shows the certificate seen locally.
         """
         try:
             token = self.token() or ""
@@ -133,12 +135,12 @@ class LocalKubernetes:
         seen = probes.kubernetes(address, token, timeout_s, expect=self._certificate)
         if seen.certificate in {None, self._certificate}:
             return seen.probe
-        # k3s renews its certificate while it runs: what it shows here now is what may be shown there.
-        here = probes.kubernetes((self.host, self.port), token, timeout_s)
-        if here.certificate != seen.certificate:
+        # k3s renews its certificate while it runs, so compare with the one that it shows locally now.
+        local = probes.kubernetes((self.host, self.port), token, timeout_s)
+        if local.certificate != seen.certificate:
             return seen.probe
-        self._certificate = here.certificate
-        return probes.kubernetes(address, token, timeout_s, expect=here.certificate).probe
+        self._certificate = local.certificate
+        return probes.kubernetes(address, token, timeout_s, expect=local.certificate).probe
 
     def _token(self, given: str | None) -> str | None:
         if given is not None or self.cluster is None:
@@ -147,18 +149,18 @@ class LocalKubernetes:
         return granted.text if granted else None
 
     def _read_given(self, *, fresh: bool = False) -> tuple[str | None, str | None]:
-        """The configured token, and why it is not as it is now but as it was before. Raises: AgentError."""
+        """Return the configured token; if it cannot be read now, the last one and the reason. Raises: AgentError."""
         try:
             given = self._given(fresh)
         except AgentError as error:
             if self._given_before is None:
                 raise
-            return self._given_before, f"{error}; the token from before is used as long as k3s takes it"
+            return self._given_before, f"{error}; the previous token is used as long as k3s accepts it"
         self._given_before = given
         return given, None
 
     def _count(self, token: str | None) -> int:
-        """The token's number: another text, wherever it is from, has to be told to the gateway."""
+        """Return the token's serial number, which grows with each change: the gateway must be sent every new token."""
         if token and token != self._counted:
             self._counted = token
             self._serial += 1
@@ -174,7 +176,7 @@ class LocalKubernetes:
 
 
 class Cluster:
-    """What the administrator's login is for: the node, its pods, and the gateway's token."""
+    """What the agent reads and makes as the administrator: the node, its pods, and the gateway's token."""
 
     def __init__(
         self,
@@ -187,48 +189,48 @@ class Cluster:
         self.api = api
         self.token = token
         self.problem: str | None = None
-        """Why the node could not be read when it was time; what is known of it is older then."""
+        """Why the last reading of the node failed; what is known of the node is then older."""
         self.node_name: str | None = None
         self.is_usable = False
-        """Whether there was a kubeconfig that could be used when it was last looked at."""
+        """Whether there was a usable kubeconfig at the last `refresh`."""
         self.number = 0
-        """Counts the clusters that the kubeconfig has named."""
+        """Counts the clusters that the kubeconfig has named so far."""
         self._interval_s = interval_s
         self._hostname = hostname
         self._now_s = now_s
         self._node: NodeFacts | None = None
-        self._look_at_s = float("-inf")
+        self._due_at_s = float("-inf")
         self._stamp: kubeconfig.Stamp | None = None
         self._cluster: tuple[str, int, str | None] | None = None
 
     @property
     def is_expected(self) -> bool:
-        """Whether there is, was or should be a kubeconfig: then it is said what is wrong with it."""
+        """Whether there is, was or should be a kubeconfig: then its faults are reported."""
         return self.api.is_named or self.number > 0 or kubeconfig.is_there(self.api.path)
 
     def refresh(self) -> None:
-        """Take up a kubeconfig that came, changed or went: the node is read anew with the same probe."""
+        """Notice a kubeconfig that appeared, changed or vanished; the same probe then reads the node again."""
         try:
             stamp = self.api.refresh()
         except SettingsError:
-            stamp = None  # whoever needs it next says what is wrong with it
+            stamp = None  # the next call that needs it reports what is wrong
         self.is_usable = stamp is not None
         if stamp != self._stamp:
-            self._stamp, self._look_at_s = stamp, float("-inf")
+            self._stamp, self._due_at_s = stamp, float("-inf")
         if self.api.cluster != self._cluster:
             self._cluster = self.api.cluster
             self.number += 1
             self.node_name = self._node = None
 
-    def look_soon(self) -> None:
-        """What is known of the node was changed from here: read it anew with the next probe."""
-        self._look_at_s = float("-inf")
+    def read_node_soon(self) -> None:
+        """Have the next probe read the node again, because the agent has changed it."""
+        self._due_at_s = float("-inf")
 
-    def look(self, timeout_s: float) -> NodeFacts | None:
-        """The node as it was read last, read anew when it is time. Raises: SilentError."""
-        if self._now_s() < self._look_at_s:
+    def read_node(self, timeout_s: float) -> NodeFacts | None:
+        """Return what is known of the node, after reading it again if that is due. Raises: SilentError."""
+        if self._now_s() < self._due_at_s:
             return self._node
-        self._look_at_s = self._now_s() + self._interval_s
+        self._due_at_s = self._now_s() + self._interval_s
         try:
             self._node, self.problem = self._read(timeout_s), None
         except SilentError:
@@ -244,7 +246,7 @@ class Cluster:
                 node = pick_node(nodes, self._hostname())
                 if node is None:
                     raise TransientError(
-                        f"none of the {len(nodes)} Kubernetes nodes is called {self._hostname()!r} as this machine is"
+                        f"none of the {len(nodes)} Kubernetes nodes has this machine's name {self._hostname()!r}"
                     )
                 self.node_name = str(node["metadata"]["name"])
                 selector = quote(f"spec.nodeName={self.node_name}")
@@ -252,5 +254,5 @@ class Cluster:
             return node_facts(node, pods)
         except (LookupError, TypeError, AttributeError) as error:
             raise TransientError(
-                f"the Kubernetes API's node or pods have another shape: {error!r}"
+                f"the Kubernetes API's node or pods have an unexpected shape: {error!r}"
             ) from error

@@ -1,4 +1,4 @@
-"""The token that the gateway gets for this machine's Kubernetes: given, or made here and renewed in time."""
+"""The token for the gateway's access to this machine's Kubernetes, created by the agent and renewed in time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.errors import SettingsError
 
 @dataclass(frozen=True)
 class Granted:
-    """A token and the cluster that takes it; `renew_at_s` is on the clock that made it."""
+    """A token and the cluster that issued it; `renew_at_s` is on the clock of its GatewayToken."""
 
     text: str = field(repr=False)
     cluster: tuple[str, int, str | None] = field(repr=False)
@@ -21,10 +21,10 @@ class Granted:
 
 
 class GatewayToken:
-    """Asks the API for a token of the gateway's own service account, which it creates where it is missing.
+    """Requests tokens of the gateway's own service account, which it creates if it is missing.
 
-    It serves only the cluster that made it: of a k3s that was installed anew there is none until it is renewed. One
-    thread renews; any may read `granted`.
+    A token is valid only for the cluster that issued it: after k3s was reinstalled there is none until `renew`. Only
+    one thread may call `renew`; any may read `granted`.
     """
 
     def __init__(
@@ -44,18 +44,18 @@ class GatewayToken:
 
     @property
     def granted(self) -> Granted | None:
-        """The token, None where there is none of the cluster that the kubeconfig names."""
+        """The token, or None if there is none for the cluster that the kubeconfig names."""
         granted = self._granted
         return granted if granted is not None and granted.cluster == self._api.cluster else None
 
     @property
     def is_due(self) -> bool:
-        """Whether there is none yet, or the one there is has lived half its life."""
+        """Whether there is no token yet, or half of its life has passed."""
         granted = self.granted
         return granted is None or self._now_s() >= granted.renew_at_s
 
     def renew(self, timeout_s: float) -> Granted:
-        """A new token. The one before it goes on to serve until it expires by itself.
+        """Request a new token. The previous one stays valid until it expires.
 
         Raises: RejectedError, SettingsError, TransientError.
         """
@@ -65,16 +65,16 @@ class GatewayToken:
         try:
             text, life_s = str(reply["status"]["token"]), float(reply["spec"]["expirationSeconds"])
         except (KeyError, TypeError) as error:
-            raise SettingsError("the Kubernetes API's answer to a TokenRequest holds no token") from error
+            raise SettingsError("the Kubernetes API's reply to a TokenRequest holds no token") from error
         self._learned(text)
-        # The server may grant less than was asked for. Seconds of life, so the wall clock plays no part.
+        # The server may grant a shorter life than requested. It is relative, so the wall clock does not matter.
         renew_at_s = self._now_s() + min(self._renew_s, life_s / 2)
         self._granted = granted = Granted(text, session.cluster, renew_at_s)
         return granted
 
 
 def ensure_grants(session: Session) -> None:
-    """Create the service account, its Role and the binding, or set them right. Raises: as `Session.call`."""
+    """Create or correct the service account, its Role and the binding. Raises: as `Session.call`."""
     for path, wanted in rbac.OBJECTS:
         name = wanted["metadata"]["name"]
         try:

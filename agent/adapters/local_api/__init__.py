@@ -1,1 +1,1 @@
-"""The agent's own local interfaces: the control socket, and the client of its status page."""
+"""The agent's local interfaces: its control socket, and the client of its status server."""

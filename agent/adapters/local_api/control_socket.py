@@ -1,7 +1,7 @@
-"""The running agent's own door for people on this machine: a unix socket in its state directory, for its owner only.
+"""The agent's control socket: a unix socket in its state directory that only its owner can use.
 
-One JSON object each way, one line each: {"command": "leave", "when_idle": false} or {"command":
-"simulate-interruption", "kind": "terminate", "in_s": 120}; the answer is {"ok": true, "text": "…"}.
+One JSON object in each direction, on one line each. Requests: {"command": "leave", "when_idle": false} and {"command":
+"simulate-interruption", "kind": "terminate", "in_s": 120}. Reply: {"ok": true, "text": "…"}.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ NAME = "control.sock"
 LIMIT_BYTES = 4096
 TIMEOUT_S = 5.0
 
-Answer = Callable[[dict[str, Any]], str]
-"""Carries a wish out; the text says what comes of it. Raises: ValueError with the reason where it is refused."""
+Handler = Callable[[dict[str, Any]], str]
+"""Carries out a request and returns a text about its effect. Raises: ValueError with the reason for a refusal."""
 
 
 class Control:
-    """Listens until `close`. Wishes are handled one at a time, on a thread of its own."""
+    """Listens until `close`. Handles one request at a time, on its own thread."""
 
-    def __init__(self, directory: Path, answer: Answer) -> None:
+    def __init__(self, directory: Path, handler: Handler) -> None:
         self.path = directory / NAME
-        self._answer = answer
+        self._handler = handler
         self._listener: socket.socket | None = None
 
     def start(self) -> str | None:
-        """Begin to listen. What is wrong where that cannot be, which is no reason not to work."""
+        """Start listening. Return what is wrong if that fails; the agent works without a control socket, too."""
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self.path.unlink(missing_ok=True)  # of an agent before this one: the lock says that it is gone
-            # The directory is 0700, so nobody else can come between these two.
+            self.path.unlink(missing_ok=True)  # left by an earlier agent; the lock proves that it has ended
+            # Between these two calls the socket is protected by its directory, which has mode 0700.
             listener.bind(str(self.path))
             self.path.chmod(0o600)
             listener.listen(4)
             threading.Thread(target=self._serve, args=(listener,), name="control", daemon=True).start()
         except (OSError, RuntimeError) as error:
             listener.close()
-            return f"{self.path}: {error}; 'leave' and 'simulate-interruption' do not reach this agent"
+            return f"{self.path}: {error}; 'leave' and 'simulate-interruption' cannot reach this agent"
         self._listener = listener
         return None
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         if self._listener is not None:
             with contextlib.suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)
@@ -65,52 +65,52 @@ class Control:
             except OSError:
                 if listener.fileno() < 0 or self._listener is not listener:
                     return
-                threading.Event().wait(0.2)  # out of file descriptors, perhaps: they come back
+                threading.Event().wait(0.2)  # out of file descriptors, perhaps, which can pass
                 if not self.path.exists():
                     return
                 continue
-            with connection, contextlib.suppress(OSError):  # whoever asked is gone already
+            with connection, contextlib.suppress(OSError):  # the client has gone
                 connection.settimeout(TIMEOUT_S)
                 connection.sendall(json.dumps(self._reply(connection)).encode() + b"\n")
 
     def _reply(self, connection: socket.socket) -> dict[str, Any]:
         try:
-            wish = json.loads(_line(connection))
-            if not isinstance(wish, dict):
-                return {"ok": False, "text": "that is no JSON object"}
-            return {"ok": True, "text": self._answer(wish)}
+            request = json.loads(_read_line(connection))
+            if not isinstance(request, dict):
+                return {"ok": False, "text": "the request is not a JSON object"}
+            return {"ok": True, "text": self._handler(request)}
         except (ValueError, RecursionError) as error:
             return {"ok": False, "text": str(error)}
 
 
-def ask(path: Path, wish: dict[str, Any]) -> str:
-    """Tell the running agent, and return its answer.
+def ask(path: Path, request: dict[str, Any]) -> str:
+    """Send a request to the running agent and return the text of its reply.
 
-    Raises: FileNotFoundError or ConnectionRefusedError where no agent listens; TransientError where it refuses, or
-    does not answer.
+    Raises: FileNotFoundError or ConnectionRefusedError if no agent listens; TransientError if it refuses the request or
+    does not reply.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(TIMEOUT_S)
         connection.connect(os.fspath(path))
         try:
-            connection.sendall(json.dumps(wish).encode() + b"\n")
-            reply = json.loads(_line(connection))
+            connection.sendall(json.dumps(request).encode() + b"\n")
+            reply = json.loads(_read_line(connection))
             text, is_ok = str(reply["text"]), bool(reply["ok"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise TransientError(f"the agent at {path} does not answer ({error}); try again") from error
     if not is_ok:
-        raise TransientError(f"the agent refuses: {text}")
+        raise TransientError(f"the agent refuses the request: {text}")
     return text
 
 
-def _line(connection: socket.socket) -> bytes:
-    """One line. Raises: OSError, ValueError for one that is too long."""
-    read = b""
-    while not read.endswith(b"\n"):
+def _read_line(connection: socket.socket) -> bytes:
+    """Read one line. Raises: OSError; ValueError if it is too long."""
+    line = b""
+    while not line.endswith(b"\n"):
         part = connection.recv(LIMIT_BYTES)
         if not part:
             break
-        read += part
-        if len(read) > LIMIT_BYTES:
+        line += part
+        if len(line) > LIMIT_BYTES:
             raise ValueError(f"more than {LIMIT_BYTES} bytes")
-    return read
+    return line

@@ -1,7 +1,7 @@
-"""The GPUs as NVML sees them, read through a child process: NVML can neither hang nor crash the agent.
+"""Reads the GPUs from NVML through a child process, so that NVML can neither hang nor crash the agent.
 
-A child that does not answer in time, or dies, is killed and started again after a growing pause. Meanwhile
-the boards known last are given, with the problem.
+A child that does not answer in time, or dies, is killed, and another is started after a growing pause. Until then the
+last known boards are returned, with the problem.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from agent.errors import AgentError, TransientError
 
 READ_TIMEOUT_S = 5.0
 START_TIMEOUT_S = 60.0
-"""Initialising NVML takes seconds a board where no persistence daemon keeps the driver awake."""
+"""Initialising NVML takes seconds per board if no persistence daemon keeps the driver loaded."""
 PAUSES_S = (5.0, 10.0, 30.0, 60.0, 300.0)
-"""Before the next child, after one, two, … that failed in a row."""
+"""Pauses before the next child, after one, two, … consecutive failures."""
 GRACE_S = 1.0
 
 
 class GpuReader:
-    """Reads the boards. For one thread at a time; `read` may take as long as `timeout_s`."""
+    """Reads the boards. Only one thread at a time may use it; `read` may take `timeout_s`."""
 
     def __init__(
         self,
@@ -47,22 +47,22 @@ class GpuReader:
         self._library = library
         self._device = device
         self._inventory = Inventory()
-        self._talk: _Conversation | None = None
-        self._stopped: Child | None = None
+        self._conversation: _Conversation | None = None
+        self._killed: Child | None = None
         self._failures = 0
         self._not_before_s = 0.0
         self._problem: str | None = None
 
     def read(self) -> GpuReading:
-        """The boards now, or as last known with the problem. A machine without NVIDIA's library has none.
+        """Return the current boards, or the last known ones with the problem. Without NVIDIA's library there are none.
 
         Never raises, and never takes much longer than `timeout_s`.
         """
-        if self._talk is None:
+        if self._conversation is None:
             self._problem = self._start()
-        if self._talk is not None:
+        if self._conversation is not None:
             try:
-                self._inventory = observe(self._inventory, self._talk.boards(self._timeout_s))
+                self._inventory = observe(self._inventory, self._conversation.boards(self._timeout_s))
                 self._failures, self._problem = 0, None
             except _StartingError as starting:
                 self._problem = str(starting)
@@ -72,78 +72,76 @@ class GpuReader:
 
     @property
     def pid(self) -> int | None:
-        """The child's, None while there is none."""
-        return None if self._talk is None else self._talk.child.pid
+        """The child's pid, None while there is no child."""
+        return None if self._conversation is None else self._conversation.child.pid
 
     def close(self) -> None:
-        """End the child."""
-        if self._talk is not None:
-            self._talk.child.stop(GRACE_S)
-            self._talk = None
+        """Stop the child."""
+        if self._conversation is not None:
+            self._conversation.child.stop(GRACE_S)
+            self._conversation = None
 
     def _start(self) -> str | None:
-        """Start a child if it is time; else why there is none (None: there is nothing to read)."""
+        """Start a child if it is time. Return why there is none (None: there are no GPUs to read)."""
         if self._now_s() < self._not_before_s:
             return self._problem
-        if self._stopped is not None and self._stopped.code is None:  # they must not pile up
+        if self._killed is not None and self._killed.code is None:  # stuck children must not pile up
             return "NVML's process is stuck in the kernel and cannot be killed: reboot"
         if not self._library():
             return MISSING_DRIVER if self._device() else self._lost_library()
         try:
-            self._talk = _Conversation(self._start_timeout_s)
+            self._conversation = _Conversation(self._start_timeout_s)
         except AgentError as error:
             self._give_up(str(error))
         return self._problem
 
     def _lost_library(self) -> str | None:
-        return "NVIDIA's library has gone from this machine" if self._inventory.gpus else None
+        return "NVIDIA's library has disappeared from this machine" if self._inventory.gpus else None
 
     def _give_up(self, problem: str) -> None:
         pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
         self._failures += 1
         self._problem = problem
         self._not_before_s = self._now_s() + pause_s
-        if self._talk is not None:
-            self._talk.child.stop(0)  # it hangs: asking nicely would take as long again
-            self._stopped, self._talk = self._talk.child, None
+        if self._conversation is not None:
+            self._conversation.child.stop(0)  # it hangs: SIGTERM would only add another wait
+            self._killed, self._conversation = self._conversation.child, None
 
 
 class _StartingError(TransientError):
-    """NVML is not initialised yet, and may still take a while."""
+    """NVML is still being initialised."""
 
 
 class _Conversation:
-    """One child and what was said to it and by it."""
+    """One child, and the requests to it and messages from it."""
 
     def __init__(self, start_timeout_s: float) -> None:
-        self._heard: queue.SimpleQueue[dict[str, Any] | int] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[dict[str, Any] | int] = queue.SimpleQueue()
         self._start_by_s = time.monotonic() + start_timeout_s
         self._ready = False
-        self._asked = 0
+        self._last_id = 0
         self.child: Child = spawn(
             [sys.executable, "-m", "agent.adapters.nvidia.nvml_child"],
             name="nvml",
-            on_stdout=self._line,
-            on_exit=self._heard.put,
+            on_stdout=self._on_line,
+            on_exit=self._messages.put,
             env=clean_environment({"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}),
         )
 
     def boards(self, timeout_s: float) -> list[dict[str, Any]]:
-        """Ask and wait. Raises: _StartingError; TransientError when there is no use in asking this child
-        again.
-        """
+        """Request the boards and wait. Raises: _StartingError; TransientError if this child is of no further use."""
         deadline_s = time.monotonic() + timeout_s
         self._await_ready(deadline_s)
-        self._asked += 1
-        if self.child.send_line(json.dumps({"id": self._asked})):
+        self._last_id += 1
+        if self.child.send_line(json.dumps({"id": self._last_id})):
             while True:
                 message = self._next(deadline_s)
                 if message is None:
                     raise TransientError(f"NVML gave no answer for {timeout_s:g} s")
-                if message.get("id") == self._asked and "boards" in message:
+                if message.get("id") == self._last_id and "boards" in message:
                     return list(message["boards"])
-        self._next(deadline_s)  # it does not listen any more: what it says last is why
-        raise TransientError("NVML's process does not take requests any more")
+        self._next(deadline_s)  # the child no longer reads: its last message is the reason
+        raise TransientError("NVML's process no longer accepts requests")
 
     def _await_ready(self, deadline_s: float) -> None:
         while not self._ready:
@@ -155,30 +153,28 @@ class _Conversation:
             self._ready = bool(message.get("ready"))
 
     def _next(self, deadline_s: float) -> dict[str, Any] | None:
-        """The next message, None when none came in time. Raises: TransientError for an error, and for the
-        end.
-        """
+        """Return the next message, or None if none came in time. Raises: TransientError for an error or the end."""
         try:
-            message = self._heard.get(timeout=max(0.0, deadline_s - time.monotonic()))
+            message = self._messages.get(timeout=max(0.0, deadline_s - time.monotonic()))
         except queue.Empty:
             return None
         if isinstance(message, int):
-            said = f": {self.child.tail[-1]}" if self.child.tail else ""
-            raise TransientError(f"NVML's process ended, {describe_exit(message)}{said}")
+            last_line = f": {self.child.tail[-1]}" if self.child.tail else ""
+            raise TransientError(f"NVML's process ended, {describe_exit(message)}{last_line}")
         if "error" in message:
             raise TransientError(f"NVML: {message['error']}")
         return message
 
-    def _line(self, line: str) -> None:
+    def _on_line(self, line: str) -> None:
         try:
             message = json.loads(line)
-        except ValueError:  # cut off by a crash; its end is reported next
+        except ValueError:  # cut off by a crash; the end of the child is reported next
             return
         if isinstance(message, dict):
-            self._heard.put(message)
+            self._messages.put(message)
 
 
 def _python_path() -> str:
-    """Where the child finds this very package, whatever directory the agent was started in."""
-    ours = str(Path(agent.__file__).resolve().parent.parent)
-    return os.pathsep.join(filter(None, (ours, os.environ.get("PYTHONPATH"))))
+    """Return a PYTHONPATH with which the child finds this package, whatever the working directory."""
+    root = str(Path(agent.__file__).resolve().parent.parent)
+    return os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))

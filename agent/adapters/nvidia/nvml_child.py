@@ -1,13 +1,13 @@
-"""The process that talks to NVML, so that a hang or a crash there costs an answer and not the agent.
+"""The process that calls NVML, so that a hang or crash there costs one reading and not the agent.
 
-`python -m agent.adapters.nvidia.nvml_child`; the standard library and `pynvml` only. One JSON object a line:
+`python -m agent.adapters.nvidia.nvml_child`; uses only the standard library and `pynvml`. One JSON object per line:
 
-    out  {"ready": true}                        NVML is initialised; or {"error": "…"}, and it ends
+    out  {"ready": true}                        NVML is initialised; or {"error": "…"}, and the process ends
     in   {"id": 7}
-    out  {"id": 7, "boards": [{…}, …]}          one object a board, see `read_board`
-    out  {"id": 7, "error": "…"}                not even their number is to be had
+    out  {"id": 7, "boards": [{…}, …]}          one object per board, see `read_board`
+    out  {"id": 7, "error": "…"}                not even the number of boards could be read; the process ends
 
-It only reports what NVML said; gpu.py decides what that means.
+It only reports what NVML returns; core/host/gpu_health.py decides what that means.
 """
 
 from __future__ import annotations
@@ -21,28 +21,30 @@ from collections.abc import Callable
 from typing import IO, Any
 
 REOPEN_S = 60.0
-"""How often NVML is started anew while a board is lost: an old session does not see one that came back."""
+"""How often NVML is reopened while a board is lost: an open session does not see a board that has come back."""
 XID_EVENTS_MAX = 64
-"""How many waiting Xid events one answer takes along; a storm of them must not keep it from being given."""
+"""How many pending Xid events one reply includes at most, so that a flood of them cannot delay it."""
 
 
 class Session:
-    """One initialised NVML, and the Xid events it was asked to keep."""
+    """An initialised NVML, with its subscription to Xid events."""
 
     def __init__(self, nvml: Any) -> None:
         self.nvml = nvml
         self.opened_at_s = time.monotonic()
         self.lost_boards = False
-        self._gone = {nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED}
+        self._lost_codes = {nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED}
         self._events: Any = None
         nvml.nvmlInit()
-        with contextlib.suppress(nvml.NVMLError):  # no event support (older boards): there are other signs
+        with contextlib.suppress(
+            nvml.NVMLError
+        ):  # older boards have no events; there are other signs of a fault
             self._events = nvml.nvmlEventSetCreate()
             for index in range(nvml.nvmlDeviceGetCount()):
                 self._subscribe(index)
 
     def close(self) -> None:
-        """End NVML; what it may say about that does not matter any more."""
+        """Shut NVML down. Its errors no longer matter."""
         with contextlib.suppress(self.nvml.NVMLError):
             if self._events is not None:
                 self.nvml.nvmlEventSetFree(self._events)
@@ -50,7 +52,7 @@ class Session:
             self.nvml.nvmlShutdown()
 
     def boards(self) -> list[dict[str, Any]]:
-        """All boards that NVML lists. Raises: NVMLError."""
+        """Read all boards that NVML lists. Raises: NVMLError."""
         boards = [self.read_board(index) for index in range(self.nvml.nvmlDeviceGetCount())]
         xids = self._xids()
         for board in boards:
@@ -59,7 +61,7 @@ class Session:
         return boards
 
     def read_board(self, index: int) -> dict[str, Any]:
-        """What NVML says of one board: `lost` is why it is unusable, any figure null where it gives none."""
+        """Read one board. `lost` is the reason if it is unusable; a figure that NVML does not report is null."""
         nvml = self.nvml
         board: dict[str, Any] = {"index": index, "uuid": None, "lost": None}
         try:
@@ -68,18 +70,18 @@ class Session:
         except nvml.NVMLError as error:
             board["lost"] = str(error)
             return board
-        for name, ask in self._questions(handle).items():
-            # An unknown error condemns where every healthy board answers: optional figures may just be odd.
-            condemning = self._gone | ({nvml.NVML_ERROR_UNKNOWN} if name == "memory_bytes" else set())
-            board[name] = self._answer(board, ask, condemning)
+        for name, query in self._queries(handle).items():
+            # Every healthy board reports its memory: there an unknown error is fatal, too. Other figures are optional.
+            fatal_codes = self._lost_codes | ({nvml.NVML_ERROR_UNKNOWN} if name == "memory_bytes" else set())
+            board[name] = self._query(board, query, fatal_codes)
         return board
 
-    def _questions(self, handle: Any) -> dict[str, Callable[[], Any]]:
+    def _queries(self, handle: Any) -> dict[str, Callable[[], Any]]:
         nvml = self.nvml
 
         def memory() -> tuple[int, int]:
-            found = nvml.nvmlDeviceGetMemoryInfo(handle)
-            return found.used, found.total
+            info = nvml.nvmlDeviceGetMemoryInfo(handle)
+            return info.used, info.total
 
         return {
             "memory_bytes": memory,
@@ -90,16 +92,16 @@ class Session:
                 handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC
             ),
             "retirement_pending": lambda: bool(nvml.nvmlDeviceGetRetiredPagesPendingStatus(handle)),
-            # (corrected, uncorrected, pending, failed); only boards since Ampere remap rows
+            # (corrected, uncorrected, pending, failed); only Ampere and later boards remap rows
             "remap_failed": lambda: bool(nvml.nvmlDeviceGetRemappedRows(handle)[3]),
         }
 
-    def _answer(self, board: dict[str, Any], ask: Callable[[], Any], condemning: set[int]) -> Any:
+    def _query(self, board: dict[str, Any], query: Callable[[], Any], fatal_codes: set[int]) -> Any:
         with contextlib.suppress(AttributeError):  # an older pynvml that lacks the call
             try:
-                return ask()
+                return query()
             except self.nvml.NVMLError as error:
-                if error.value in condemning:
+                if error.value in fatal_codes:
                     board["lost"] = str(error)
         return None
 
@@ -112,23 +114,23 @@ class Session:
                 nvml.nvmlDeviceRegisterEvents(handle, wanted, self._events)
 
     def _xids(self) -> dict[str | None, list[int]]:
-        """Xid numbers that came in since the last answer, by uuid. Never waits."""
-        found: dict[str | None, list[int]] = {}
-        with contextlib.suppress(self.nvml.NVMLError):  # a timeout: no more are there
+        """Return the Xid numbers that arrived since the last reply, by uuid. Never waits."""
+        xids: dict[str | None, list[int]] = {}
+        with contextlib.suppress(self.nvml.NVMLError):  # a timeout means that no more are pending
             for _ in range(XID_EVENTS_MAX if self._events is not None else 0):
                 event = self.nvml.nvmlEventSetWait_v2(self._events, 0)
                 uuid = _text(self.nvml.nvmlDeviceGetUUID(event.device))
-                found.setdefault(uuid, []).append(int(event.eventData))
-        return found
+                xids.setdefault(uuid, []).append(int(event.eventData))
+        return xids
 
 
-def _text(value: Any) -> str:
-    """Older bindings answer in bytes."""
+def _text(value: object) -> str:
+    """Decode what older bindings return as bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def serve(requests: IO[str], answer: Callable[[dict[str, Any]], None], nvml: Any) -> int:
-    """Answer until the agent closes the pipe. Returns the exit code."""
+    """Answer requests until the agent closes the pipe. Return the exit code."""
     try:
         session = Session(nvml)
     except nvml.NVMLError as error:
@@ -144,13 +146,13 @@ def serve(requests: IO[str], answer: Callable[[dict[str, Any]], None], nvml: Any
             answer({"id": number, "boards": session.boards()})
         except nvml.NVMLError as error:
             answer({"id": number, "error": str(error)})
-            return 1  # the next one starts afresh: the driver may have been replaced under us
+            return 1  # a new process starts afresh: the driver may have been replaced
     session.close()
     return 0
 
 
 def main() -> int:
-    """Keep the protocol's pipe for ourselves: what the library prints goes to stderr."""
+    """Run the protocol on the original stdout, and send whatever the library prints to stderr."""
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

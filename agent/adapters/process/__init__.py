@@ -1,1 +1,1 @@
-"""Child processes: run a command, or keep a child."""
+"""Child processes: run a command to its end, or keep a child running."""

@@ -1,4 +1,4 @@
-"""A child process that stays: its stderr line by line, its end as a call back, and a sure way to stop it."""
+"""A long-lived child process: its output line by line, a callback for its end, and a reliable way to stop it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,17 @@ from agent.adapters.process.spawn import Process, fork
 from agent.errors import TransientError
 
 LINE_LIMIT_BYTES = 4096
-"""A longer line is cut: what ssh, or a server's banner through it, says is for people and for
-classification.
-"""
+"""Longer lines of stderr are cut. What ssh prints, a server's banner included, is read by people and classified."""
 ANSWER_LIMIT_BYTES = 1 << 20
-"""The same for stdout, which is for programs of our own."""
+"""The limit for stdout, which only the agent's own child programs use."""
 TAIL_LINES = 50
 STUCK = -int(signal.SIGKILL)
-"""The code given for a child that is killed, but not collected yet because it is stuck in the kernel."""
+"""The exit code reported for a killed child that cannot be reaped yet because it is stuck in the kernel."""
 
 OnLine = Callable[[str], object]
 
 
-def spawn(  # noqa: PLR0913 - keywords, most of them left out
+def spawn(  # noqa: PLR0913 - keywords, most of them optional
     argv: Sequence[str],
     *,
     name: str,
@@ -35,11 +33,11 @@ def spawn(  # noqa: PLR0913 - keywords, most of them left out
     on_exit: Callable[[int], object] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Child:
-    """Start a long-lived child whose standard input is held open until it ends.
+    """Start a long-lived child whose standard input stays open until it ends.
 
-    `on_line` gets each line of stderr, `on_stdout` of stdout (without it: /dev/null), `on_exit` the exit
-    code (as Popen has it: -9 for KILL) once all output was handed out. All three are called on the child's
-    own thread, and should only put something on a queue. `env` None is `clean_environment()`.
+    `on_line` gets each line of stderr and `on_stdout` each line of stdout (None: /dev/null). `on_exit` gets the exit
+    code (as in Popen: -9 for SIGKILL) after all output was delivered. All three are called on the child's own thread
+    and should only put something on a queue. `env` None means `clean_environment()`.
 
     Raises: CommandNotFound, TransientError.
     """
@@ -48,7 +46,7 @@ def spawn(  # noqa: PLR0913 - keywords, most of them left out
 
 
 class Child:
-    """A running child. `spawn` makes one."""
+    """A child that `spawn` has started."""
 
     def __init__(
         self,
@@ -68,43 +66,45 @@ class Child:
         self._reaping = threading.Lock()
         self._outputs: dict[IO[bytes], Lines] = {}
         if process.stderr is not None:
-            self._outputs[process.stderr] = Lines(lambda line: self._said(line, on_line), LINE_LIMIT_BYTES)
+            self._outputs[process.stderr] = Lines(
+                lambda line: self._on_stderr(line, on_line), LINE_LIMIT_BYTES
+            )
         if process.stdout is not None and on_stdout is not None:
             self._outputs[process.stdout] = Lines(on_stdout, ANSWER_LIMIT_BYTES)
         if process.stdin is not None:
             os.set_blocking(process.stdin.fileno(), False)
         try:
             threading.Thread(target=self._watch, name=f"child-{name}", daemon=True).start()
-        except RuntimeError as error:  # out of threads: one that nobody watches must not live
+        except RuntimeError as error:  # out of threads: a child that nothing watches must not stay
             reap(process)
-            raise TransientError(f"could not watch {name}: {error}; tried again later") from error
+            raise TransientError(f"could not watch {name}: {error}; will retry") from error
 
     @property
     def code(self) -> int | None:
-        """The exit code, or None while it runs."""
+        """The exit code, or None while the child runs."""
         return self._code
 
     @property
     def tail(self) -> tuple[str, ...]:
-        """The last lines of its stderr."""
+        """The last lines of stderr."""
         return tuple(self._tail)
 
     def wait(self, timeout_s: float) -> int | None:
-        """The exit code, or None if it still runs after `timeout_s`."""
+        """Wait for the end. Return the exit code, or None if the child still runs after `timeout_s`."""
         self._ended.wait(timeout_s)
         return self._code
 
     def signal(self, number: int) -> None:
-        """Signal the child and what it started; nothing if it has ended."""
+        """Signal the child's process group, unless the child has ended."""
         with self._reaping:
             if self._code is None:
                 signal_group(self.pid, number)
 
     def stop(self, grace_s: float) -> int | None:
-        """TERM, and KILL to the whole group after `grace_s` (0: at once). Returns the exit code.
+        """Send SIGTERM, then SIGKILL to the process group after `grace_s` (0: at once). Return the exit code.
 
-        None only where the child is stuck in the kernel even after KILL. Safe to call twice and from any
-        thread but the child's own.
+        None only if the child is stuck in the kernel even after SIGKILL. May be called twice, and from any thread but
+        the child's own.
         """
         if grace_s > 0:
             self.signal(signal.SIGTERM)
@@ -113,7 +113,7 @@ class Child:
         return self.wait(KILL_WAIT_S)
 
     def send_line(self, text: str) -> bool:
-        """Write a line to its stdin; False if it does not read any more (never blocks)."""
+        """Write a line to stdin without blocking. Return False if the child no longer reads."""
         with self._reaping:
             if self._code is not None or self._process.stdin is None:
                 return False
@@ -123,7 +123,7 @@ class Child:
             except (BrokenPipeError, BlockingIOError):
                 return False
 
-    def _said(self, line: str, on_line: OnLine | None) -> None:
+    def _on_stderr(self, line: str, on_line: OnLine | None) -> None:
         self._tail.append(line)
         if on_line is not None:
             on_line(line)
@@ -134,9 +134,9 @@ class Child:
             pump(self._process, sinks, deadline_s=None)
             for lines in self._outputs.values():
                 lines.end()
-        except OSError as error:  # out of descriptors: it cannot be listened to, so it cannot stay
-            self._said(f"given up: {error}", on_line=None)
-        finally:  # a call back that raises must not leave a zombie, or hide that the child is gone
+        except OSError as error:  # out of descriptors: its output cannot be read, so it cannot stay
+            self._on_stderr(f"given up: {error}", on_line=None)
+        finally:  # a callback that raises must neither leave a zombie nor hide the end of the child
             with self._reaping:
                 code = reap(self._process)
                 self._code = STUCK if code is None else code
@@ -146,7 +146,7 @@ class Child:
 
 
 class Lines:
-    """Cuts a stream of bytes into lines of at most `limit_bytes`; the rest of a longer one is dropped."""
+    """Splits a stream of bytes into lines and drops what exceeds `limit_bytes` of each."""
 
     def __init__(self, on_line: OnLine, limit_bytes: int) -> None:
         self._on_line = on_line
@@ -154,7 +154,7 @@ class Lines:
         self._kept = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Take the next piece."""
+        """Process the next piece of the stream."""
         *whole, rest = data.split(b"\n")
         for piece in whole:
             self._keep(piece)
@@ -162,7 +162,7 @@ class Lines:
         self._keep(rest)
 
     def end(self) -> None:
-        """The stream has ended: what is left is a line, too."""
+        """Process the end of the stream: an unfinished last line counts, too."""
         if self._kept:
             self._emit()
 

@@ -1,4 +1,4 @@
-"""A started child until its end: what it writes and is fed, how it is signalled and collected."""
+"""Accompanies a started child to its end: its output and input, signals, and reaping."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import IO
 from agent.adapters.process.spawn import Process
 
 KILL_WAIT_S = 5.0
-"""How long an end is waited for after KILL."""
+"""How long to wait for the end after SIGKILL."""
 _CHUNK_BYTES = 65536
 _POLL_S = 0.2
-"""How often an end is looked for on kernels without pidfd_open (before 5.3)."""
+"""Polling interval for the end on kernels without pidfd_open (before 5.3)."""
 
 Sink = Callable[[bytes], None]
 
@@ -27,10 +27,10 @@ Sink = Callable[[bytes], None]
 def pump(
     process: Process, sinks: Mapping[IO[bytes], Sink], deadline_s: float | None, feed: bytes = b""
 ) -> bool:
-    """Hand what the child writes to `sinks` and `feed` to its stdin until it has ended; does not reap it.
+    """Pass the child's output to `sinks`, and `feed` to its stdin, until it has ended. Does not reap it.
 
-    What a grandchild that keeps a pipe open may write later is not waited for. `deadline_s` is on
-    time.monotonic. Returns False when the deadline passed first.
+    Does not wait for later output of a grandchild that keeps a pipe open. `deadline_s` is on time.monotonic. Return
+    False if the deadline passed first.
     """
     with selectors.DefaultSelector() as selector, _exit_descriptor(process.pid) as exit_fd:
         for pipe, sink in sinks.items():
@@ -56,7 +56,7 @@ def pump(
 
 
 def describe_exit(code: int | None) -> str:
-    """A Popen return code for a person: "exit code 255", "killed by SIGFPE"."""
+    """Describe a Popen return code: "exit code 255", "killed by SIGFPE"."""
     if code is None:
         return "killed, but stuck in the kernel"
     if code >= 0:
@@ -68,7 +68,7 @@ def describe_exit(code: int | None) -> str:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether our child has ended; it stays a zombie, so that its process group cannot become another's."""
+    """Return whether the child has ended. It stays a zombie, so that its process group id is not reused."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -76,17 +76,15 @@ def has_ended(pid: int) -> bool:
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Signal the child and all it started. Only before it is reaped: afterwards the number may be
-    another's.
-    """
+    """Signal the child's process group. Only before the child is reaped: afterwards the id may be reused."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
 def reap(process: Process) -> int | None:
-    """End whatever is left of the child's group, collect the child, close its pipes. Returns its code.
+    """Kill what is left of the child's process group, reap the child and close its pipes. Return its exit code.
 
-    None where it is stuck in the kernel (a dead disk, a dead GPU): it is then collected whenever that ends.
+    None if it is stuck in the kernel (a dead disk, a dead GPU): a thread then reaps it whenever it ends.
     """
     signal_group(process.pid, signal.SIGKILL)
     try:
@@ -96,13 +94,13 @@ def reap(process: Process) -> int | None:
         threading.Thread(target=process.wait, name="late-reaper", daemon=True).start()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
-            with contextlib.suppress(OSError):  # what was not yet flushed to a dead child's stdin
+            with contextlib.suppress(OSError):  # closing flushes stdin, which fails if the child is dead
                 pipe.close()
     return code
 
 
 def _drain(pipe: IO[bytes], sink: Sink, chunks: int = 1) -> bool:
-    """Read what is there; False at the end of the pipe."""
+    """Read what is available. Return False at the end of the pipe."""
     for _ in range(chunks):
         try:
             data = os.read(pipe.fileno(), _CHUNK_BYTES)
@@ -121,7 +119,9 @@ def _feeder(pipe: IO[bytes], feed: bytes) -> Callable[[], bool]:
         nonlocal left
         try:
             left = left[os.write(pipe.fileno(), left) :]
-        except BrokenPipeError:  # it does not want to read all; its exit code says whether that was right
+        except (
+            BrokenPipeError
+        ):  # the child does not read all its input; its exit code tells whether that is fine
             left = left[:0]
         if not left:
             pipe.close()
@@ -132,7 +132,7 @@ def _feeder(pipe: IO[bytes], feed: bytes) -> Callable[[], bool]:
 
 @contextlib.contextmanager
 def _exit_descriptor(pid: int) -> Iterator[int | None]:
-    """A descriptor that becomes readable when the child ends; None where the kernel has no such thing."""
+    """Yield a descriptor that becomes readable when the child ends, or None if the kernel has no pidfd."""
     try:
         descriptor = os.pidfd_open(pid)
     except (OSError, AttributeError):

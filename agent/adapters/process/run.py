@@ -1,4 +1,4 @@
-"""One door for subprocesses: `run` for a command that ends; `spawn` (child.py) for a child that stays."""
+"""The only way to start a process: `run` for a command that ends, `spawn` (child.py) for a child that stays."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
 ]
 
 OUTPUT_LIMIT_BYTES = 1 << 20
-"""What `run` keeps of each output; the rest is read and dropped."""
+"""How much `run` keeps of stdout and of stderr; the rest is read and dropped."""
 
 
 @dataclass(frozen=True)
 class Completed:
-    """A command that ended well."""
+    """A command that ended with an accepted exit code."""
 
     argv: tuple[str, ...]
     code: int
@@ -44,22 +44,22 @@ def run(
     env: Mapping[str, str] | None = None,
     ok_codes: Sequence[int] = (0,),
 ) -> Completed:
-    """Run a command to its end, with `input` on its standard input; `env` None is `clean_environment()`.
+    """Run a command to its end, with `input` on its standard input; `env` None means `clean_environment()`.
 
-    What it left running in its process group is killed.
-    Raises: CommandNotFound; CommandFailed for a code not in `ok_codes`, or after `timeout_s`;
-    TransientError where no process can be started now.
+    Whatever it leaves running in its process group is killed.
+    Raises: CommandNotFound; CommandFailed for an exit code not in `ok_codes`, or after `timeout_s`; TransientError if
+    the machine cannot start a process now.
     """
     began_s = time.monotonic()
     process = fork(argv, env, stdin=input is not None, stdout=True)
     stdout, stderr = bytearray(), bytearray()
-    assert process.stdout is not None  # noqa: S101 - for the type checker: both were asked for
+    assert process.stdout is not None  # noqa: S101 - for the type checker: both are pipes
     assert process.stderr is not None  # noqa: S101
-    sinks = {process.stdout: _kept(stdout), process.stderr: _kept(stderr)}
+    sinks = {process.stdout: _append_to(stdout), process.stderr: _append_to(stderr)}
     try:
         in_time = pump(process, sinks, began_s + timeout_s, (input or "").encode())
     except OSError as error:
-        raise TransientError(f"could not listen to {argv[0]}: {error}; tried again later") from error
+        raise TransientError(f"could not read the output of {argv[0]}: {error}; will retry") from error
     finally:
         code = reap(process)
     out, err = (text.decode(errors="replace") for text in (stdout, stderr))
@@ -70,8 +70,8 @@ def run(
     return Completed(tuple(argv), code, out, err, time.monotonic() - began_s)
 
 
-def _kept(buffer: bytearray) -> Sink:
-    def keep(data: bytes) -> None:
+def _append_to(buffer: bytearray) -> Sink:
+    def append(data: bytes) -> None:
         buffer.extend(data[: OUTPUT_LIMIT_BYTES - len(buffer)])
 
-    return keep
+    return append

@@ -1,17 +1,15 @@
-"""How a child process is started. Used by process.py (commands) and child.py (children that stay).
+"""Starts child processes, for run.py (commands) and child.py (children that stay).
 
 Every child
-- leads a session and process group of its own, so that a signal reaches what it started, too;
-- dies with the agent: its parent-death signal is KILL;
-- inherits no file descriptor but its three, and by default no `BETA9_*` variable (secrets have no business
-  there).
+- leads its own session and process group, so that a signal reaches what it started, too;
+- dies with the agent: its parent-death signal is SIGKILL;
+- inherits only its three standard file descriptors, and by default no `BETA9_*` variable, which may be a secret.
 
-**Parent-death.** prctl(2): the signal fires when the *thread* that forked ends, not the process. So all
-children are forked by one thread that never ends. The signal is set by util-linux's `setpriv`, which then
-becomes the command; `preexec_fn` would run Python between fork and exec, which can deadlock in a process
-with threads, and is used only where `setpriv` cannot do it (BusyBox). The small shell in between closes
-the last gap: an agent that died after the fork and before the prctl is no longer the shell's parent, and
-the command is not started.
+**Parent-death signal.** It fires when the *thread* that forked ends, not the process (prctl(2)). So one thread that
+never ends forks all children. util-linux's `setpriv` sets the signal and then becomes the command. `preexec_fn` would
+run Python between fork and exec, which can deadlock in a process with threads; it is used only if `setpriv` lacks the
+option (BusyBox). The small shell in between closes the last gap: if the agent dies after the fork and before the prctl,
+it is no longer the shell's parent, and the command is not started.
 """
 
 from __future__ import annotations
@@ -35,20 +33,20 @@ _UNLESS_ORPHANED = '[ "$PPID" = "$0" ] || exit 125; exec "$@"'
 Process = subprocess.Popen[bytes]
 
 
-class CommandFailed(AgentError):  # noqa: N818 - what happened, said as a sentence would
-    """A command ended with a code other than 0, or not in time; `code` is None when it ran out of time."""
+class CommandFailed(AgentError):  # noqa: N818 - reads as a sentence
+    """A command ended with an unaccepted exit code, or not in time (`code` is then None)."""
 
     def __init__(self, argv: Sequence[str], code: int | None, stdout: str, stderr: str, what: str) -> None:
         self.argv = tuple(argv)
         self.code = code
         self.stdout = stdout
         self.stderr = stderr
-        said = stderr.strip() or stdout.strip()
-        super().__init__(f"{argv[0]}: {what}" + (f": {said[-500:]}" if said else ""))
+        output = stderr.strip() or stdout.strip()
+        super().__init__(f"{argv[0]}: {what}" + (f": {output[-500:]}" if output else ""))
 
 
 class CommandNotFound(CommandFailed):
-    """There is no such program on this machine."""
+    """The program is not installed, or not on PATH."""
 
     exit_code = ExitCode.UNUSABLE
 
@@ -59,22 +57,21 @@ class CommandNotFound(CommandFailed):
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The agent's environment without `BETA9_*`, messages in English (they get classified), plus `extra`."""
+    """Return the agent's environment without `BETA9_*`, with English messages (they are classified), plus `extra`."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("BETA9_")}
     return {**env, "LC_ALL": "C", **(extra or {})}
 
 
 def fork(argv: Sequence[str], env: Mapping[str, str] | None, *, stdin: bool, stdout: bool) -> Process:
-    """Start `argv`; stderr is a pipe, stdin and stdout are pipes where asked for, else /dev/null.
+    """Start `argv`. stderr is a pipe; stdin and stdout are pipes if requested, otherwise /dev/null.
 
-    Raises: CommandNotFound; TransientError where the machine cannot start one now (no descriptors, no
-    memory).
+    Raises: CommandNotFound; TransientError if the machine cannot start it now (no descriptors, no memory).
     """
     environment = clean_environment() if env is None else dict(env)
     program = shutil.which(argv[0], path=environment.get("PATH"))
     if program is None:
         raise CommandNotFound(argv)
-    command, preexec = _dying_with_us([program, *argv[1:]])
+    command, preexec = _with_parent_death([program, *argv[1:]])
 
     def start() -> Process:
         return subprocess.Popen(
@@ -84,19 +81,19 @@ def fork(argv: Sequence[str], env: Mapping[str, str] | None, *, stdin: bool, std
             stdout=subprocess.PIPE if stdout else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=preexec,  # noqa: PLW1509 - None wherever setpriv is there; see the docstring above
+            preexec_fn=preexec,  # noqa: PLW1509 - None if setpriv works; see the module's docstring
         )
 
     try:
         return _forker().call(start)
     except OSError as error:
-        raise TransientError(f"could not start {argv[0]}: {error}; tried again later") from error
+        raise TransientError(f"could not start {argv[0]}: {error}; will retry") from error
 
 
-def _dying_with_us(argv: list[str]) -> tuple[list[str], Callable[[], None] | None]:
+def _with_parent_death(argv: list[str]) -> tuple[list[str], Callable[[], None] | None]:
     setpriv = _setpriv()
     if setpriv is None:
-        return argv, _die_with(os.getpid())
+        return argv, _die_with_parent(os.getpid())
     return [
         setpriv,
         "--pdeathsig",
@@ -112,15 +109,15 @@ def _dying_with_us(argv: list[str]) -> tuple[list[str], Callable[[], None] | Non
 
 @functools.cache
 def _setpriv() -> str | None:
-    """Where it is: by its whole path, since a child may get another PATH than ours.
+    """Return setpriv's absolute path (a child may get another PATH), or None if it cannot be used.
 
-    Tried once rather than only looked for: BusyBox has a `setpriv` that lacks the option.
+    It is tried once, not just searched for: BusyBox's `setpriv` lacks the option.
     """
     path = shutil.which("setpriv")
     if path is None:
         return None
     try:
-        tried = subprocess.run(
+        trial = subprocess.run(
             [path, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", "exit 0"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -129,11 +126,11 @@ def _setpriv() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return path if tried.returncode == 0 else None
+    return path if trial.returncode == 0 else None
 
 
-def _die_with(parent: int) -> Callable[[], None]:
-    prctl = ctypes.CDLL(None).prctl  # looked up here: the child between fork and exec must not
+def _die_with_parent(parent: int) -> Callable[[], None]:
+    prctl = ctypes.CDLL(None).prctl  # looked up here, because it must not happen between fork and exec
 
     def set_signal() -> None:
         prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -144,7 +141,7 @@ def _die_with(parent: int) -> Callable[[], None]:
 
 
 class _Forker:
-    """A thread that never ends and forks for all others."""
+    """A thread that never ends and forks for all other threads."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[

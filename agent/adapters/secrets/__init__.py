@@ -1,1 +1,1 @@
-"""Secrets: resolving references and keeping what was resolved."""
+"""Secrets: resolving references, and the credentials that the agent uses."""

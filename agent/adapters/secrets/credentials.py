@@ -1,9 +1,8 @@
-"""Every secret of this agent: resolved when needed, told to the redactor first, resolved again when refused."""
+"""The agent's secrets: resolved when needed, known to the redactor before use, resolved again after a refusal."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.adapters.secrets.resolver import Secrets
@@ -15,37 +14,40 @@ from agent.errors import SettingsError, TransientError
 from agent.settings import SecretRef, Settings
 
 
-@dataclass
 class Credentials:
-    """Resolves what the settings only refer to. Safe from several threads."""
+    """Resolves the secrets that the settings refer to. Thread-safe.
 
-    settings: Settings
-    directory: Path
-    """Private (0700); for known_hosts, and for the key where there is no memory-backed storage."""
-    redactor: Redactor
-    _known: dict[str, str] = field(default_factory=dict)
-    _key: PrivateKey | None = None
-    _key_made_from: tuple[str, str | None] = ("", None)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    `directory` is private (0700): for known_hosts, and for the key if there is no memory-backed storage.
+    """
 
-    def __post_init__(self) -> None:
-        self._secrets = Secrets(self.settings.metadata_endpoint, learned=self.redactor.add)
+    def __init__(self, settings: Settings, directory: Path, redactor: Redactor) -> None:
+        self.settings = settings
+        self.directory = directory
+        self.redactor = redactor
+        self._secrets = Secrets(settings.metadata_endpoint, learned=redactor.add)
+        self._resolved: dict[str, str] = {}
+        self._key: PrivateKey | None = None
+        self._key_made_from: tuple[str, str | None] = ("", None)
+        self._lock = threading.Lock()
 
     def token(self, fresh: bool = False) -> str:
-        """The machine token. Raises: RejectedError, SettingsError, TransientError."""
+        """Return the machine token; with `fresh`, resolve it again.
+
+        Raises: RejectedError, SettingsError, TransientError.
+        """
         return self._text(self.settings.token, fresh)
 
     def k3s_token(self, fresh: bool = False) -> str | None:
-        """The token that the gateway uses at this machine's k3s, None where none is configured.
+        """Return the token that the gateway uses at this machine's k3s, or None if none is configured.
 
-        A file is read each time: the gateway keeps the token that it was told, so a new one must be noticed here.
+        A file is read again each time: the gateway keeps the token it was sent, so a changed one must be noticed here.
         Raises: RejectedError, SettingsError, TransientError.
         """
         ref = self.settings.k3s_token
         return None if ref is None else self._text(ref, fresh or ref.file is not None)
 
     def tailscale_auth(self) -> str:
-        """The key to log in to the tailnet with, resolved anew: keys are renewed and used up.
+        """Return the key for logging in to the tailnet, always resolved again: keys are used up and replaced.
 
         Raises: RejectedError, SettingsError, TransientError.
         """
@@ -54,7 +56,7 @@ class Credentials:
         return self._text(self.settings.tailscale_auth, fresh=True)
 
     def endpoint(self) -> ssh_argv.Endpoint:
-        """The SSH server, with the key and host keys as they are now.
+        """Return the SSH server, with the private key and the host keys as they are now.
 
         Raises: RejectedError, SettingsError, TransientError.
         """
@@ -66,12 +68,12 @@ class Credentials:
         self._make_directory()
         with self._lock:
             if self._key is None or made_from != self._key_made_from or not self._key.path.exists():
-                before = self._key
-                # Written over the one before at once: another child may be about to read it.
+                previous = self._key
+                # Overwritten in place, atomically: another child may be about to read it.
                 self._key = private_key_copy(text, self.directory, settings.ssh_key.file)
                 self._key_made_from = made_from
-                if before is not None and before.path != self._key.path:
-                    before.remove()
+                if previous is not None and previous.path != self._key.path:
+                    previous.remove()
             key_path = self._key.path
         known_hosts = host_keys.known_hosts_file(settings, self._secrets.resolve, self.directory)
         return ssh_argv.Endpoint(
@@ -79,12 +81,14 @@ class Credentials:
         )
 
     def close(self) -> None:
-        """Remove the private copies."""
+        """Remove the private copy of the key."""
         with self._lock:
-            self._drop_key()
+            if self._key is not None:
+                self._key.remove()
+                self._key = None
 
     def _make_directory(self) -> None:
-        """Again, where somebody has removed the state directory from under a running agent."""
+        """Create the directory again if somebody has removed it under the running agent."""
         try:
             for each in (self.directory.parent, self.directory):
                 each.mkdir(mode=0o700, exist_ok=True)
@@ -93,17 +97,12 @@ class Credentials:
                 f"{self.directory} not written: {error.strerror}; free space there"
             ) from error
 
-    def _drop_key(self) -> None:
-        if self._key is not None:
-            self._key.remove()
-            self._key = None
-
     def _text(self, ref: SecretRef, fresh: bool) -> str:
         with self._lock:
-            known = self._known.get(ref.setting)
-        if known is not None and not fresh:
-            return known
+            resolved = self._resolved.get(ref.setting)
+        if resolved is not None and not fresh:
+            return resolved
         text = self._secrets.resolve(ref)
         with self._lock:
-            self._known[ref.setting] = text
+            self._resolved[ref.setting] = text
         return text

@@ -1,7 +1,7 @@
-"""The secret behind a SecretRef, as it is at this moment: a value, a file, or an entry of AWS's secret stores.
+"""Resolves a SecretRef to its current value: given directly, in a file, or in one of AWS's secret stores.
 
-Nothing is kept: a file is read again and a reference fetched again each time, so that a rotated secret heals a
-running agent without a restart.
+Nothing is cached: files are read and references fetched again each time, so a running agent picks up a rotated secret
+without a restart.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ __all__ = ["PrivateKey", "Secrets", "private_key_copy"]
 
 
 class Secrets:
-    """Resolves secrets. May be used from several threads.
+    """Resolves secrets. Thread-safe.
 
-    `learned` hears every secret before anybody else does, also one that is then refused; give it
-    `Redactor.add`.
+    `learned` is called with every secret before it is used, even with one that is then refused; pass `Redactor.add`.
     """
 
     def __init__(
@@ -35,15 +34,15 @@ class Secrets:
         self._learned = learned
 
     def resolve(self, ref: SecretRef) -> str:
-        """Return the secret as it is now. May take as long as aws_access.LONGEST_S for a reference.
+        """Return the current secret. Takes up to aws/access.py's LONGEST_S for a reference.
 
-        Blanks and line breaks at the ends of a token from a file or a store are taken off; keys and host key
-        lines come as they are.
+        A token from a file or a store is stripped of surrounding white space; keys and host key lines are returned
+        unchanged.
 
         Raises:
-            SettingsError: the file or entry is not there, or what it holds cannot serve for its setting.
+            SettingsError: the file or entry does not exist, or its content is invalid for the setting.
             RejectedError: the store refused this machine's credentials, or there are none.
-            TransientError: the store did not answer, or not now.
+            TransientError: the store did not answer or is temporarily unavailable.
         """
         text, origin = self._read(ref)
         if ref.is_token and ref.value is None:
@@ -56,7 +55,7 @@ class Secrets:
         return text
 
     def _read(self, ref: SecretRef) -> tuple[str, str]:
-        """Return the text, and where it came from for messages ("" for a plain value)."""
+        """Return the text, and for messages where it came from ("" for a plain value)."""
         if ref.value is not None:
             return ref.value, ""
         if ref.file is not None:
@@ -66,6 +65,6 @@ class Secrets:
                 raise SettingsError(f"{ref.setting}_FILE: {error}") from error
         if ref.reference is None:
             raise SettingsError(f"{ref.setting}: not set; give a value, a file or a reference")
-        from agent.adapters.aws.secret_stores import Store  # boto3: 0.7 s and 22 MB, for those who use it
+        from agent.adapters.aws.secret_stores import Store  # boto3: 0.7 s and 22 MB
 
         return Store(ref.setting, self._metadata_endpoint).fetch(ref.reference), ref.reference

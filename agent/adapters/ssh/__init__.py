@@ -1,1 +1,1 @@
-"""OpenSSH on this machine: the tunnel's children, host keys, private keys, local ports."""
+"""OpenSSH on this machine: the tunnel's child processes, host keys, private keys, local ports."""

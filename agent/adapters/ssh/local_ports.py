@@ -1,4 +1,4 @@
-"""Whether a TCP port of this machine is taken, and by whom, for an error message."""
+"""Finds out whether a local TCP port is taken and which process holds it, for error messages."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import socket
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Whether somebody listens there already, so that nobody else could."""
+    """Return whether another process already listens there."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror:
-        return False  # no address of this machine: ssh says so better
-    family, kind, protocol, _, address = found[0]
-    with socket.socket(family, kind, protocol) as tried:
-        # As ssh does: what is left of ended connections is no hindrance.
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return False  # not an address of this machine: ssh's own error is clearer
+    family, kind, protocol, _, address = addresses[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # As ssh does: connections in TIME_WAIT do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            tried.bind(address)
+            probe.bind(address)
         except OSError as error:
             return error.errno == errno.EADDRINUSE
     return False
 
 
 def holder_of(port: int) -> str:
-    """One phrase naming the process that listens on `port`, "" where that cannot be told."""
+    """Return a phrase that names the process listening on `port`, or "" if it cannot be found."""
     import psutil
 
     try:

@@ -1,8 +1,8 @@
-"""A private copy of an SSH key, as ssh wants it: owned by us, mode 0600, unix line ends, with its final newline.
+"""A private copy of an SSH key in the form that ssh requires: own user, mode 0600, unix line ends, final newline.
 
-Kept in memory-backed storage where there is any, so that the key never reaches a disk on the way from a secret
-store; else in the state directory. The same place each time: a copy that a killed agent left behind is
-overwritten by the next one, and a rotated key takes the old one's place.
+It is kept in memory-backed storage if there is any, so that a key from a secret store never reaches a disk; otherwise
+in the state directory. The place is the same each time: the copy left behind by a killed agent is overwritten by the
+next one, and a rotated key replaces the old one.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from agent.core.text.describe import shape
 from agent.core.tunnel.key_formats import key_problem
 from agent.errors import SettingsError, TransientError
 
-IN_MEMORY = (Path("/dev/shm"), Path("/run"))  # noqa: S108 - looked at before use, see _our_directory
+IN_MEMORY = (Path("/dev/shm"), Path("/run"))  # noqa: S108 - checked before use, see _make_own_directory
 NAME = "ssh_key"
 
 
 @dataclass(frozen=True)
 class PrivateKey:
-    """A key file that ssh can use. `remove` when no child will be started with it any more."""
+    """A key file that ssh can use. Call `remove` once no more children will be started with it."""
 
     path: Path
     certificate: Path | None = None
-    """`-cert.pub` beside it, which ssh finds by its name."""
+    """The `-cert.pub` file beside it, which ssh finds by its name."""
 
     def remove(self) -> None:
-        """Remove the copy and the directory made for it. Never raises: somebody may have been faster."""
+        """Remove the copy and its directory. Never raises: they may already be gone."""
         for file in (self.path, self.certificate):
             with contextlib.suppress(OSError):
                 if file:
@@ -48,19 +48,19 @@ class PrivateKey:
 def private_key_copy(
     text: str, directory: Path, original: Path | None = None, in_memory: tuple[Path, ...] = IN_MEMORY
 ) -> PrivateKey:
-    """Write a private key where ssh can use it, replacing the previous copy at once.
+    """Write a private key where ssh can use it, atomically replacing the previous copy.
 
     Args:
-        text: the key; line ends are made unix ones, and the final newline is added (without it ssh says
+        text: the key. Line ends become unix ones, and a missing final newline is added (without it ssh fails with
             "error in libcrypto").
-        directory: the agent's state directory; used where nothing memory-backed can be, and to tell the
-            copies of two agents apart.
-        original: the file the key came from; a user certificate beside it (`<original>-cert.pub`) is copied.
-        in_memory: where memory-backed storage is looked for.
+        directory: the agent's state directory; used without memory-backed storage, and to keep the copies of two
+            agents apart.
+        original: the file that the key came from; a user certificate beside it (`<original>-cert.pub`) is copied, too.
+        in_memory: candidates for memory-backed storage.
 
     Raises:
-        SettingsError: the text is no private key that works without a passphrase.
-        TransientError: it can be written nowhere (disk full, read-only).
+        SettingsError: the text is not a private key that works without a passphrase.
+        TransientError: no place can be written to (full or read-only).
     """
     problem = key_problem(text)
     if problem:
@@ -78,7 +78,7 @@ def private_key_copy(
 
 
 def user_certificate(original: Path | None) -> str | None:
-    """The certificate beside a key file; it is renewed far more often than the key. Raises: SettingsError."""
+    """Return the user certificate beside a key file, or None if there is none. Raises: SettingsError."""
     if original is None:
         return None
     try:
@@ -92,30 +92,30 @@ def user_certificate(original: Path | None) -> str | None:
 
 
 def _places(directory: Path, in_memory: tuple[Path, ...]) -> Iterator[Path]:
-    ours = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:8]
+    agent_tag = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:8]
     for parent in in_memory:
         if _is_memory(parent):
-            yield parent / f"beta9-worker-{os.geteuid()}-{ours}"
+            yield parent / f"beta9-worker-{os.geteuid()}-{agent_tag}"
     yield directory / "ssh"
 
 
 def _is_memory(path: Path) -> bool:
-    """Whether a tmpfs or ramfs is mounted exactly there (proc(5), mountinfo: mount point is the fifth word)."""
+    """Return whether `path` is the mount point of a tmpfs or ramfs (proc(5), mountinfo: fifth field)."""
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return False
-    words = [line.split() for line in lines]
-    kinds = [w[w.index("-") + 1] for w in words if w[4] == str(path)]
+    rows = [line.split() for line in lines]
+    kinds = [row[row.index("-") + 1] for row in rows if row[4] == str(path)]
     return bool(kinds) and kinds[-1] in {"tmpfs", "ramfs"}
 
 
 def _write(place: Path, text: str, certificate: str | None) -> PrivateKey:
-    _our_directory(place)
+    _make_own_directory(place)
     key = place / NAME
     beside = place / f"{NAME}-cert.pub"
-    # ssh reads the certificate after the key: no moment at which a new certificate stands beside an old key
-    # matters more than the other way round; both only fail one login.
+    # The two files cannot be replaced together. A child that reads one old and one new file fails one login, in
+    # either order.
     _replace(key, text.replace("\r\n", "\n").strip() + "\n")
     if certificate is None:
         beside.unlink(missing_ok=True)
@@ -124,22 +124,24 @@ def _write(place: Path, text: str, certificate: str | None) -> PrivateKey:
     return PrivateKey(key, beside)
 
 
-def _our_directory(place: Path) -> None:
-    """Make a directory of mode 0700, or use ours from before.
+def _make_own_directory(place: Path) -> None:
+    """Create a directory of mode 0700, or reuse this user's earlier one.
 
     Raises:
-        OSError: it cannot be made, or another user put something there first (/dev/shm is everybody's).
+        OSError: it cannot be created, or another user owns what is there (/dev/shm is world-writable).
     """
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-        raise FileExistsError(0, "belongs to somebody else")
+        raise FileExistsError(0, "belongs to another user")
     if stat.S_IMODE(found.st_mode) != 0o700:
         place.chmod(0o700)
 
 
 def _replace(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # made with mode 0600
+    descriptor, temporary = tempfile.mkstemp(
+        prefix=f".{path.name}.", dir=path.parent
+    )  # created with mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

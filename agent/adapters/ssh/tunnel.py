@@ -1,11 +1,10 @@
-"""The OpenSSH children: started, watched and ended as told. What their words mean is the core's to say."""
+"""Start, watch and stop the OpenSSH child processes. Interpreting their output is the core's job."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,39 +24,57 @@ _NO_SSH = Fault(
 )
 
 
-@dataclass
 class Tunnel:
-    """Every ssh child of this agent. `emit` puts an event on the queue; `endpoint` makes the files ssh needs.
+    """All ssh children of this agent.
 
-    `endpoint` is asked at every start, so that a rotated key or host key is used at the next connect. It may
-    take its time (a secret store): starts happen on a thread of their own, ends at once.
+    Children are started on a thread of the tunnel's own, because `endpoint` may be slow (a secret store); they are
+    stopped at once.
     """
 
-    endpoint: Callable[[], ssh_argv.Endpoint]
-    forwards: ssh_argv.Forwards
-    policy: Policy
-    emit: Callable[[Event], None]
-    describe_holder: Callable[[int], str] = field(default=lambda _port: "")
-    local: tuple[str, int] | None = None
-    """Where the api child listens. Looked at before it starts: while another process holds that port, what
-    answers there could pass for the gateway, and would be sent the token."""
-    _children: dict[Purpose, Child] = field(default_factory=dict)
-    _wanted: dict[Purpose, int] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _starts: SimpleQueue[StartLink] = field(default_factory=SimpleQueue)
+    def __init__(  # noqa: PLR0913 - wired in one place
+        self,
+        endpoint: Callable[[], ssh_argv.Endpoint],
+        forwards: ssh_argv.Forwards,
+        policy: Policy,
+        emit: Callable[[Event], None],
+        *,
+        describe_holder: Callable[[int], str] = lambda _port: "",
+        local: tuple[str, int] | None = None,
+    ) -> None:
+        """Start the thread; no child yet.
 
-    def __post_init__(self) -> None:
-        threading.Thread(target=self._work, name="tunnel", daemon=True).start()
+        Args:
+            endpoint: returns the server, with the files that ssh needs. Called at every start, so that a rotated key
+                or host key is used at the next connect.
+            forwards: what the children forward.
+            policy: ssh's time-outs.
+            emit: puts an event on the agent's queue.
+            describe_holder: names the process that listens on a local port, "" if unknown.
+            local: where the api child listens. The address is checked before each start: another process that holds
+                it could pass for the gateway and would be sent the machine token.
+        """
+        self._endpoint = endpoint
+        self._forwards = forwards
+        self._policy = policy
+        self._emit = emit
+        self._describe_holder = describe_holder
+        self._local = local
+        self._children: dict[Purpose, Child] = {}
+        self._wanted: dict[Purpose, int] = {}
+        """The generation of the child that should be running."""
+        self._lock = threading.Lock()
+        self._starts: SimpleQueue[StartLink] = SimpleQueue()
+        threading.Thread(target=self._start_all, name="tunnel", daemon=True).start()
 
-    def start(self, command: StartLink) -> None:
-        """Have one child started. What goes wrong is that child's LinkEnded."""
-        self.stop(command.purpose)
+    def start(self, effect: StartLink) -> None:
+        """Start one child in the background, in place of the running one. A failure becomes its LinkEnded."""
+        self.stop(effect.purpose)
         with self._lock:
-            self._wanted[command.purpose] = command.generation
-        self._starts.put(command)
+            self._wanted[effect.purpose] = effect.generation
+        self._starts.put(effect)
 
     def stop(self, purpose: Purpose) -> None:
-        """End a child at once. The kernel closes its connection, so the far side knows as soon as with TERM."""
+        """Kill a child. The kernel closes its connection, so the far side learns of it as soon as with SIGTERM."""
         with self._lock:
             self._wanted.pop(purpose, None)
             child = self._children.pop(purpose, None)
@@ -65,36 +82,37 @@ class Tunnel:
             child.stop(grace_s=0)
 
     def stop_all(self) -> None:
-        """End every child."""
+        """Kill every child."""
         for purpose in Purpose:
             self.stop(purpose)
 
-    def _work(self) -> None:
+    def _start_all(self) -> None:
         while True:
-            command = self._starts.get()
-            trouble = self._try(command)
-            if trouble is not None:
-                self.emit(LinkEnded(command.purpose, command.generation, trouble))
+            effect = self._starts.get()
+            fault = self._try_start(effect)
+            if fault is not None:
+                self._emit(LinkEnded(effect.purpose, effect.generation, fault))
 
-    def _try(self, command: StartLink) -> Fault | None:
-        if command.purpose is Purpose.API and self.local is not None and is_taken(*self.local):
-            host, port = self.local
-            holder = self.describe_holder(port) or f"port {port} is held by another process"
-            text = f"{host}:{port} is taken: {holder}; stop what holds it or set another BETA9_GATEWAY_PORT"
+    def _try_start(self, effect: StartLink) -> Fault | None:
+        if effect.purpose is Purpose.API and self._local is not None and is_taken(*self._local):
+            host, port = self._local
+            holder = self._describe_holder(port) or f"port {port} is held by another process"
+            text = f"{host}:{port} is taken: {holder}; stop that process or set another BETA9_GATEWAY_PORT"
             return Fault(FaultKind.LOCAL_PORT, text)
         try:
             argv = ssh_argv.argv(
-                command.purpose,
-                self.endpoint(),
-                self.forwards,
-                self.policy,
-                address=command.address,
-                session=command.session,
+                effect.purpose,
+                self._endpoint(),
+                self._forwards,
+                self._policy,
+                address=effect.address,
+                session=effect.session,
             )
-            # Only what is still wanted is started; a stop that comes now waits, and ends the new child.
+            # `endpoint` may have taken a while: start the child only if it is still wanted. A `stop` that comes
+            # now waits for the lock, and then kills the new child.
             with self._lock:
-                if self._wanted.get(command.purpose) == command.generation:
-                    self._children[command.purpose] = self._spawn(command, argv)
+                if self._wanted.get(effect.purpose) == effect.generation:
+                    self._children[effect.purpose] = self._spawn(effect, argv)
         except CommandNotFound:
             return _NO_SSH
         except (RejectedError, SettingsError, TransientError) as error:
@@ -103,34 +121,33 @@ class Tunnel:
             return Fault(FaultKind.EXITED, f"ssh could not be started: {error!r}")
         return None
 
-    def _spawn(self, command: StartLink, argv: tuple[str, ...]) -> Child:
-        purpose, generation = command.purpose, command.generation
+    def _spawn(self, effect: StartLink, argv: tuple[str, ...]) -> Child:
+        purpose, generation = effect.purpose, effect.generation
         lines: deque[str] = deque(maxlen=20)
 
-        def said(line: str) -> None:
+        def on_line(line: str) -> None:
             lines.append(line)
             if ssh_stderr.logged_in(line):
-                self.emit(LinkLoggedIn(purpose, generation))
-            elif (trouble := ssh_stderr.complaint(line)) is not None:
-                self.emit(LinkComplained(purpose, generation, trouble))
+                self._emit(LinkLoggedIn(purpose, generation))
+            elif (fault := ssh_stderr.complaint(line)) is not None:
+                self._emit(LinkComplained(purpose, generation, fault))
 
-        def ended(code: int) -> None:
-            self.emit(
-                LinkEnded(purpose, generation, self._explain(ssh_stderr.fault_at_exit(lines, code), lines))
-            )
+        def on_exit(code: int) -> None:
+            fault = self._with_holder(ssh_stderr.fault_at_exit(lines, code), lines)
+            self._emit(LinkEnded(purpose, generation, fault))
 
-        return spawn(argv, name=f"ssh-{purpose.value}", on_line=said, on_exit=ended)
+        return spawn(argv, name=f"ssh-{purpose.value}", on_line=on_line, on_exit=on_exit)
 
-    def _explain(self, trouble: Fault, lines: Sequence[str]) -> Fault:
-        """Name who holds a local port: the next thing that a person would look for."""
-        if trouble.kind is not FaultKind.LOCAL_PORT:
-            return trouble
-        ports = [int(port) for line in lines for port in _ports(line)]
-        holders = [text for port in ports if (text := self.describe_holder(port))]
-        return Fault(trouble.kind, f"{trouble.message}; {holders[0]}") if holders else trouble
+    def _with_holder(self, fault: Fault, lines: Sequence[str]) -> Fault:
+        """Add the process that holds a local port: the next thing that a person would look for."""
+        if fault.kind is not FaultKind.LOCAL_PORT:
+            return fault
+        ports = [int(port) for line in lines for port in _refused_ports(line)]
+        holders = [text for port in ports if (text := self._describe_holder(port))]
+        return Fault(fault.kind, f"{fault.message}; {holders[0]}") if holders else fault
 
 
-def _ports(line: str) -> list[str]:
+def _refused_ports(line: str) -> list[str]:
     _, colon, last = line.partition("cannot listen to port: ")
     return [last.strip()] if colon and last.strip().isdigit() else []
 
@@ -140,10 +157,10 @@ def _kind(error: Exception) -> FaultKind:
         return FaultKind.SECRET
     if isinstance(error, HostKeyError):
         return FaultKind.HOST_KEY
-    # Other settings that turn out unusable only here are the key's own.
+    # Any other setting that proves unusable only here belongs to the key.
     return FaultKind.KEY_FILE if isinstance(error, SettingsError) else FaultKind.UNREACHABLE
 
 
 def probe_sockets(run_dir: Path, count: int) -> tuple[Path, ...]:
-    """Where the forwards for the end-to-end probe listen, one per reverse address candidate."""
+    """Return where the forwards for the end-to-end probe listen, one per candidate for the reverse address."""
     return tuple(run_dir / f"probe{n}.sock" for n in range(count))

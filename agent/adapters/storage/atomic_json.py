@@ -1,7 +1,7 @@
-"""Small JSON files that survive crashes, full disks and strangers.
+"""Small JSON files that survive crashes, full disks and tampering.
 
-A file that is cut off, empty, or could have been written by somebody else is set aside as NAME.bad, said, and
-treated as absent. A crash at any moment leaves the old file or the new one, whole.
+A file that is truncated, empty, or writable by others is set aside as NAME.bad, reported, and treated as absent. After
+a crash there is either the old file or the new one, complete.
 """
 
 from __future__ import annotations
@@ -22,21 +22,25 @@ FILE_LIMIT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file held (None: nothing usable), and what a person should know about it."""
+    """A file's content (None: nothing usable), and a note about it for a person."""
 
     value: dict[str, Any] | None
     note: str | None = None
 
 
 def read_json(path: Path) -> Stored:
-    """What `write_json` last wrote. Never raises; a file that cannot be trusted is set aside as NAME.bad."""
+    """Return what `write_json` last wrote. Never raises; sets an untrustworthy file aside as NAME.bad."""
     try:
         problem, value = _read(path)
     except FileNotFoundError:
         return Stored(None)
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EACCES, errno.ENXIO):  # a link, a stranger's, a socket
-            return Stored(None, f"{path} cannot be read ({error.strerror}); going on without it")
+        if error.errno not in (
+            errno.ELOOP,
+            errno.EACCES,
+            errno.ENXIO,
+        ):  # a link, another user's file, a socket
+            return Stored(None, f"{path} cannot be read ({error.strerror}); continuing without it")
         problem, value = f"cannot be opened ({error.strerror})", None
     if problem is None:
         return Stored(value)
@@ -48,9 +52,9 @@ def read_json(path: Path) -> Stored:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace a file at once and for good (mode 0600): it is on the disk when this returns.
+    """Replace a file atomically and durably (mode 0600): it is on the disk when this returns.
 
-    Raises: TransientError where the disk is full or failing; the old file is then still there.
+    Raises: TransientError if the disk is full or failing; the old file is then unchanged.
     """
     text = json.dumps(value, sort_keys=True) + "\n"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -69,9 +73,7 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Put the directory itself on the disk: without this a rename may be lost with the power. Raises:
-    OSError.
-    """
+    """Flush the directory itself to the disk: otherwise a power failure may undo a rename. Raises: OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -80,10 +82,10 @@ def sync_directory(path: Path) -> None:
 
 
 def _read(path: Path) -> tuple[str | None, dict[str, Any] | None]:
-    """(what is wrong with it, None) or (None, what it holds). Raises: OSError."""
+    """Return (its fault, None) or (None, its content). Raises: OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        problem = _distrust(os.fstat(fd))
+        problem = _reason_to_distrust(os.fstat(fd))
         if problem is not None:
             return problem, None
         with open(fd, "rb", closefd=False) as file:
@@ -98,13 +100,13 @@ def _read(path: Path) -> tuple[str | None, dict[str, Any] | None]:
         value = json.loads(content)
     except (ValueError, RecursionError):
         return "is damaged: not JSON", None
-    return (None, value) if isinstance(value, dict) else ("is damaged: no JSON object", None)
+    return (None, value) if isinstance(value, dict) else ("is damaged: not a JSON object", None)
 
 
-def _distrust(found: os.stat_result) -> str | None:
+def _reason_to_distrust(found: os.stat_result) -> str | None:
     mode = stat.S_IMODE(found.st_mode)
     if not stat.S_ISREG(found.st_mode):
-        return "is no regular file"
+        return "is not a regular file"
     if found.st_uid != os.geteuid():
         return f"belongs to uid {found.st_uid}, not to the agent's {os.geteuid()}"
-    return f"has mode {mode:04o}, others can get at it" if mode & 0o077 else None
+    return f"has mode {mode:04o}, so other users can access it" if mode & 0o077 else None

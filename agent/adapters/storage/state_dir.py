@@ -1,8 +1,7 @@
-"""What survives a restart: the state directory, with its lock, the machine's id and the stop marker.
+"""The state directory, which survives restarts: its lock, the machine's id and the stop marker.
 
-Nothing found in it can crash the agent: a file that is cut off, empty, or could have been written by somebody
-else is set aside as NAME.bad, said, and treated as absent. A crash at any moment leaves the old file or
-the new.
+No content can crash the agent: a file that is truncated, empty, or writable by others is set aside as NAME.bad,
+reported, and treated as absent. A crash at any moment leaves either the old file or the new one.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from agent.adapters.storage.atomic_json import Stored, read_json, sync_directory
 from agent.errors import SettingsError, TransientError
 
 SUN_PATH_BYTES = 108
-"""linux/un.h: sockaddr_un.sun_path, its closing NUL included."""
+"""linux/un.h: sockaddr_un.sun_path, including its terminating NUL."""
 SOCKET_NAME_BYTES = 40
-"""Room kept for a socket's name below `run_dir`."""
+"""Space reserved for the name of a socket in `run_dir`."""
 STALE_TEMPORARY_S = 3600
 LOCK_NAME = "lock"
 IDENTITY_NAME = "machine.json"
@@ -36,7 +35,7 @@ _MACHINE_ID = re.compile(r"[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Identity:
-    """The machine's own id; `note` says why it may not survive a restart, or why it is a new one."""
+    """The machine's id; `note` says why it may not survive a restart, or why it is new."""
 
     machine_id: str
     note: str | None = None
@@ -44,7 +43,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class StopMarker:
-    """Why the agent must not come back by itself. `instance_id` is "" where there is no cloud."""
+    """Keeps the agent from starting again by itself, with the reason. `instance_id` is "" outside a cloud."""
 
     reason: str
     instance_id: str
@@ -53,9 +52,7 @@ class StopMarker:
 
 
 class StateDir:
-    """The directory named by BETA9_STATE_DIR. One agent holds its lock; others may read, and leave a stop
-    marker.
-    """
+    """The directory named by BETA9_STATE_DIR. One agent holds its lock; others may read it and write a stop marker."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,9 +61,9 @@ class StateDir:
 
     @classmethod
     def open(cls, path: Path | str) -> StateDir:
-        """Make the directory (0700) where it is missing.
+        """Create the directory (0700) if it is missing.
 
-        Raises: SettingsError where it can never work; TransientError where the disk is full or failing.
+        Raises: SettingsError if it can never work; TransientError if the disk is full or failing.
         """
         path = Path(path)
         try:
@@ -92,10 +89,10 @@ class StateDir:
         return cls(path)
 
     def try_lock(self) -> int | None:
-        """Become the only agent here, for as long as this process lives. None: we are.
+        """Take the lock, for as long as this process lives. Return None on success.
 
-        Otherwise the pid of the one that is (0 where it cannot be told).
-        Raises: TransientError where the lock file cannot be made.
+        Otherwise return the pid of the agent that holds it (0 if unknown).
+        Raises: TransientError if the lock file cannot be created.
         """
         if self._lock_fd is not None:
             return None
@@ -109,7 +106,7 @@ class StateDir:
             holder = _pid_in(fd)
             os.close(fd)
             return holder
-        with contextlib.suppress(OSError):  # a full disk keeps the pid out, not the lock
+        with contextlib.suppress(OSError):  # on a full disk the pid is not written, but the lock holds
             os.ftruncate(fd, 0)
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._lock_fd = fd
@@ -117,25 +114,27 @@ class StateDir:
         return None
 
     def unlock(self) -> None:
-        """Let another agent in."""
+        """Release the lock."""
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
 
     def read_json(self, name: str) -> Stored:
-        """What `write_json` last wrote under this name. Never raises."""
+        """Return what `write_json` last wrote under this name. Never raises."""
         return read_json(self.path / name)
 
     def write_json(self, name: str, value: dict[str, Any]) -> None:
-        """Replace a file at once and for good. Raises: TransientError; the old file is then still there."""
-        # It may have been removed from under a running agent; where it cannot be made, writing says so.
+        """Replace a file atomically and durably. Raises: TransientError; the old file is then unchanged."""
+        # Somebody may have removed the directory under the running agent. If this fails, the write reports it.
         with contextlib.suppress(OSError):
             self.path.mkdir(mode=0o700, exist_ok=True)
         write_json(self.path / name, value)
 
     def machine_id(self, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:
-        """The 8 hexadecimal characters made once on this machine and kept. Never raises."""
-        if self._identity is None:  # once: where it cannot be kept, it must at least not change while we live
+        """Return the machine's id: 8 hexadecimal characters, generated once and kept. Never raises."""
+        if (
+            self._identity is None
+        ):  # once: an id that cannot be kept must at least not change while the agent runs
             self._identity = self._find_identity(random_bytes)
         return self._identity
 
@@ -146,7 +145,7 @@ class StateDir:
             kept = stored.value.get("machine_id")
             if isinstance(kept, str) and _MACHINE_ID.fullmatch(kept):
                 return Identity(kept)
-            note = f"{self.path / IDENTITY_NAME} holds no machine id"
+            note = f"{self.path / IDENTITY_NAME} contains no machine id"
         made = random_bytes(4).hex()
         try:
             self.write_json(IDENTITY_NAME, {"machine_id": made})
@@ -155,22 +154,22 @@ class StateDir:
         return Identity(made, f"{note}; new machine id {made}" if note else None)
 
     def write_stop(self, reason: str, instance_id: str, wall_s: float) -> None:
-        """Tell every later start not to come back. Raises: TransientError."""
+        """Keep the agent from running at later starts. Raises: TransientError."""
         self.write_json(STOP_NAME, {"reason": reason, "instance_id": instance_id, "written_at_s": wall_s})
 
     def read_stop(self) -> StopMarker | None:
-        """The stop marker, or None; one that cannot be understood is set aside and does not count."""
+        """Return the stop marker, or None. An unreadable one is set aside and does not count."""
         value = self.read_json(STOP_NAME).value
         if value is None:
             return None
         return StopMarker(
             str(value.get("reason", "")),
             str(value.get("instance_id", "")),
-            _moment_s(value.get("written_at_s")),
+            _seconds(value.get("written_at_s")),
         )
 
     def clear_stop(self) -> None:
-        """Forget the stop marker. Raises: TransientError."""
+        """Remove the stop marker. Raises: TransientError."""
         try:
             (self.path / STOP_NAME).unlink(missing_ok=True)
             sync_directory(self.path)
@@ -178,32 +177,32 @@ class StateDir:
             raise TransientError(f"stop marker in {self.path} not removed: {error.strerror}") from error
 
     def run_dir(self) -> Path:
-        """A directory (0700) for unix sockets, its path short enough for them.
+        """Return a directory (0700) for unix sockets, with a path short enough for them.
 
-        Raises: TransientError where it cannot be made.
+        Raises: TransientError if it cannot be created.
         """
-        wanted = (self.path / "run").absolute()
+        run_dir = (self.path / "run").absolute()
         try:
-            if len(os.fsencode(wanted)) + 1 + SOCKET_NAME_BYTES < SUN_PATH_BYTES:
-                wanted.mkdir(mode=0o700, exist_ok=True)
-                return wanted
-            return _short_directory(hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8])
+            if len(os.fsencode(run_dir)) + 1 + SOCKET_NAME_BYTES < SUN_PATH_BYTES:
+                run_dir.mkdir(mode=0o700, exist_ok=True)
+                return run_dir
+            return _short_directory(hashlib.sha256(os.fsencode(run_dir)).hexdigest()[:8])
         except OSError as error:
-            raise TransientError(f"no directory for sockets, {wanted}: {error.strerror}") from error
+            raise TransientError(f"no directory for sockets, {run_dir}: {error.strerror}") from error
 
     def _sweep(self) -> None:
-        """Remove what writers that were killed half-way left behind."""
+        """Remove the temporary files of writers that were killed."""
         for temporary in self.path.glob(".*.tmp"):
             with contextlib.suppress(OSError):
                 if time.time() - temporary.stat().st_mtime > STALE_TEMPORARY_S:
                     temporary.unlink()
 
 
-def _moment_s(written: object) -> float:
-    """Seconds as kept, 0 where they make no sense."""
+def _seconds(written: object) -> float:
+    """Return the stored seconds, or 0 if they are not a number."""
     try:
         return float(written) if isinstance(written, (int, float)) else 0.0
-    except OverflowError:  # JSON's integers have no bound
+    except OverflowError:  # JSON's integers are unbounded
         return 0.0
 
 
@@ -215,7 +214,7 @@ def _pid_in(fd: int) -> int:
 
 
 def _short_directory(tag: str) -> Path:
-    """The same one at each start; one that another user put there first is not used."""
+    """Return the same short path at each start. A directory that another user owns is not used."""
     import tempfile
 
     for parent in (Path("/run"), Path(tempfile.gettempdir())):

@@ -1,1 +1,1 @@
-"""tailscaled on this machine."""
+"""tailscaled, Tailscale's daemon on this machine."""

@@ -1,8 +1,8 @@
-"""tailscaled on this machine, by its local API: how it is, and having it log in.
+"""A client of tailscaled's local API: query its state, and log this machine in.
 
-The local API is HTTP over tailscaled's unix socket, what its own command-line client uses. `status`, `prefs`, `start`
-and `login-interactive` are the same in 1.72 and 1.104 (read in the source of both). A login's key goes through the
-socket: it is on no command line and in no file of ours.
+The local API is HTTP over tailscaled's unix socket, which its own command-line client uses, too. `status`, `prefs`,
+`start` and `login-interactive` are the same in 1.72 and 1.104 (read in the source of both). The auth key is sent over
+the socket, so it appears on no command line and in no file.
 """
 
 from __future__ import annotations
@@ -11,64 +11,75 @@ import json
 import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from agent.adapters.bounded_http import exchange
 from agent.core.host.facts import DaemonState, TailnetFacts
 from agent.core.tailnet.status import read_status
 from agent.errors import TransientError
 
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
 HOST = "local-tailscaled.sock"
-"""The Host that tailscaled insists on, against web pages that ask local services."""
+"""The Host header that tailscaled requires, as a defence against web pages that call local services."""
 REPLY_LIMIT_BYTES = 16 << 20
-"""A status holds some 1 kB for each peer."""
+"""A status takes about 1 kB for each peer."""
 
 
 class TailscaleDaemon:
-    """Asks tailscaled. Safe from several threads: each request has a connection of its own."""
+    """Talks to tailscaled. Thread-safe: each request opens its own connection."""
 
     def __init__(self, socket_path: Path, gateway_host: str) -> None:
         self.socket_path = socket_path
         self._gateway_host = gateway_host
 
     def look(self, timeout_s: float, *, with_peers: bool = True) -> TailnetFacts:
-        """How it is now, with the gateway's side if `with_peers`. Never raises for what tailscaled does."""
+        """Return tailscaled's state, with the gateway's peer if `with_peers`. Never raises for what tailscaled does."""
         try:
-            status = self._ask("GET", f"status?peers={str(with_peers).lower()}", timeout_s)
+            status = self._call("GET", f"status?peers={str(with_peers).lower()}", timeout_s)
             return read_status(status, self._gateway_host, time.time())
         except (TransientError, ValueError) as error:
             return TailnetFacts(DaemonState.ABSENT, str(error))
 
     def join(self, url: str | None, key: str, timeout_s: float) -> None:
-        """Have it log in with `key` at the control server `url` (None: the one it has); all else stays as it is set.
+        """Log in with `key` at the control server `url` (None: the one already set); keep all other preferences.
 
-        Whether the control server takes the key shows in `look`. Raises: TransientError.
+        `look` shows whether the control server accepts the key. Raises: TransientError.
         """
-        prefs = self._ask("GET", "prefs", timeout_s)
+        prefs = self._call("GET", "prefs", timeout_s)
         prefs |= {"WantRunning": True, "LoggedOut": False, **({"ControlURL": url} if url else {})}
-        if not self._ask("GET", "status?peers=false", timeout_s).get("HaveNodeKey"):
-            # A new daemon's preferences are a desktop's; 'tailscale up' on Linux takes no routes of others, either.
+        if not self._call("GET", "status?peers=false", timeout_s).get("HaveNodeKey"):
+            # A new daemon has a desktop's preferences; like 'tailscale up' on Linux, do not accept peers' routes.
             prefs["RouteAll"] = False
-        self._ask("POST", "start", timeout_s, {"AuthKey": key, "UpdatePrefs": prefs})
-        self._ask("POST", "login-interactive", timeout_s)
+        self._call("POST", "start", timeout_s, {"AuthKey": key, "UpdatePrefs": prefs})
+        self._call("POST", "login-interactive", timeout_s)
 
     def control_url(self, timeout_s: float) -> str:
-        """The control server that it is set to. Raises: TransientError."""
-        return str(self._ask("GET", "prefs", timeout_s).get("ControlURL") or "")
+        """Return the URL of the configured control server. Raises: TransientError."""
+        return str(self._call("GET", "prefs", timeout_s).get("ControlURL") or "")
 
-    def _ask(self, method: str, path: str, timeout_s: float, body: Any = None) -> dict[str, Any]:
-        """One request; {} where the answer has no body. Raises: TransientError."""
+    def _call(
+        self, method: str, path: str, timeout_s: float, body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Make one request and return the reply's JSON object; {} if it has no body. Raises: TransientError."""
         from http.client import HTTPException
 
-        connection = _connection(self.socket_path, timeout_s)
+        connection = _connection(self.socket_path)
         try:
-            connection.request(
-                method, f"/localapi/v0/{path}", None if body is None else json.dumps(body), {"Host": HOST}
+            status, text = exchange(
+                connection,
+                method,
+                f"/localapi/v0/{path}",
+                body=None if body is None else json.dumps(body),
+                headers={"Host": HOST},
+                deadline_s=time.monotonic() + timeout_s,
+                limit_bytes=REPLY_LIMIT_BYTES,
             )
-            with connection.getresponse() as reply:
-                text = reply.read(REPLY_LIMIT_BYTES)
-                code = reply.status
-            if code >= 400:
-                raise TransientError(f"tailscaled answers {code} to {path.partition('?')[0]}: {_line(text)}")
+            if status >= 400:
+                raise TransientError(
+                    f"tailscaled answers {status} to {path.partition('?')[0]}: {_one_line(text)}"
+                )
             value = json.loads(text) if text else {}
         except TimeoutError as error:
             raise TransientError(f"no answer at {self.socket_path} within {timeout_s:g} s") from error
@@ -78,21 +89,21 @@ class TailscaleDaemon:
         finally:
             connection.close()
         if not isinstance(value, dict):
-            raise TransientError(f"{self.socket_path}: what answers there is no tailscaled")
+            raise TransientError(f"{self.socket_path}: the program that answers there is not tailscaled")
         return value
 
 
-def _line(text: bytes) -> str:
+def _one_line(text: bytes) -> str:
     return " ".join(text.decode(errors="replace").split())[:200]
 
 
-def _connection(path: Path, timeout_s: float) -> Any:
+def _connection(path: Path) -> HTTPConnection:
     from http.client import HTTPConnection
 
-    class OverSocket(HTTPConnection):
+    class UnixConnection(HTTPConnection):
         def connect(self) -> None:
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(timeout_s)
+            self.sock.settimeout(self.timeout)
             self.sock.connect(str(path))
 
-    return OverSocket(HOST, timeout=timeout_s)
+    return UnixConnection(HOST)

@@ -135,7 +135,8 @@ def test_a_server_with_another_key_is_refused_with_both_fingerprints(sshd: Sshd,
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"), [("ssh-ed25519", "not fetched"), ("ecdsa-sha2", "too slow to show its other host keys")]
+    ("kind", "message"),
+    [("ssh-ed25519", "not fetched"), ("ecdsa-sha2", "too slow to show its other host keys")],
 )
 def test_a_server_that_is_slow_with_the_expected_key_is_not_accused(
     sshd: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str

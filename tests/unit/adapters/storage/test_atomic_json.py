@@ -39,7 +39,7 @@ def test_nothing_there_is_no_trouble(state: StateDir) -> None:
         (b'{"machine_id": "1165', "is damaged"),
         (b"\xff\xfe\x00", "is damaged"),
         (b"[" * 100_000, "is damaged"),
-        (b'["a"]', "no JSON object"),
+        (b'["a"]', "not a JSON object"),
         (b'{"a": "' + b"x" * (1 << 20) + b'"}', "larger than"),
     ],
 )

@@ -128,7 +128,7 @@ def test_without_a_url_the_control_server_stays(api: LocalApi, path: Path) -> No
     [
         ((403, b"status access denied"), "tailscaled answers 403 to status: status access denied"),
         ((200, b"<html>"), "Expecting value"),
-        ((200, b"[]"), "what answers there is no tailscaled"),
+        ((200, b"[]"), "the program that answers there is not tailscaled"),
         ((200, {"BackendState": "Dancing"}), "tailscaled's status has another shape"),
         ((200, {"BackendState": "Running", "Self": "me"}), "tailscaled's status has another shape"),
         ((200, {}), "tailscaled's status has another shape"),

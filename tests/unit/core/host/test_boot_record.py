@@ -134,7 +134,7 @@ def test_a_file_that_holds_no_record_is_said_and_the_agent_goes_on_without(
 ) -> None:
     record.write_text(text)
     assert cli.main(["boot-report", "--file", str(record)]) == 78
-    assert "holds no record of a bootstrap" in capsys.readouterr().err
+    assert "is not a bootstrap record" in capsys.readouterr().err
     assert boot_of(record.parent) is None
 
 
