@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Sends a new machine its secrets: finds its address, makes its host key known, and has push-secrets do the rest.
+# Deliver the secrets to a new machine: find its address, verify its host key, and run push-secrets.
 #
-# All by the environment. HOST, or LAMBDA_INSTANCE_ID (and LAMBDA_API, REST_API_BEARER) to ask for it; TOKEN_FILE and
-# TUNNEL_KEY_FILE, paths of files here; what first_contact.py wants. Contents are on no command line.
+# Everything comes from the environment: HOST, or LAMBDA_INSTANCE_ID (with LAMBDA_API and REST_API_BEARER) to look it up;
+# TOKEN_FILE and TUNNEL_KEY_FILE, local paths; the variables of first_contact.py. Secrets are on no command line.
 set -Eeuo pipefail
 
 main() {
@@ -14,7 +14,7 @@ main() {
         echo "The machine is active at $HOST"
     fi
     export HOST
-    # What comes next needs no key to the account.
+    # The remaining steps do not need the account's API key.
     unset REST_API_BEARER
     python3 "$lib/first_contact.py"
     local identity=()

@@ -1,4 +1,4 @@
-"""One stand-in for AWS a test."""
+"""A stand-in for AWS per test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.aws.standin import CREDENTIALS, Aws, serving
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
-    """An empty AWS; boto3 here finds it by the environment."""
+    """An empty AWS, which boto3 finds through the environment."""
     with serving() as served:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": served.url}.items():
             monkeypatch.setenv(name, value)

@@ -1,9 +1,10 @@
-"""An AWS to apply to and to call: moto's server, with what it lacks or gets wrong for our calls put right.
+"""A stand-in for AWS: moto's server, with additions and corrections for the calls made here.
 
-Added: `StartInstanceRefresh` and its description (here every machine of the group is replaced at once, by moto's own
-means) and `CompleteLifecycleAction` (kept in a list; only a hook that exists can be completed). Put right: user data
-of a launch template's later versions, tags of the template itself among those of its machines, a group's mixed
-instances after an update that does not name them, and the queue and role that every hook has there.
+Added: `StartInstanceRefresh` and `DescribeInstanceRefreshes` (every machine of the group is replaced at once, with
+moto's own functions) and `CompleteLifecycleAction` (recorded in a list; only an existing hook can be completed).
+Corrected: the user data of later versions of a launch template, the template's own tags among those of its machines, a
+group's mixed instances policy after an update that does not mention it, and the queue and role that moto gives every
+hook.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing
 
 @dataclass
 class Aws:
-    """The server, and what it heard of what moto does not keep."""
+    """The running server, and the calls that moto does not record."""
 
     url: str
     completed: list[dict[str, str]] = field(default_factory=list)
@@ -41,35 +42,33 @@ class Aws:
 
 @contextmanager
 def serving() -> Generator[Aws, None, None]:
-    """Serve an empty AWS on a free port of loopback; one at a time, since moto keeps its state in the process."""
+    """Serve an empty AWS on a free loopback port; one at a time, since moto keeps its state in the process."""
     import requests
     from moto.autoscaling.responses import AutoScalingResponse
     from moto.ec2.responses.launch_templates import LaunchTemplates
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each request tells nothing
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     aws = Aws(f"http://{host}:{port}")
     requests.post(f"{aws.url}/moto-api/reset", timeout=30).raise_for_status()
-    with ExitStack() as replaced:
+    with ExitStack() as patches:
         for owner, methods in (
-            (AutoScalingResponse, _of_groups(aws, AutoScalingResponse)),
-            (LaunchTemplates, _of_templates(LaunchTemplates)),
+            (AutoScalingResponse, _corrected_group_methods(AutoScalingResponse)),
+            (AutoScalingResponse, _added_group_methods(aws)),
+            (LaunchTemplates, _corrected_template_methods(LaunchTemplates)),
         ):
             for name, method in methods.items():
-                replaced.enter_context(mock.patch.object(owner, name, method, create=True))
+                patches.enter_context(mock.patch.object(owner, name, method, create=True))
         try:
             yield aws
         finally:
             server.stop()
 
 
-def _of_groups(aws: Aws, owner: Any) -> dict[str, Callable[[Any], Any]]:
-    from moto.autoscaling.exceptions import ValidationError
-    from moto.core.responses import ActionResult, EmptyResult
-
+def _corrected_group_methods(owner: Any) -> dict[str, Callable[[Any], Any]]:
     update, put_hook = owner.update_auto_scaling_group, owner.put_lifecycle_hook
 
     def update_auto_scaling_group(self: Any) -> Any:
@@ -86,38 +85,41 @@ def _of_groups(aws: Aws, owner: Any) -> dict[str, Callable[[Any], Any]]:
         made.role_arn = made.notification_target_arn = None
         return done
 
+    return {each.__name__: each for each in (update_auto_scaling_group, put_lifecycle_hook)}
+
+
+def _added_group_methods(aws: Aws) -> dict[str, Callable[[Any], Any]]:
+    from moto.autoscaling.exceptions import ValidationError
+    from moto.core.responses import ActionResult, EmptyResult
+
     def complete_lifecycle_action(self: Any) -> Any:
-        asked = dict(self._get_params())
-        group, hook = asked["AutoScalingGroupName"], asked["LifecycleHookName"]
+        request = dict(self._get_params())
+        group, hook = request["AutoScalingGroupName"], request["LifecycleHookName"]
         if not self.autoscaling_backend.describe_lifecycle_hooks(group, [hook]):
-            raise ValidationError(f"No active Lifecycle Action found with instance ID {asked['InstanceId']}")
-        aws.completed.append(asked)
+            raise ValidationError(
+                f"No active Lifecycle Action found with instance ID {request['InstanceId']}"
+            )
+        aws.completed.append(request)
         return EmptyResult()
 
     def start_instance_refresh(self: Any) -> Any:
-        asked = dict(self._get_params())
-        aws.refreshes.append(asked)
-        group = self.autoscaling_backend.autoscaling_groups[asked["AutoScalingGroupName"]]
+        request = dict(self._get_params())
+        aws.refreshes.append(request)
+        group = self.autoscaling_backend.autoscaling_groups[request["AutoScalingGroupName"]]
         for each in list(group.instance_states):
             self.autoscaling_backend.terminate_instance(each.instance.id, should_decrement=False)
         return ActionResult({"InstanceRefreshId": f"refresh-{len(aws.refreshes)}"})
 
     def describe_instance_refreshes(self: Any) -> Any:
-        known = [f"refresh-{n + 1}" for n in range(len(aws.refreshes))]
-        found = [{"InstanceRefreshId": each, "Status": "Successful"} for each in reversed(known)]
-        return ActionResult({"InstanceRefreshes": found})
+        ids = [f"refresh-{n + 1}" for n in range(len(aws.refreshes))]
+        refreshes = [{"InstanceRefreshId": each, "Status": "Successful"} for each in reversed(ids)]
+        return ActionResult({"InstanceRefreshes": refreshes})
 
-    own = (
-        update_auto_scaling_group,
-        put_lifecycle_hook,
-        complete_lifecycle_action,
-        start_instance_refresh,
-        describe_instance_refreshes,
-    )
-    return {each.__name__: each for each in own}
+    added = (complete_lifecycle_action, start_instance_refresh, describe_instance_refreshes)
+    return {each.__name__: each for each in added}
 
 
-def _of_templates(owner: Any) -> dict[str, Callable[[Any], Any]]:
+def _corrected_template_methods(owner: Any) -> dict[str, Callable[[Any], Any]]:
     from moto.ec2.utils import parse_user_data
 
     create, create_version = owner.create_launch_template, owner.create_launch_template_version
@@ -126,8 +128,8 @@ def _of_templates(owner: Any) -> dict[str, Callable[[Any], Any]]:
         done = create(self)
         template = self.ec2_backend.get_launch_template_by_name(self._get_param("LaunchTemplateName"))
         data = template.latest_version().data
-        named = data.get("TagSpecifications", [])
-        data["TagSpecifications"] = [each for each in named if each["ResourceType"] != "launch-template"]
+        tags = data.get("TagSpecifications", [])
+        data["TagSpecifications"] = [each for each in tags if each["ResourceType"] != "launch-template"]
         return done
 
     def create_launch_template_version(self: Any) -> Any:

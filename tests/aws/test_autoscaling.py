@@ -1,4 +1,4 @@
-"""The machine's words to its Auto Scaling group, against moto's server (standin.py says what it adds)."""
+"""The machine's calls to its Auto Scaling group, against moto's server (standin.py describes what it adds)."""
 
 from __future__ import annotations
 
@@ -37,39 +37,39 @@ def instance(aws: Aws) -> str:
     return str(groups[0]["Instances"][0]["InstanceId"])
 
 
-def speaker(instance: str) -> Autoscaling:
+def autoscaling_of(instance: str) -> Autoscaling:
     return Autoscaling("BETA9_AWS_LAUNCH_HOOK", "http://127.0.0.1:1", instance)
 
 
 @pytest.mark.parametrize("result", ["CONTINUE", "ABANDON"])
-def test_a_hook_that_waits_is_completed(aws: Aws, instance: str, result: str) -> None:
-    assert speaker(instance).complete(HOOK, result)
-    (heard,) = aws.completed
-    assert heard["InstanceId"] == instance
-    assert (heard["AutoScalingGroupName"], heard["LifecycleHookName"]) == (HOOK.group, HOOK.name)
-    assert heard["LifecycleActionResult"] == result
+def test_a_waiting_hook_is_completed(aws: Aws, instance: str, result: str) -> None:
+    assert autoscaling_of(instance).complete(HOOK, result)
+    (request,) = aws.completed
+    assert request["InstanceId"] == instance
+    assert (request["AutoScalingGroupName"], request["LifecycleHookName"]) == (HOOK.group, HOOK.name)
+    assert request["LifecycleActionResult"] == result
 
 
-def test_no_hook_that_waits_is_no_trouble(aws: Aws, instance: str) -> None:
-    assert not speaker(instance).complete(LifecycleHook(HOOK.group, "another"), "CONTINUE")
+def test_without_a_waiting_hook_nothing_is_completed(aws: Aws, instance: str) -> None:
+    assert not autoscaling_of(instance).complete(LifecycleHook(HOOK.group, "another"), "CONTINUE")
 
 
-def test_a_useless_machine_is_replaced(aws: Aws, instance: str) -> None:
-    speaker(instance).mark_unhealthy()
+def test_an_unhealthy_machine_is_reported(aws: Aws, instance: str) -> None:
+    autoscaling_of(instance).mark_unhealthy()
     groups = aws.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     assert [each["HealthStatus"] for each in groups[0]["Instances"]] == ["Unhealthy"]
 
 
-def test_without_a_region_it_says_which_setting_is_in_vain(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_region_the_error_names_the_setting(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_REGION")
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     monkeypatch.setattr(access, "METADATA_TIMEOUT_S", 1)
     with pytest.raises(SettingsError, match="BETA9_AWS_LAUNCH_HOOK: the Auto Scaling group: no AWS region"):
-        speaker("i-0").complete(HOOK, "CONTINUE")
+        autoscaling_of("i-0").complete(HOOK, "CONTINUE")
 
 
-def test_an_aws_that_cannot_be_reached_is_asked_again(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_aws_is_a_transient_error(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setattr(access, "CONNECT_TIMEOUT_S", 1)
-    with pytest.raises(TransientError, match="cannot be asked"):
-        speaker("i-0").complete(HOOK, "CONTINUE")
+    with pytest.raises(TransientError, match="cannot be reached"):
+        autoscaling_of("i-0").complete(HOOK, "CONTINUE")

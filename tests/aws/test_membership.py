@@ -1,4 +1,4 @@
-"""A real agent in an Auto Scaling group: it completes its launch once work can be placed, and its end once drained."""
+"""A real agent in an Auto Scaling group: completes the launch hook once ready, the termination hook once drained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.integration.metadata_service import INSTANCE_ID, MetadataService
 GROUP = "beta9-gpu"
 
 
-def test_the_group_hears_of_the_beginning_and_of_the_end(aws: Aws, tmp_path: Path) -> None:
+def test_launch_and_termination_hooks_are_completed(aws: Aws, tmp_path: Path) -> None:
     autoscaling = aws.client("autoscaling")
     ec2 = aws.client("ec2")
     ec2.create_launch_template(LaunchTemplateName="worker", LaunchTemplateData={"InstanceType": "g5.xlarge"})
@@ -22,7 +22,7 @@ def test_the_group_hears_of_the_beginning_and_of_the_end(aws: Aws, tmp_path: Pat
         MaxSize=1,
         VPCZoneIdentifier=ec2.describe_subnets()["Subnets"][0]["SubnetId"],
     )
-    for name, transition in (("launch", "LAUNCHING"), ("end", "TERMINATING")):
+    for name, transition in (("launch", "LAUNCHING"), ("termination", "TERMINATING")):
         autoscaling.put_lifecycle_hook(
             AutoScalingGroupName=GROUP,
             LifecycleHookName=name,
@@ -37,16 +37,16 @@ def test_the_group_hears_of_the_beginning_and_of_the_end(aws: Aws, tmp_path: Pat
             BETA9_KUBECONFIG=str(lab.kubeconfig),
             BETA9_KEEPALIVE_INTERVAL="1",
             BETA9_AWS_LAUNCH_HOOK=f"{GROUP}/launch",
-            BETA9_AWS_TERMINATION_HOOK=f"{GROUP}/end",
+            BETA9_AWS_TERMINATION_HOOK=f"{GROUP}/termination",
             AWS_ENDPOINT_URL=aws.url,
             **CREDENTIALS,
         )
         wait_for("the launch is completed", lambda: len(aws.completed) == 1)
         cloud.documents["autoscaling/target-lifecycle-state"] = "Terminated"
-        wait_for("the end is completed", lambda: len(aws.completed) == 2)
+        wait_for("the termination is completed", lambda: len(aws.completed) == 2)
         assert agent.wait_exit() == 0
-    said = [
+    completed = [
         (each["LifecycleHookName"], each["LifecycleActionResult"], each["InstanceId"])
         for each in aws.completed
     ]
-    assert said == [("launch", "CONTINUE", INSTANCE_ID), ("end", "CONTINUE", INSTANCE_ID)]
+    assert completed == [("launch", "CONTINUE", INSTANCE_ID), ("termination", "CONTINUE", INSTANCE_ID)]

@@ -1,7 +1,7 @@
-"""Stands in for Crusoe's API: the routes that the provider's VMs, networks, subnets and firewall rules use.
+"""A stand-in for Crusoe's API: the routes for VMs, networks, subnets and firewall rules that the provider uses.
 
-As the provider's own client has them: what takes time answers with an operation, here one that has succeeded. Nothing
-is started, signatures are not checked, and any request may be told to fail.
+The routes follow the provider's client. Slow requests return an operation, here always a succeeded one. Nothing is
+started, signatures are not checked, and reading a VM can be made to fail.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from typing import Any
 VMS, NETWORKS, SUBNETS, RULES = "instances", "vpc-networks", "vpc-subnets", "vpc-firewall-rules"
 ROUTE = re.compile(r"^/v1/projects/([0-9a-f-]+)/(?:compute/vms|networking)/([a-z-]+)(?:/([0-9a-f-]+))?$")
 INLINE = {NETWORKS: "network", SUBNETS: "subnet"}
-"""What is made at once stands under this name in the answer."""
+"""Resources created synchronously, and the key of the resource in the response."""
 
 
 @dataclass
 class CrusoeCloud:
-    """One account: what there is, by kind and id, and every request as (method, path, body)."""
+    """One account: its resources by kind and id, and every request as (method, path, body)."""
 
-    things: dict[str, dict[str, dict[str, Any]]] = field(
+    resources: dict[str, dict[str, dict[str, Any]]] = field(
         default_factory=lambda: {VMS: {}, NETWORKS: {}, SUBNETS: {}, RULES: {}}
     )
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     vm_read_status: int = 200
-    """Answer this when a VM is asked for; 403 is an error that the provider does not repeat."""
+    """Status of the response when a VM is read; 403 is an error that the provider does not retry."""
     url: str = ""
 
-    def make(self, kind: str, project: str, wanted: dict[str, Any]) -> dict[str, Any]:
-        made = {**wanted, "id": str(uuid.uuid4())}
+    def create(self, kind: str, project: str, request: dict[str, Any]) -> dict[str, Any]:
+        made = {**request, "id": str(uuid.uuid4())}
         if kind == VMS:
             made = _vm(made, project)
         elif kind == RULES:
             made["state"] = "active"
-        self.things[kind][made["id"]] = made
+        self.resources[kind][made["id"]] = made
         return made
 
 
-def _vm(wanted: dict[str, Any], project: str) -> dict[str, Any]:
-    interface = (wanted.get("network_interfaces") or [{}])[0]
+def _vm(request: dict[str, Any], project: str) -> dict[str, Any]:
+    interface = (request.get("network_interfaces") or [{}])[0]
     address = {
         "private_ipv4": {"address": "10.200.0.2"},
         "public_ipv4": {"address": "127.0.0.1", "id": str(uuid.uuid4()), "type": "dynamic"},
     }
     return {
-        "id": wanted["id"],
-        "name": wanted["name"],
-        "type": wanted["type"],
-        "location": wanted["location"],
+        "id": request["id"],
+        "name": request["name"],
+        "type": request["type"],
+        "location": request["location"],
         "project_id": project,
         "state": "STATE_RUNNING",
         "disks": [{"id": str(uuid.uuid4()), "attachment_type": "os", "mode": "read-write"}],
@@ -106,22 +106,22 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: `requests` has it."""
+        """Log nothing: `requests` records every request."""
 
     def _serve(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = json.loads(raw) if raw else None
         path = self.path.partition("?")[0]
         self.account.requests.append((self.command, path, body))
-        status, said = self._routed(path, body)
-        text = json.dumps(said).encode()
+        status, reply = self._reply(path, body)
+        text = json.dumps(reply).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
 
-    def _routed(self, path: str, body: Any) -> tuple[int, Any]:
+    def _reply(self, path: str, body: Any) -> tuple[int, Any]:
         if path == "/v1/users/identities":
             return 200, {"identity": {"id": str(uuid.uuid4()), "email": "me@example.com"}}
         if path.startswith("/v1/organizations/projects/"):
@@ -130,23 +130,23 @@ class _Handler(BaseHTTPRequestHandler):
                 "name": "default",
                 "organization_id": str(uuid.uuid4()),
             }
-        return self._thing(path, body)
+        return self._resource(path, body)
 
-    def _thing(self, path: str, body: Any) -> tuple[int, Any]:
+    def _resource(self, path: str, body: Any) -> tuple[int, Any]:
         route = ROUTE.match(path)
-        if route is None or route[2] not in self.account.things:
+        if route is None or route[2] not in self.account.resources:
             return 404, {"code": "not_found", "message": f"no such path {path}"}
         project, kind, name = route.groups()
         if self.command == "POST":
-            made = self.account.make(kind, project, body)
+            made = self.account.create(kind, project, body)
             return 200, {INLINE[kind]: made} if kind in INLINE else _operation(made)
         if kind == VMS and self.account.vm_read_status != 200:
-            return self.account.vm_read_status, {"code": "error", "message": "an unforeseen error"}
-        if name not in self.account.things[kind]:
-            return 404, {"code": "not_found", "message": "there is none"}
+            return self.account.vm_read_status, {"code": "error", "message": "internal error"}
+        if name not in self.account.resources[kind]:
+            return 404, {"code": "not_found", "message": "not found"}
         if self.command == "DELETE":
-            return 200, _operation(self.account.things[kind].pop(name))
-        return 200, self.account.things[kind][name]
+            return 200, _operation(self.account.resources[kind].pop(name))
+        return 200, self.account.resources[kind][name]
 
 
 def _operation(result: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Stands in for Lambda's API: the routes that Terraform and our steps use, as its OpenAPI 1.10 has them.
+"""A stand-in for Lambda's API: the routes that Terraform and lambda_api.py use, following its OpenAPI 1.10.
 
-What it does not do: check regions, types and quotas, or start anything. Faults are asked for by `Faults`.
+It does not check regions, types and quotas, and starts nothing. `Faults` makes it fail.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ RUNNING = ("booting", "active", "unhealthy")
 
 @dataclass
 class Faults:
-    """What goes wrong, by name; all of it off at first."""
+    """Faults to inject, all off by default."""
 
     terminate_status: int = 0
-    """Answer a request to end with this status, and end nothing."""
+    """Respond to terminate requests with this status, and terminate nothing."""
     read_status: int = 0
-    too_often: int = 0
-    """Answer so many requests with 429."""
-    answer_lost: set[str] = field(default_factory=set)
-    """Do what these paths ask for, and hang up without an answer."""
-    names_another: bool = False
-    ends_nothing: bool = False
-    """Answer 200 to a request to end, and go on."""
+    too_many_requests: int = 0
+    """Respond to this many requests with 429."""
+    response_lost: set[str] = field(default_factory=set)
+    """Carry out requests to these paths, and hang up without a response."""
+    lists_another: bool = False
+    keeps_running: bool = False
+    """Respond 200 to terminate requests, and keep the machine running."""
     polls_until_ended: int = 1
     polls_until_active: int = 0
 
 
 @dataclass
 class LambdaCloud:
-    """The account: its machines by id, and every request as (method, path, body)."""
+    """One account: its machines by id, and every request as (method, path, body)."""
 
     machines: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -49,28 +49,28 @@ class LambdaCloud:
     def running(self) -> list[str]:
         return [name for name, each in self.machines.items() if each["status"] in RUNNING]
 
-    def launch(self, wanted: dict[str, Any]) -> str:
+    def launch(self, request: dict[str, Any]) -> str:
         name = secrets.token_hex(16)
         self.machines[name] = {
             "id": name,
-            "name": wanted.get("name", ""),
+            "name": request.get("name", ""),
             "status": "booting",
-            "ssh_key_names": wanted["ssh_key_names"],
-            "file_system_names": wanted.get("file_system_names", []),
-            "region": {"name": wanted["region_name"], "description": "stand-in"},
-            "instance_type": {"name": wanted["instance_type_name"], "price_cents_per_hour": 199},
-            "tags": wanted.get("tags", []),
+            "ssh_key_names": request["ssh_key_names"],
+            "file_system_names": request.get("file_system_names", []),
+            "region": {"name": request["region_name"], "description": "stand-in"},
+            "instance_type": {"name": request["instance_type_name"], "price_cents_per_hour": 199},
+            "tags": request.get("tags", []),
             "actions": {},
             "jupyter_token": secrets.token_hex(16),
         }
         return name
 
     def vanish(self, name: str) -> None:
-        """The machine is gone, and the API has forgotten it."""
+        """Remove the machine, which the API then no longer knows."""
         del self.machines[name]
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """One machine, a step further on its way from booting to active or from terminating to terminated."""
+        """Return one machine, advancing it from booting to active or from terminating to terminated."""
         machine = self.machines.get(name)
         if machine is None:
             return None
@@ -82,14 +82,14 @@ class LambdaCloud:
         return machine
 
     def terminate(self, names: list[str]) -> list[dict[str, Any]] | None:
-        """Begin to end these; None if one of them is unknown."""
+        """Begin to terminate these machines; return None if one of them is unknown."""
         if any(name not in self.machines for name in names):
             return None
-        if not self.faults.ends_nothing:
+        if not self.faults.keeps_running:
             for name in names:
                 self.machines[name]["status"] = "terminating"
                 self._polls[name] = 0
-        if self.faults.names_another:
+        if self.faults.lists_another:
             return [{"id": "f" * 32, "status": "terminating"}]
         return [dict(self.machines[name], status="terminating") for name in names]
 
@@ -130,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: `requests` has it."""
+        """Log nothing: `requests` records every request."""
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -138,23 +138,23 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(raw) if raw else None
         path = self.path.partition("?")[0]
         self.account.requests.append((self.command, path, body))
-        status, said = self._routed(path, body)
-        if any(path.endswith(each) for each in self.account.faults.answer_lost):
+        status, reply = self._reply(path, body)
+        if any(path.endswith(each) for each in self.account.faults.response_lost):
             self.close_connection = True
             return
-        text = json.dumps(said).encode()
+        text = json.dumps(reply).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
 
-    def _routed(self, path: str, body: Any) -> tuple[int, Any]:
+    def _reply(self, path: str, body: Any) -> tuple[int, Any]:
         faults = self.account.faults
         if self.headers.get("Authorization") != f"Bearer {KEY}":
             return 401, _error("global/invalid-api-key", "API key was invalid, expired, or deleted.")
-        if faults.too_often:
-            faults.too_often -= 1
+        if faults.too_many_requests:
+            faults.too_many_requests -= 1
             return 429, _error("global/too-many-requests", "Too many requests.")
         route = path.removeprefix("/api/v1")
         if self.command == "GET" and route.startswith("/instances"):
@@ -179,8 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
         status = self.account.faults.terminate_status
         if status:
             return status, _error("global/internal-error", "An unknown error occurred.")
-        ended = self.account.terminate(body["instance_ids"])
-        return _gone() if ended is None else (200, {"data": {"terminated_instances": ended}})
+        terminated = self.account.terminate(body["instance_ids"])
+        return _gone() if terminated is None else (200, {"data": {"terminated_instances": terminated}})
 
 
 def _gone() -> tuple[int, Any]:

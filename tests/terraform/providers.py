@@ -1,7 +1,7 @@
-"""Which Terraform providers are at hand, without a registry: AWS 3.39.0 out of a package, others out of a mirror.
+"""Terraform providers available without a registry: AWS 3.39.0 from a Python package, others from a mirror.
 
-`TF_PLUGIN_MIRROR` names a directory as `terraform providers mirror` writes it. What neither has is no provider
-that a required test may ask for: such tests carry the marker `provider` and are skipped by name.
+`TF_PLUGIN_MIRROR` names a directory written by `terraform providers mirror`. Tests that need a provider from it have
+the marker `provider` and are skipped without it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ provider_installation {{
 
 
 def mirror_from_package(root: Path) -> Path:
-    """Unpack the packaged provider under `root`, once, and return `root` as a mirror.
+    """Unpack the packaged provider once below `root`, and return `root` as a mirror.
 
-    Unpacked, because Terraform then links to it instead of writing 150 MB for each configuration.
+    Terraform links to an unpacked provider, while it would unpack 150 MB again for each configuration.
     """
     place = root / REGISTRY / AWS / "3.39.0" / "linux_amd64"
     if not place.exists():
@@ -45,19 +45,19 @@ def mirror_from_package(root: Path) -> Path:
 
 
 def given_mirror() -> Path | None:
-    """Return the directory that TF_PLUGIN_MIRROR names, if it does."""
-    given = os.environ.get("TF_PLUGIN_MIRROR")
-    return Path(given).absolute() if given else None
+    """Return the directory named by TF_PLUGIN_MIRROR, or None."""
+    mirror = os.environ.get("TF_PLUGIN_MIRROR")
+    return Path(mirror).absolute() if mirror else None
 
 
 def write_config(path: Path, mirrors: list[Path]) -> None:
-    """Write Terraform's own configuration: these mirrors, and no registry."""
+    """Write Terraform's CLI configuration: these mirrors and no registry."""
     blocks = "\n".join(f'  filesystem_mirror {{\n    path = "{each}"\n  }}' for each in mirrors)
     path.write_text(CONFIG.format(mirrors=blocks))
 
 
 def newest(source: str, mirror: Path | None) -> tuple[int, ...] | None:
-    """Return the newest version of a provider ("hashicorp/aws") in a mirror, packed or unpacked, or None."""
+    """Return a provider's newest version ("hashicorp/aws") in a mirror, packed or unpacked, or None."""
     folder = mirror / REGISTRY / source.lower() if mirror else None
     if not folder or not folder.is_dir():
         return None
@@ -66,7 +66,7 @@ def newest(source: str, mirror: Path | None) -> tuple[int, ...] | None:
 
 
 def needed(configuration: Path) -> set[str]:
-    """Return the providers that a module or example asks for, with its local modules, read from its text."""
+    """Return the providers that a module or example needs, including its local modules, parsed from the text."""
     text = "".join(each.read_text() for each in sorted(configuration.glob("*.tf")))
     sources = set(re.findall(r'^\s+source\s*=\s*"([^"]+)"', text, re.MULTILINE))
     found = {each for each in sources if not each.startswith((".", "terraform.io/"))}
@@ -77,5 +77,5 @@ def needed(configuration: Path) -> set[str]:
 
 
 def missing(configuration: Path) -> set[str]:
-    """Return what `needed` names and nothing here has."""
+    """Return the needed providers that are not available."""
     return {each for each in needed(configuration) if each != AWS and not newest(each, given_mirror())}

@@ -1,8 +1,8 @@
-"""Compares Terraform configurations with providers' schemas, without the providers.
+"""Check Terraform configurations against the providers' schemas, without the providers.
 
-Found are: types, arguments and blocks that do not exist; arguments that can only be read; required ones that are
-missing; values of another type, as far as the text tells (literals, and variables, by their declared type); keys of
-nested objects; and references to attributes that there are not.
+It finds unknown types, arguments and blocks; read-only arguments; missing required arguments; values of a wrong type,
+for literals and for variables with a declared type; unknown keys of nested objects; and references to unknown
+attributes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 DATA = Path(__file__).with_name("data")
 PREFIXES = {"crusoe": "crusoe", "restapi": "restapi"}
-"""Schema files by the first word of a type's name."""
+"""Schema files by the prefix of a type's name."""
 META = {
     "count",
     "for_each",
@@ -30,7 +30,7 @@ META = {
     "version",
 }
 CONVERTS = {"string": {"string", "number", "bool"}, "number": {"number"}, "bool": {"bool"}}
-"""Of which types Terraform makes which by itself; a number or a bool out of a text only by chance."""
+"""Types that Terraform converts implicitly to each type. A string converts to a number or bool only with luck."""
 
 
 @cache
@@ -39,8 +39,8 @@ def schema(name: str) -> Mapping[str, Any]:
     return found
 
 
-def problems(folder: Path) -> list[str]:
-    """Return what is wrong in one folder's *.tf files by the schemas, as sentences; [] if all is well."""
+def errors(folder: Path) -> list[str]:
+    """Return the errors in a folder's *.tf files, as sentences; [] if there are none."""
     import hcl2
 
     texts = {each.name: each.read_text() for each in sorted(folder.glob("*.tf"))}
@@ -54,14 +54,14 @@ def problems(folder: Path) -> list[str]:
     found: list[str] = []
     for each in parsed.values():
         for where, kind, body in _blocks(each):
-            found += [f"{where}: {what}" for what in _Check(variables).body(body, kind)]
+            found += [f"{where}: {error}" for error in _Check(variables).body(body, kind)]
     for name, text in texts.items():
-        found += [f"{name}: {what}" for what in _references(text)]
+        found += [f"{name}: {error}" for error in _references(text)]
     return found
 
 
 def _blocks(parsed: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None, Mapping[str, Any]]]:
-    """Yield what is a provider's matter: where it is, its schema (None: there is no such type), its body."""
+    """Yield every provider, resource and data block: its place, its schema (None: unknown type) and its body."""
     for each in parsed.get("provider", []):
         for name, body in each.items():
             if _bare(name) in PREFIXES:
@@ -83,12 +83,12 @@ class _Check:
 
     def body(self, body: Mapping[str, Any], kind: Mapping[str, Any] | None) -> Iterator[str]:
         if kind is None:
-            yield "there is no such type"
+            yield "unknown type"
             return
         attributes, blocks = kind.get("attributes", {}), kind.get("blocks", {})
         given = {name for name in body if not name.startswith("__")} - META
         for name in sorted(given - set(attributes) - set(blocks)):
-            yield f"there is no argument {name}"
+            yield f"unknown argument {name}"
         for name in sorted(given & set(attributes)):
             yield from self.value(name, body[name], attributes[name])
         for name, each in attributes.items():
@@ -96,47 +96,47 @@ class _Check:
                 yield f"{name} is required"
         for name in sorted(given & set(blocks)):
             for inner in body[name]:
-                yield from (f"{name}: {what}" for what in self.body(inner, blocks[name]))
+                yield from (f"{name}: {error}" for error in self.body(inner, blocks[name]))
 
-    def value(self, name: str, value: Any, wanted: Mapping[str, Any]) -> Iterator[str]:
-        if not wanted.get("required") and not wanted.get("optional"):
-            yield f"{name} can only be read"
-        if "nesting" in wanted:
-            yield from self.nested(name, value, wanted)
+    def value(self, name: str, value: Any, expected: Mapping[str, Any]) -> Iterator[str]:
+        if not expected.get("required") and not expected.get("optional"):
+            yield f"{name} is read-only"
+        if "nesting" in expected:
+            yield from self.nested(name, value, expected)
             return
         if isinstance(value, list) and value and isinstance(value[0], dict) and "__is_block__" in value[0]:
-            yield f"{name} is an argument, written as a block"
+            yield f"{name} is an argument, but written as a block"
             return
-        kind = wanted["type"]
+        kind = expected["type"]
         outer = kind if isinstance(kind, str) else kind[0]
-        for seen in self.kinds(value):
-            if seen != outer and seen not in CONVERTS.get(outer, set()):
-                yield f"{name} is of type {outer}, given is {seen}"
+        for actual in self.kinds(value):
+            if actual != outer and actual not in CONVERTS.get(outer, set()):
+                yield f"{name} is of type {outer}, not {actual}"
 
-    def nested(self, name: str, value: Any, wanted: Mapping[str, Any]) -> Iterator[str]:
-        """Check the keys of every object that is written out; of nested objects there must be one, or null."""
+    def nested(self, name: str, value: Any, expected: Mapping[str, Any]) -> Iterator[str]:
+        """Check the keys of every object literal; there must be at least one, or null."""
         if "__is_block__" in str(value):
-            yield f"{name} is an argument, written as a block"
+            yield f"{name} is an argument, but written as a block"
             return
         text = value if isinstance(value, str) else str(value)
         objects = list(_objects(text.removeprefix("${").removesuffix("}") if text.startswith("${") else text))
         if not objects and "null" not in text and value != []:
-            yield f"{name}: no object is written out that could be checked"
+            yield f"{name}: no object literal to check"
         for each in objects:
             for key, inner in each.items():
-                kind = wanted["attributes"].get(key)
+                kind = expected["attributes"].get(key)
                 if kind is None:
-                    yield f"{name}: there is no {key}"
+                    yield f"{name}: unknown key {key}"
                 elif not kind.get("required") and not kind.get("optional"):
-                    yield f"{name}: {key} can only be read"
+                    yield f"{name}: {key} is read-only"
                 elif "nesting" in kind:
                     yield from self.nested(f"{name}.{key}", "${" + inner + "}", kind)
-            for key, kind in wanted["attributes"].items():
+            for key, kind in expected["attributes"].items():
                 if kind.get("required") and key not in each:
                     yield f"{name}: {key} is required"
 
     def kinds(self, value: Any) -> Iterator[str]:
-        """Yield the type of a value, where the text tells it."""
+        """Yield the type of a value, if the text shows it."""
         if isinstance(value, bool):
             yield "bool"
         elif isinstance(value, int | float):
@@ -148,32 +148,32 @@ class _Check:
         elif isinstance(value, str):
             variable = re.fullmatch(r"\$\{var\.(\w+)\}", value)
             if variable:
-                yield self.variables.get(variable[1], "nothing declared").partition("(")[0]
+                yield self.variables.get(variable[1], "undeclared").partition("(")[0]
             elif value.startswith('"'):
                 yield "string"
 
 
 def _objects(text: str) -> Iterator[dict[str, str]]:
-    """Yield the objects `{ key = value, … }` that a text has, outermost ones, each with its values' texts."""
+    """Yield the outermost objects `{ key = value, … }` of a text, as the texts of their values by key."""
     depth, start = 0, 0
-    for at, letter in enumerate(text):
-        if letter == "{":
-            depth, start = depth + 1, start if depth else at + 1
-        elif letter == "}":
+    for position, character in enumerate(text):
+        if character == "{":
+            depth, start = depth + 1, start if depth else position + 1
+        elif character == "}":
             depth -= 1
             if depth == 0:
-                yield _keys(text[start:at])
+                yield _keys(text[start:position])
 
 
 def _keys(text: str) -> dict[str, str]:
-    """Split what is between an object's braces at the commas that are its own."""
+    """Split the content of an object at its own commas and line breaks, not those of nested values."""
     parts, depth = [""], 0
-    for letter in text:
-        depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(letter, 0)
-        if letter in ",\n" and depth == 0:
+    for character in text:
+        depth += {"{": 1, "[": 1, "(": 1, "}": -1, "]": -1, ")": -1}.get(character, 0)
+        if character in ",\n" and depth == 0:
             parts.append("")
         else:
-            parts[-1] += letter
+            parts[-1] += character
     pairs = [re.match(r"\s*['\"]?(\w+)['\"]?\s*[=:](?!=)(.*)", each, re.DOTALL) for each in parts]
     return {pair[1]: pair[2].strip() for pair in pairs if pair}
 
@@ -182,22 +182,22 @@ REFERENCE = re.compile(r"(?<![\w.])(data\.)?((?:crusoe|restapi)_\w+)\.\w+((?:\[[
 
 
 def _references(text: str) -> Iterator[str]:
-    """Yield the references to attributes that a type has not; comments are left out."""
+    """Yield the references to unknown attributes, ignoring comments."""
     code = re.sub(r"(?m)^\s*#.*$", "", text)
     for data, kind, path in REFERENCE.findall(code):
         types = schema(PREFIXES[kind.split("_")[0]])["data_sources" if data else "resources"]
-        if kind in types and not _leads(types[kind], re.findall(r"\.(\w+)", path)):
+        if kind in types and not _exists(types[kind], re.findall(r"\.(\w+)", path)):
             yield f"{kind} has no {path.lstrip('.')}"
 
 
-def _leads(kind: Mapping[str, Any], names: list[str]) -> bool:
-    here: Mapping[str, Any] | None = kind
+def _exists(kind: Mapping[str, Any], names: list[str]) -> bool:
+    node: Mapping[str, Any] | None = kind
     for name in names:
-        if here is None or "attributes" not in here:
-            # Into a map or a list of plain values: what is in there is the provider's matter at run time.
-            return here is not None and not isinstance(here.get("type"), str)
-        here = here["attributes"].get(name)
-    return here is not None
+        if node is None or "attributes" not in node:
+            # A map or a list of plain values, whose keys are known only at run time.
+            return node is not None and not isinstance(node.get("type"), str)
+        node = node["attributes"].get(name)
+    return node is not None
 
 
 def _bare(name: str) -> str:

@@ -1,7 +1,7 @@
-"""What is wrong is said at plan time, in a sentence that helps, also for modules whose providers are not here.
+"""Wrong input fails the plan with a helpful message, even for modules whose providers are not available.
 
-Those keep their variables and the call of modules/user-data, which need no provider, in files of their own; the rest
-is taken away for these tests.
+Such modules have their variables and the call of modules/user-data, which need no provider, in files of their own; the
+other files are removed for these tests.
 """
 
 from __future__ import annotations
@@ -43,46 +43,46 @@ GOOD: dict[str, dict[str, Any]] = {
 }
 FILES = ("token_file", "tunnel_key_file")
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    (each, wrong, said)
+    (each, wrong, message)
     for each in ("lambda", "crusoe", "ssh")
-    for wrong, said in (
-        ({"pool_name": "gpu pool"}, "pool_name 'gpu pool' is not a name that the gateway can use"),
+    for wrong, message in (
+        ({"pool_name": "gpu pool"}, "pool_name 'gpu pool' is not a valid pool name"),
         ({"ssh_host": "me@gateway"}, "without user, scheme or port"),
         ({"ssh_port": 0}, "from 1 to 65535"),
-        ({"ssh_user": "-x"}, "not a login name"),
-        ({"ssh_host_key_fingerprint": "MD5:aa:bb"}, "as `ssh-keygen -lf"),
+        ({"ssh_user": "-x"}, "not a valid login name"),
+        ({"ssh_host_key_fingerprint": "MD5:aa:bb"}, "by `ssh-keygen -lf"),
         ({"source_tarball": "https://example.com/x.tar.gz"}, "#sha256= and 64 hexadecimal digits"),
-        ({"source_tarball": None}, "Nothing says where the bootstrap is"),
-        ({"agent_image": "registry/beta9-worker:latest"}, "a tag can be moved"),
+        ({"source_tarball": None}, "No source for the bootstrap"),
+        ({"agent_image": "registry/beta9-worker:latest"}, "a tag could be moved"),
         ({"provider_name": "a b"}, "provider_name must be"),
-        ({"settings": {"BETA9_POLL_NAME": "x"}}, "nothing reads BETA9_POLL_NAME"),
-        ({"settings": {"BETA9_K3S_TOKEN": "abc"}}, "holds a secret in plain text"),
-        ({"tunnel_key_file": None, "token_file": "given"}, "Give both token_file and tunnel_key_file"),
+        ({"settings": {"BETA9_POLL_NAME": "x"}}, "unknown variable BETA9_POLL_NAME"),
+        ({"settings": {"BETA9_K3S_TOKEN": "abc"}}, "contains a secret in plain text"),
+        ({"tunnel_key_file": None, "token_file": "given"}, "Set both token_file and tunnel_key_file"),
     )
 ] + [
-    ("crusoe", {"settings": {"BETA9_SSH_KNOWN_HOSTS": "x" * 66_000}}, "crusoe takes 65535"),
-    ("crusoe", {"settings": {"BETA9_SSH_KNOWN_HOSTS": "gâteway"}}, "plain ASCII only"),
+    ("crusoe", {"settings": {"BETA9_SSH_KNOWN_HOSTS": "x" * 66_000}}, "crusoe accepts at most 65535"),
+    ("crusoe", {"settings": {"BETA9_SSH_KNOWN_HOSTS": "gâteway"}}, "only scripts in plain ASCII"),
     ("lambda", {"name": ""}, "no more than 64 characters"),
     ("lambda", {"region": "west"}, "such as us-west-1"),
     ("lambda", {"instance_type": "H100 please"}, "such as gpu_1x_a10"),
-    ("lambda", {"ssh_key_name": " "}, "without exactly one key"),
+    ("lambda", {"ssh_key_name": " "}, "only with exactly one key"),
     ("lambda", {"hostname": "UPPER"}, "lower-case"),
     ("lambda", {"image_id": "0" * 32, "image_family": "lambda-stack"}, "not both"),
     ("lambda", {"image_id": "latest"}, "32 hexadecimal digits"),
     ("lambda", {"image_family": " "}, "image_family is empty"),
-    ("lambda", {"file_system_names": [""]}, "empty name"),
-    ("lambda", {"firewall_ruleset_ids": ["web"]}, "ids of rule sets"),
+    ("lambda", {"file_system_names": [""]}, "an empty name"),
+    ("lambda", {"firewall_ruleset_ids": ["web"]}, "rule set ids"),
     ("lambda", {"tags": {"Team": "x"}}, "lower-case letters"),
-    ("lambda", {"tags": {"beta9-machine": "x"}}, "the module's own"),
-    ("lambda", {"api_url": "https://cloud.lambda.ai"}, "answers 404 to everything"),
-    ("crusoe", {"name": ""}, "the provider takes an empty one and fails later"),
+    ("lambda", {"tags": {"beta9-machine": "x"}}, "reserved for the module"),
+    ("lambda", {"api_url": "https://cloud.lambda.ai"}, "answers 404 to every other path"),
+    ("crusoe", {"name": ""}, "the provider accepts an empty name and fails later"),
     ("crusoe", {"type": "A100"}, "such as a100-80gb.1x"),
     ("crusoe", {"location": "here"}, "such as us-east1-a"),
     ("crusoe", {"custom_image": UUID}, "either image or custom_image"),
     ("crusoe", {"image": None}, "either image or custom_image"),
     ("crusoe", {"image": "ubuntu"}, "NAME:TAG"),
     ("crusoe", {"image": None, "custom_image": "mine"}, "a UUID"),
-    ("crusoe", {"ssh_public_key": "-----BEGIN OPENSSH PRIVATE KEY-----"}, "Not the private key"),
+    ("crusoe", {"ssh_public_key": "-----BEGIN OPENSSH PRIVATE KEY-----"}, "not the private key"),
     ("crusoe", {"subnet_id": "default"}, "a UUID"),
     ("crusoe", {"subnet_id": UUID, "create_network": True}, "not both"),
     ("crusoe", {"network_cidr": "10.42.0.0/24"}, "(k3s)"),
@@ -90,36 +90,36 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("crusoe", {"create_network": True, **dict.fromkeys(FILES, "given")}, "needs ssh_from"),
     ("crusoe", {"disk_ids": ["data"]}, "UUIDs"),
     ("crusoe", {"project_id": "mine"}, "a UUID"),
-    ("ssh", {"host": "me@host"}, "no user and no port"),
+    ("ssh", {"host": "me@host"}, "leave out user and port"),
     ("ssh", {"login_port": 70000}, "from 1 to 65535"),
-    ("ssh", {"host_key": "SHA256:abc"}, "Not a fingerprint"),
-    ("ssh", {"source_file": "/nowhere.tar.gz"}, "`make source` makes one"),
+    ("ssh", {"host_key": "SHA256:abc"}, "not a fingerprint"),
+    ("ssh", {"source_file": "/nowhere.tar.gz"}, "`make source` creates one"),
     ("ssh", {"source_file": "given"}, "not both"),
     ("ssh", {"revision": 0.5}, "whole number"),
     ("ssh", {"secrets_directory": "here"}, "absolute path"),
     ("ssh", {"timeout_s": 0}, "from 1 to 14400"),
     ("ssh", {"leave_timeout_s": 0}, "a week"),
     ("push-secrets", {"host": None}, "either host or lambda_instance_id"),
-    ("push-secrets", {"nonce": None}, "nobody knows to whom"),
-    ("push-secrets", {"nonce": "1234"}, "not to be guessed"),
-    ("push-secrets", {"token_file": "/nowhere"}, "there is no such file here"),
-    ("push-secrets", {"tunnel_key_file": "/nowhere"}, "there is no such file here"),
-    ("push-secrets", {"login_key_file": "/nowhere"}, "there is no such file here"),
+    ("push-secrets", {"nonce": None}, "cannot be verified"),
+    ("push-secrets", {"nonce": "1234"}, "impossible to guess"),
+    ("push-secrets", {"token_file": "/nowhere"}, "no such local file"),
+    ("push-secrets", {"tunnel_key_file": "/nowhere"}, "no such local file"),
+    ("push-secrets", {"login_key_file": "/nowhere"}, "no such local file"),
     ("push-secrets", {"host_key": "SHA256:abc"}, "such as ssh-ed25519"),
-    ("push-secrets", {"host": "me@host"}, "no user and no port"),
-    ("push-secrets", {"login_user": "a b"}, "not a login name"),
+    ("push-secrets", {"host": "me@host"}, "leave out user and port"),
+    ("push-secrets", {"login_user": "a b"}, "not a valid login name"),
     ("push-secrets", {"login_port": 0}, "from 1 to 65535"),
     ("push-secrets", {"known_hosts_file": ""}, "must be a path"),
     ("push-secrets", {"revision": 1.5}, "whole number"),
     ("push-secrets", {"secrets_directory": "here"}, "absolute path"),
     ("push-secrets", {"timeout_s": 0}, "from 1 to 7200"),
-    ("ssh", {"token_file": "/nowhere/token", "tunnel_key_file": "given"}, "there is no such file here"),
+    ("ssh", {"token_file": "/nowhere/token", "tunnel_key_file": "given"}, "no such local file"),
 ]
 
 
 @pytest.fixture(scope="module")
 def rules(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What of each module needs no provider, by module."""
+    """Copies of the modules, reduced to the files that need no provider."""
     modules = copy_of_tree(tmp_path_factory.mktemp("rules")) / "terraform/modules"
     for name in GOOD:
         if needed(modules / name):
@@ -130,27 +130,27 @@ def rules(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {name: modules / name for name in GOOD}
 
 
-def filled(module: str, folder: Path, wrong: dict[str, Any]) -> dict[str, Any]:
-    """Return good input, spoilt; "given" for a file that is there."""
-    there = folder / "given"
-    there.write_text("x")
-    spoilt = {
+def inputs(module: str, folder: Path, wrong: dict[str, Any]) -> dict[str, Any]:
+    """Return valid input with `wrong` merged in; the value "given" becomes the path of an existing file."""
+    existing = folder / "given"
+    existing.write_text("x")
+    values = {
         **GOOD[module],
         **(dict.fromkeys(FILES, "given") if module == "push-secrets" else {}),
         **wrong,
     }
-    return {name: str(there) if value == "given" else value for name, value in spoilt.items()}
+    return {name: str(existing) if value == "given" else value for name, value in values.items()}
 
 
 @pytest.mark.parametrize("module", GOOD)
 def test_good_input_passes(module: str, rules: dict[str, Path], terraform: Terraform) -> None:
-    terraform.plan(rules[module], filled(module, rules[module], {}))
+    terraform.plan(rules[module], inputs(module, rules[module], {}))
 
 
-@pytest.mark.parametrize(("module", "wrong", "said"), WRONG)
-def test_wrong_input_is_told(
-    module: str, wrong: dict[str, Any], said: str, rules: dict[str, Path], terraform: Terraform
+@pytest.mark.parametrize(("module", "wrong", "message"), WRONG)
+def test_wrong_input_fails_the_plan(
+    module: str, wrong: dict[str, Any], message: str, rules: dict[str, Path], terraform: Terraform
 ) -> None:
-    done = terraform.plan(rules[module], filled(module, rules[module], wrong), check=False)
+    done = terraform.plan(rules[module], inputs(module, rules[module], wrong), check=False)
     assert done.code == 1, done.output
-    assert said in done.text
+    assert message in done.text

@@ -1,4 +1,4 @@
-"""The evaluator itself, on documents whose answer IAM's user guide gives."""
+"""The policy evaluator itself, on documents whose result follows from IAM's user guide."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def test_a_denial_wins() -> None:
 
 
 def test_a_condition_must_hold() -> None:
-    held = document({**ONE, "Condition": {"StringEquals": {"kms:ViaService": ["ssm"]}}})
-    assert allows(held, "s3:GetObject", "arn:aws:s3:::box/abc", {"kms:ViaService": "ssm"})
-    assert not allows(held, "s3:GetObject", "arn:aws:s3:::box/abc", {"kms:ViaService": "s3"})
-    assert not allows(held, "s3:GetObject", "arn:aws:s3:::box/abc")
+    conditional = document({**ONE, "Condition": {"StringEquals": {"kms:ViaService": ["ssm"]}}})
+    assert allows(conditional, "s3:GetObject", "arn:aws:s3:::box/abc", {"kms:ViaService": "ssm"})
+    assert not allows(conditional, "s3:GetObject", "arn:aws:s3:::box/abc", {"kms:ViaService": "s3"})
+    assert not allows(conditional, "s3:GetObject", "arn:aws:s3:::box/abc")
 
 
-def test_what_it_cannot_evaluate_is_an_error() -> None:
+def test_an_unsupported_element_is_an_error() -> None:
     with pytest.raises(AssertionError, match="NotResource"):
         allows(document({**ONE, "NotResource": "*"}), "s3:GetObject", "*")

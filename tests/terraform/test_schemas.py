@@ -1,4 +1,4 @@
-"""The modules and examples for Crusoe and Lambda fit the providers' schemas: nothing unknown, nothing missing."""
+"""The modules and examples for Crusoe and Lambda conform to the providers' schemas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.terraform.program import ROOT, configurations
-from tests.terraform.schemas import problems
+from tests.terraform.schemas import errors
 
 pytestmark = pytest.mark.terraform
 
@@ -28,12 +28,12 @@ resource "crusoe_vpc_firewall_rule" "out" {
 
 
 @pytest.mark.parametrize("configuration", [pytest.param(each, id=str(each)) for each in configurations()])
-def test_it_says_what_the_schemas_know(configuration: Path) -> None:
-    assert problems(ROOT / configuration) == []
+def test_a_configuration_conforms_to_the_schemas(configuration: Path) -> None:
+    assert errors(ROOT / configuration) == []
 
 
-def test_the_modules_are_among_them() -> None:
-    """A check of nothing would be green, too."""
+def test_the_checked_configurations_use_the_schemas() -> None:
+    """Checking nothing would pass as well."""
     texts = "".join(each.read_text() for folder in configurations() for each in (ROOT / folder).glob("*.tf"))
     for kind in (
         "crusoe_compute_instance",
@@ -45,32 +45,32 @@ def test_the_modules_are_among_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "error"),
     [
-        (f'resource "crusoe_compute_instance" "a" {{\n {VM}\n spot = true\n}}', "there is no argument spot"),
-        (f'resource "crusoe_compute_instance" "a" {{\n {VM}\n fqdn = "x"\n}}', "fqdn can only be read"),
+        (f'resource "crusoe_compute_instance" "a" {{\n {VM}\n spot = true\n}}', "unknown argument spot"),
+        (f'resource "crusoe_compute_instance" "a" {{\n {VM}\n fqdn = "x"\n}}', "fqdn is read-only"),
         ('resource "crusoe_compute_instance" "a" {\n name = "a"\n type = "b"\n}', "ssh_key is required"),
-        ('resource "crusoe_spot_instance" "a" {\n}', "there is no such type"),
+        ('resource "crusoe_spot_instance" "a" {\n}', "unknown type"),
         (
             f'resource "crusoe_compute_instance" "a" {{\n {VM}\n location = ["x"]\n}}',
-            "is of type string, given is list",
+            "is of type string, not list",
         ),
         (
             f'resource "crusoe_compute_instance" "a" {{\n {VM}\n install_crusoe_watch_agent = "no"\n}}',
-            "is of type bool, given is string",
+            "is of type bool, not string",
         ),
         (
             'variable "x" {\n type = list(string)\n}\n'
             f'resource "crusoe_compute_instance" "a" {{\n {VM}\n image = var.x\n}}',
-            "is of type string, given is list",
+            "is of type string, not list",
         ),
         (
             f'resource "crusoe_compute_instance" "a" {{\n {VM}\n network_interfaces {{\n subnet = "s"\n }}\n}}',
-            "written as a block",
+            "but written as a block",
         ),
         (
             f'resource "crusoe_compute_instance" "a" {{\n {VM}\n network_interfaces = [{{ vpc = "s" }}]\n}}',
-            "network_interfaces: there is no vpc",
+            "network_interfaces: unknown key vpc",
         ),
         (
             f'resource "crusoe_compute_instance" "a" {{\n {VM}\n'
@@ -78,7 +78,7 @@ def test_the_modules_are_among_them() -> None:
             "disks: attachment_type is required",
         ),
         (RULE % "", "destination_ports is required"),
-        (RULE % "destination_ports = [22, 443]", "is of type string, given is list"),
+        (RULE % "destination_ports = [22, 443]", "is of type string, not list"),
         ('output "a" {\n value = crusoe_compute_instance.a[0].public_ip\n}', "has no [0].public_ip"),
         (
             'output "a" {\n value = crusoe_compute_instance.a.network_interfaces[0].public_ipv4.ip\n}',
@@ -87,18 +87,18 @@ def test_the_modules_are_among_them() -> None:
         ('resource "restapi_object" "a" {\n path = "/x"\n}', "data is required"),
         (
             'resource "restapi_object" "a" {\n path = "/x"\n data = "{}"\n retries = 3\n}',
-            "there is no argument retries",
+            "unknown argument retries",
         ),
-        ('provider "restapi" {\n url = "x"\n}', "there is no argument url"),
-        ('provider "restapi" {\n retries {\n max = 3\n }\n}', "retries: there is no argument max"),
+        ('provider "restapi" {\n url = "x"\n}', "unknown argument url"),
+        ('provider "restapi" {\n retries {\n max = 3\n }\n}', "retries: unknown argument max"),
     ],
 )
-def test_what_is_wrong_is_found(text: str, said: str, tmp_path: Path) -> None:
+def test_an_error_is_found(text: str, error: str, tmp_path: Path) -> None:
     (tmp_path / "main.tf").write_text(text)
-    assert any(said in each for each in problems(tmp_path)), problems(tmp_path)
+    assert any(error in each for each in errors(tmp_path)), errors(tmp_path)
 
 
-def test_what_is_right_is_not_blamed(tmp_path: Path) -> None:
+def test_a_valid_configuration_has_no_errors(tmp_path: Path) -> None:
     (tmp_path / "main.tf").write_text(
         'variable "on" {\n type = bool\n}\n'
         f'resource "crusoe_compute_instance" "a" {{\n {VM}\n install_crusoe_watch_agent = var.on\n count = 1\n'
@@ -108,4 +108,4 @@ def test_what_is_right_is_not_blamed(tmp_path: Path) -> None:
         + RULE
         % 'destination_ports = "22,443"'
     )
-    assert problems(tmp_path) == []
+    assert errors(tmp_path) == []

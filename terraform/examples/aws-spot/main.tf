@@ -1,4 +1,4 @@
-# GPU machines on AWS's spot market that join a Beta9 pool by themselves: the smallest call of the module that does.
+# GPU machines on AWS's spot market that join a Beta9 pool automatically: a minimal use of ../../modules/aws-spot.
 
 provider "aws" {
   region = var.region

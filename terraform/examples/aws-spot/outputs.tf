@@ -1,5 +1,5 @@
 output "look" {
-  description = "How to look at the machines."
+  description = "Commands that list the machines and show their console output."
   value = {
     machines = "aws autoscaling describe-auto-scaling-groups --region ${var.region} --auto-scaling-group-names ${module.workers.group_name}"
     console  = "aws ec2 get-console-output --region ${var.region} --latest --output text --instance-id INSTANCE"
@@ -8,12 +8,12 @@ output "look" {
 }
 
 output "cost_guards" {
-  description = "What ends machines that do no good."
+  description = "What limits the cost: how failed and unneeded machines are terminated."
   value       = module.workers.cost_guards
 }
 
 output "leave" {
-  description = "How to leave: for now, and for good."
+  description = "How to stop all machines for now, and how to remove everything."
   value = {
     for_now  = "terraform apply -var machines=0"
     for_good = "terraform destroy"
@@ -21,6 +21,6 @@ output "leave" {
 }
 
 output "gpu_model" {
-  description = "The pool's gpuType in the gateway's configuration must be this GPU."
+  description = "GPU model of the machines; the pool's gpuType in the gateway's configuration must match it."
   value       = module.workers.gpu_model
 }

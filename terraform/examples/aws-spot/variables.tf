@@ -5,88 +5,88 @@ variable "region" {
 
   validation {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
-    error_message = "region must look like eu-west-1."
+    error_message = "region must be an AWS region such as eu-west-1."
   }
 }
 
 variable "name" {
-  description = "Name of the group and of what belongs to it."
+  description = "Name of the Auto Scaling group and of its other resources."
   type        = string
   default     = "beta9-gpu"
   nullable    = false
 }
 
 variable "pool_name" {
-  description = "Pool that the machines join, exactly as in the gateway's configuration."
+  description = "Pool that the machines join, spelled exactly as in the gateway's configuration."
   type        = string
   nullable    = false
 }
 
 variable "gateway_host" {
-  description = "Host that the workers dial: the gateway's."
+  description = "Gateway host that the workers connect to."
   type        = string
   nullable    = false
 }
 
 variable "gateway_host_key_fingerprint" {
-  description = "SHA256 fingerprint of its SSH host key: `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` there."
+  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`."
   type        = string
   nullable    = false
 }
 
 variable "source_tarball" {
-  description = "Where the machines fetch bootstrap and agent: address, #sha256= and the checksum that `make source` prints."
+  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it)."
   type        = string
   nullable    = false
 }
 
 variable "secret_name" {
-  description = "Secrets Manager secret that exists, a JSON object with the keys token and ssh_key."
+  description = "Name of an existing Secrets Manager secret: a JSON object with the keys token and ssh_key."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9/_+=.@-]{1,512}$", var.secret_name))
-    error_message = "secret_name is the name of a secret that exists, such as beta9/gpu; never the secret itself."
+    error_message = "secret_name must be the name of an existing secret, such as beta9/gpu, never the secret itself."
   }
 }
 
 variable "instance_types" {
-  description = "Types that may be started, all with the same GPU model."
+  description = "Instance types to choose from, all with the same GPU model."
   type        = list(string)
   default     = ["g5.xlarge", "g5.2xlarge", "g5.4xlarge"]
   nullable    = false
 }
 
 variable "subnet_ids" {
-  description = "Subnets of one VPC with a way out, one in each zone."
+  description = "Subnets of one VPC with internet access, one per availability zone."
   type        = list(string)
   nullable    = false
 }
 
 variable "market" {
-  description = "spot, on-demand, or the id of a capacity reservation."
+  description = "How machines are bought: spot, on-demand, or the id of a capacity reservation."
   type        = string
   default     = "spot"
   nullable    = false
 }
 
 variable "machines" {
-  description = "Machines to run now."
+  description = "Number of machines to run now."
   type        = number
   default     = 1
   nullable    = false
 }
 
 variable "max_size" {
-  description = "Most machines ever: what this can cost at most."
+  description = "Maximum number of machines, which limits the cost."
   type        = number
   default     = 2
   nullable    = false
 }
 
 variable "settings" {
-  description = "More BETA9_* variables for the machines."
+  description = "Further BETA9_* variables for the machines, see docs/settings.md."
   type        = map(string)
   default     = {}
   nullable    = false

@@ -1,5 +1,5 @@
-# One VM at Crusoe as a worker, in a network of its own. Credentials by ~/.crusoe/config or CRUSOE_ACCESS_KEY_ID and
-# CRUSOE_SECRET_KEY.
+# One VM at Crusoe as a worker, in a network of its own. Credentials come from ~/.crusoe/config, or from
+# CRUSOE_ACCESS_KEY_ID and CRUSOE_SECRET_KEY.
 
 provider "crusoe" {}
 

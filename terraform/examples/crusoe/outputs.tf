@@ -1,5 +1,5 @@
 output "instance_id" {
-  description = "The cloud's id of the machine."
+  description = "The machine's id at the cloud."
   value       = module.worker.instance_id
 }
 
@@ -9,21 +9,21 @@ output "ip" {
 }
 
 output "look" {
-  description = "How to look at the machine."
+  description = "Command that shows the worker's status."
   value       = module.worker.look
 }
 
 output "cost_guards" {
-  description = "What ends the bill."
+  description = "What stops the charges."
   value       = module.worker.cost_guards
 }
 
 output "leave" {
-  description = "How to leave."
+  description = "How to remove the worker."
   value       = module.worker.leave
 }
 
 output "push_secrets" {
-  description = "How to send the secrets yourself, if no files were given."
+  description = "Command that sends the secrets, if no files were given."
   value       = module.worker.push_secrets
 }

@@ -1,5 +1,5 @@
 terraform {
-  # 1.9: validations may look at other variables.
+  # 1.9: validations may refer to other variables.
   required_version = ">= 1.9, < 2.0"
 
   required_providers {

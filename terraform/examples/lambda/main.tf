@@ -1,9 +1,9 @@
-# One machine at Lambda as a worker. The key to Lambda's API comes by the environment, REST_API_BEARER.
+# One machine at Lambda as a worker. The provider reads Lambda's API key from the environment variable REST_API_BEARER.
 
 provider "restapi" {
   uri                   = var.api_url
   create_returns_object = true
-  # At most one request a second. No `retries` here, ever: a launch that is repeated is another machine.
+  # At most one request per second. Never set `retries` here: repeating a launch request launches another machine.
   rate_limit = 1
 }
 

@@ -1,77 +1,77 @@
 variable "pool_name" {
-  description = "Pool that the machine joins, exactly as in the gateway's configuration."
+  description = "Pool that the machine joins, spelled exactly as in the gateway's configuration."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$", var.pool_name))
-    error_message = "pool_name '${var.pool_name}' is not a name that the gateway can use: give 1-63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit."
+    error_message = "pool_name '${var.pool_name}' is not a valid pool name: use 1-63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit."
   }
 }
 
 variable "gateway_host" {
-  description = "Host that the worker dials for its tunnel: a name or an address."
+  description = "Gateway host that the worker connects to for its tunnel: a name or an address."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_.:-]+$", var.gateway_host))
-    error_message = "gateway_host is not a host name or IP address: give one such as gateway.example.com, without user, scheme or port."
+    error_message = "gateway_host is not a host name or IP address: use one such as gateway.example.com, without user, scheme or port."
   }
 }
 
 variable "gateway_host_key_fingerprint" {
-  description = "Fingerprint of that host's key, as `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints it there."
+  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^SHA256:[A-Za-z0-9+/]{43}=?$", var.gateway_host_key_fingerprint))
-    error_message = "gateway_host_key_fingerprint must look like SHA256: and 43 characters, as `ssh-keygen -lf` prints it."
+    error_message = "gateway_host_key_fingerprint must be SHA256: and 43 characters, as printed by `ssh-keygen -lf`."
   }
 }
 
 variable "source_tarball" {
-  description = "Source tarball with bootstrap and agent: https://…, then #sha256= and its checksum (`make source` prints it)."
+  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it)."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^https://[^#[:space:]]+#sha256=[0-9A-Fa-f]{64}$", var.source_tarball))
-    error_message = "source_tarball must be https://…, followed by #sha256= and 64 hexadecimal digits: what is fetched as root is checked first."
+    error_message = "source_tarball must be https://… followed by #sha256= and 64 hexadecimal digits: the checksum is verified before anything runs as root."
   }
 }
 
 variable "token_file" {
-  description = "File, here, with the machine token. Null: send it yourself, as the output push_secrets says."
+  description = "Local file with the machine token. Null: send it yourself, with the command in the output push_secrets."
   type        = string
   default     = null
 
   validation {
     condition     = var.token_file == null ? true : fileexists(pathexpand(var.token_file))
-    error_message = "token_file: there is no such file here."
+    error_message = "token_file: no such local file."
   }
 }
 
 variable "tunnel_key_file" {
-  description = "File, here, with the private key for the tunnel. Null, like token_file."
+  description = "Local file with the private key for the tunnel. Null: as for token_file."
   type        = string
   default     = null
 
   validation {
     condition     = var.tunnel_key_file == null ? true : fileexists(pathexpand(var.tunnel_key_file))
-    error_message = "tunnel_key_file: there is no such file here."
+    error_message = "tunnel_key_file: no such local file."
   }
 }
 
 variable "login_key_file" {
-  description = "File, here, with your private key for the machine. Null: the usual ones and the agent."
+  description = "Local file with your private key for logging in to the machine. Null: ssh's default keys and the SSH agent."
   type        = string
   default     = null
 
   validation {
     condition     = var.login_key_file == null ? true : fileexists(pathexpand(var.login_key_file))
-    error_message = "login_key_file: there is no such file here."
+    error_message = "login_key_file: no such local file."
   }
 }
 
@@ -88,24 +88,24 @@ variable "name" {
 }
 
 variable "region" {
-  description = "Lambda's region, such as us-west-1."
+  description = "Lambda region, such as us-west-1."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[a-z]+(-[a-z]+)+-[0-9]+$", var.region))
-    error_message = "region must be one of Lambda's, such as us-west-1."
+    error_message = "region must be one that Lambda offers, such as us-west-1."
   }
 }
 
 variable "instance_type" {
-  description = "Lambda's instance type, such as gpu_1x_a10."
+  description = "Lambda instance type, such as gpu_1x_a10."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[a-z0-9_]+$", var.instance_type))
-    error_message = "instance_type must be one of Lambda's, such as gpu_1x_a10."
+    error_message = "instance_type must be one that Lambda offers, such as gpu_1x_a10."
   }
 }
 
@@ -116,12 +116,12 @@ variable "ssh_key_name" {
 
   validation {
     condition     = length(trimspace(var.ssh_key_name)) > 0
-    error_message = "ssh_key_name is empty: Lambda launches no machine without exactly one key."
+    error_message = "ssh_key_name is empty: Lambda launches a machine only with exactly one key."
   }
 }
 
 variable "api_url" {
-  description = "Address of Lambda's API."
+  description = "URL of Lambda's API."
   type        = string
   default     = "https://cloud.lambda.ai/api/v1"
   nullable    = false

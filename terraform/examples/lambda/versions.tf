@@ -1,9 +1,9 @@
 terraform {
-  # 1.9: validations may look at other variables.
+  # 1.9: validations may refer to other variables.
   required_version = ">= 1.9, < 2.0"
 
   required_providers {
-    # 3.0 is the version whose behaviour main.tf relies on; the way it deals with ids differed before.
+    # The module relies on the behaviour of 3.0; earlier versions handle ids differently.
     restapi = {
       source  = "Mastercard/restapi"
       version = ">= 3.0.0, < 4.0.0"

@@ -1,4 +1,4 @@
-# A machine that exists already, as a worker: everything goes to it over SSH from here.
+# Turns an existing machine into a worker. Terraform sets it up over SSH.
 
 module "worker" {
   source = "../../modules/ssh"

@@ -1,89 +1,89 @@
 variable "pool_name" {
-  description = "Pool that the machine joins, exactly as in the gateway's configuration."
+  description = "Pool that the machine joins, spelled exactly as in the gateway's configuration."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$", var.pool_name))
-    error_message = "pool_name '${var.pool_name}' is not a name that the gateway can use: give 1-63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit."
+    error_message = "pool_name '${var.pool_name}' is not a valid pool name: use 1-63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit."
   }
 }
 
 variable "gateway_host" {
-  description = "Host that the worker dials for its tunnel: a name or an address."
+  description = "Gateway host that the worker connects to for its tunnel: a name or an address."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_.:-]+$", var.gateway_host))
-    error_message = "gateway_host is not a host name or IP address: give one such as gateway.example.com, without user, scheme or port."
+    error_message = "gateway_host is not a host name or IP address: use one such as gateway.example.com, without user, scheme or port."
   }
 }
 
 variable "gateway_host_key_fingerprint" {
-  description = "Fingerprint of that host's key, as `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` prints it there."
+  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^SHA256:[A-Za-z0-9+/]{43}=?$", var.gateway_host_key_fingerprint))
-    error_message = "gateway_host_key_fingerprint must look like SHA256: and 43 characters, as `ssh-keygen -lf` prints it."
+    error_message = "gateway_host_key_fingerprint must be SHA256: and 43 characters, as printed by `ssh-keygen -lf`."
   }
 }
 
 variable "token_file" {
-  description = "File, here, with the machine token. Null: send it yourself, as the output push_secrets says."
+  description = "Local file with the machine token. Null: send it yourself, with the command in the output push_secrets."
   type        = string
   default     = null
 
   validation {
     condition     = var.token_file == null ? true : fileexists(pathexpand(var.token_file))
-    error_message = "token_file: there is no such file here."
+    error_message = "token_file: no such local file."
   }
 }
 
 variable "tunnel_key_file" {
-  description = "File, here, with the private key for the tunnel. Null, like token_file."
+  description = "Local file with the private key for the tunnel. Null: as for token_file."
   type        = string
   default     = null
 
   validation {
     condition     = var.tunnel_key_file == null ? true : fileexists(pathexpand(var.tunnel_key_file))
-    error_message = "tunnel_key_file: there is no such file here."
+    error_message = "tunnel_key_file: no such local file."
   }
 }
 
 variable "login_key_file" {
-  description = "File, here, with your private key for the machine. Null: the usual ones and the agent."
+  description = "Local file with your private key for logging in to the machine. Null: ssh's default keys and the SSH agent."
   type        = string
   default     = null
 
   validation {
     condition     = var.login_key_file == null ? true : fileexists(pathexpand(var.login_key_file))
-    error_message = "login_key_file: there is no such file here."
+    error_message = "login_key_file: no such local file."
   }
 }
 
 variable "host" {
-  description = "The machine: a name or an address at which SSH answers."
+  description = "The machine's name or address, reachable over SSH."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[0-9A-Za-z_][0-9A-Za-z_.:-]*$", var.host))
-    error_message = "host is not a host name or IP address; it has no user and no port in it."
+    error_message = "host is not a host name or IP address: leave out user and port (set login_user, login_port)."
   }
 }
 
 variable "login_user" {
-  description = "Who may log in there and become root without a password."
+  description = "User that may log in there and become root without a password."
   type        = string
   default     = "root"
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$", var.login_user))
-    error_message = "login_user is not a login name."
+    error_message = "login_user is not a valid login name."
   }
 }
 
@@ -100,29 +100,29 @@ variable "login_port" {
 }
 
 variable "host_key" {
-  description = "The machine's public host key, as `cat /etc/ssh/ssh_host_ed25519_key.pub` prints it there."
+  description = "The machine's public host key, as printed there by `cat /etc/ssh/ssh_host_ed25519_key.pub`."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp[0-9]+) ", var.host_key))
-    error_message = "host_key must be a line such as ssh-ed25519 AAAA…; not a fingerprint."
+    error_message = "host_key must be a line such as ssh-ed25519 AAAA…, not a fingerprint."
   }
 }
 
 variable "source_file" {
-  description = "Source tarball here, as `make source` makes it in dist/."
+  description = "Local source tarball, as created in dist/ by `make source`."
   type        = string
   nullable    = false
 
   validation {
     condition     = fileexists(pathexpand(var.source_file))
-    error_message = "source_file: there is no such file here; `make source` makes one in dist/."
+    error_message = "source_file: no such local file; `make source` creates one in dist/."
   }
 }
 
 variable "uninstall" {
-  description = "On destroy, also take back what the bootstrap did to the machine."
+  description = "On destroy, also undo what the bootstrap did to the machine."
   type        = bool
   default     = false
   nullable    = false

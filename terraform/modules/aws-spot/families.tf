@@ -1,7 +1,7 @@
-# One pool has one GPU model, so the types of a group must not differ in it.
+# A pool has one GPU model, so all instance types of a group must have the same one.
 #
-# Source: EC2's DescribeInstanceTypes (GpuInfo). Left out on purpose: g5g (arm64), g6f and gr6f (parts of a GPU), p2, g3
-# and p3 (older than Turing: the open kernel modules of the GPU image do not know them).
+# Source: EC2's DescribeInstanceTypes (GpuInfo). Deliberately left out: g5g (arm64), g6f and gr6f (fractional GPUs), p2,
+# g3 and p3 (older than Turing, which the open kernel modules of the GPU image do not support).
 
 locals {
   gpu_of_family = merge({

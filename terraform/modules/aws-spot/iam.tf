@@ -1,5 +1,5 @@
-# What a machine may do: read its own secret, and answer the group's hooks. Users' work on it can do the same, since it
-# may reach the metadata service: so nothing else is granted.
+# A machine's permissions: read its own secret and complete the group's lifecycle hooks. User workloads on the machine
+# can reach the metadata service and use the same role, so nothing else is granted.
 
 data "aws_partition" "current" {}
 
@@ -14,20 +14,20 @@ locals {
 
   references = toset(compact([var.token_ref, var.ssh_key_ref]))
 
-  # ssm:///a/b is parameter /a/b, ssm://a is a; both stand behind "parameter/" in an ARN.
+  # ssm:///a/b names parameter /a/b, and ssm://a names a; in an ARN both follow "parameter/", without a leading slash.
   parameters = toset([for each in local.references : trimprefix(each, "ssm://") if startswith(each, "ssm://")])
   parameter_arns = [
     for each in local.parameters :
     startswith(each, "arn:") ? each : "${local.arn}:ssm:${local.region}:${local.account}:parameter/${trimprefix(each, "/")}"
   ]
 
-  # What stands behind "#" is a key in the same secret.
+  # The part after "#" is a key inside the same secret.
   secrets = toset([
     for each in local.references : split("#", trimprefix(each, "secretsmanager://"))[0] if startswith(each, "secretsmanager://")
   ])
 }
 
-# The secret's own ARN, with the six characters that AWS adds; its value is not read.
+# Looks up the secret's full ARN, with the six random characters that AWS appends. The value is not read.
 data "aws_secretsmanager_secret" "named" {
   for_each = toset([for each in local.secrets : each if !startswith(each, "arn:")])
 
@@ -62,7 +62,7 @@ data "aws_iam_policy_document" "worker" {
     }
   }
 
-  # Only through the store, and only for these entries: the key may guard others, too.
+  # Only through the secret store, and only for these entries: the key may protect others as well.
   dynamic "statement" {
     for_each = var.secret_kms_key_arn == null ? [] : [var.secret_kms_key_arn]
 

@@ -1,4 +1,4 @@
-# An autoscaling group of GPU machines that join a Beta9 pool by themselves.
+# An Auto Scaling group of GPU machines that join a Beta9 pool automatically.
 
 locals {
   tags = merge({ Name = var.name }, var.tags, { "beta9:pool" = var.pool_name })
@@ -6,18 +6,18 @@ locals {
   on_demand      = var.market != "spot"
   reservation_id = startswith(var.market, "cr-") ? [var.market] : []
 
-  # Where the agent says that it is ready, and that it has drained. The group's name comes first.
+  # Hooks that the agent completes once it is ready and once it has drained. The settings prefix the group's name.
   launch_hook      = "beta9-launch"
   termination_hook = "beta9-termination"
 
   hooks = {
-    # A machine that never becomes ready is ended, and does not count meanwhile.
+    # A machine that does not become ready in time is terminated; until then the group does not count it as in service.
     (local.launch_hook) = {
       transition = "autoscaling:EC2_INSTANCE_LAUNCHING"
       default    = "ABANDON"
       seconds    = var.launch_timeout_s
     }
-    # Time to drain when the group shrinks or is renewed. A reclaimed spot machine gets no longer than its two minutes.
+    # Time to drain when the group scales in or is refreshed. A reclaimed spot machine gets two minutes in any case.
     (local.termination_hook) = {
       transition = "autoscaling:EC2_INSTANCE_TERMINATING"
       default    = "CONTINUE"
@@ -59,7 +59,7 @@ resource "aws_launch_template" "worker" {
   user_data     = module.user_data.user_data_base64
   ebs_optimized = true
 
-  # Gives a machine the means to stop costing: powering off ends it.
+  # Lets a machine stop its own charges: powering off terminates it.
   instance_initiated_shutdown_behavior = "terminate"
   update_default_version               = true
 
@@ -67,7 +67,7 @@ resource "aws_launch_template" "worker" {
     arn = aws_iam_instance_profile.worker.arn
   }
 
-  # Session tokens only, and none through a container network: one hop. The agent's container is on the host's network.
+  # IMDSv2 only. One hop keeps container networks out; the agent's container uses the host's network.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -122,14 +122,14 @@ resource "aws_autoscaling_group" "workers" {
   desired_capacity    = var.desired_size
   health_check_type   = "EC2"
 
-  # Off unless asked for: it ends the old machine as soon as the new one is healthy, also where the market would have
-  # spared it, and cuts its jobs. The agent hears the recommendation by itself and takes no new work.
+  # Off by default: rebalancing terminates the old machine as soon as the new one is healthy, even if it would never
+  # have been reclaimed, and interrupts its jobs. The agent sees the recommendation itself and takes no new work.
   capacity_rebalance = var.capacity_rebalance
 
-  # Evening out the zones would end machines that are at work.
+  # Rebalancing the zones would terminate machines that are running jobs.
   suspended_processes = ["AZRebalance"]
 
-  # Becoming ready takes longer than anybody wants to wait at a terminal, and the market may have nothing for hours.
+  # Do not wait: a machine takes many minutes to become ready, and spot capacity may be missing for hours.
   wait_for_capacity_timeout = "0"
 
   mixed_instances_policy {
@@ -155,7 +155,8 @@ resource "aws_autoscaling_group" "workers" {
     }
   }
 
-  # These are there before the first machine starts; the resources below are the same hooks, so that they can change.
+  # Initial hooks exist before the first machine starts but cannot be changed later; the resources below manage the same
+  # hooks from then on.
   dynamic "initial_lifecycle_hook" {
     for_each = local.hooks
 
@@ -167,7 +168,7 @@ resource "aws_autoscaling_group" "workers" {
     }
   }
 
-  # A new version of the launch template replaces the machines a share at a time; each drains first.
+  # A new launch template version replaces the machines in batches; each drains first.
   dynamic "instance_refresh" {
     for_each = var.replace_on_change ? [1] : []
 
@@ -191,7 +192,7 @@ resource "aws_autoscaling_group" "workers" {
     }
   }
 
-  # The first machines need the role's policy: without it they could not fetch their secret.
+  # Without the role's policy the first machines could not fetch their secret.
   depends_on = [aws_iam_role_policy.worker]
 }
 

@@ -1,14 +1,14 @@
-# One VM at Crusoe that becomes a worker by its start-up script. On demand: neither the provider nor Crusoe's client
-# has a field for spot.
+# One VM at Crusoe that becomes a worker through its start-up script. On demand only: neither the provider nor Crusoe's
+# CLI can request spot VMs.
 #
-# Start-up and shutdown scripts are bash, plain ASCII, below 64 kB, and stay on the machine's disk: no secret may be
-# in one. The start-up script runs at every boot, as root; cloud-init/boot.sh is harmless then. A changed name, key,
-# location, image or script replaces the VM.
+# Start-up and shutdown scripts are bash, plain ASCII, below 64 kB, and stay on the machine's disk, so they must not
+# contain secrets. The start-up script runs as root at every boot, which cloud-init/boot.sh allows for. Changing the
+# name, key, location, image or a script replaces the VM.
 
 locals {
   startup_script = replace(module.user_data.script, local.placeholder, terraform_data.launch.output)
 
-  # Crusoe gives a shutdown 90 s, the worker drains for less (user-data.tf).
+  # Crusoe allows 90 s for a shutdown; the worker drains for less (user-data.tf).
   shutdown_script = <<-EOT
     #!/bin/bash
     timeout 85 systemctl stop beta9-worker.service
@@ -19,8 +19,8 @@ locals {
   known_hosts_file = coalesce(var.known_hosts_file, "${path.root}/${var.name}.known_hosts")
 }
 
-# One for each launch: the nonce by which the machine's host key is known (docs/adr/0008). The type is left out: the
-# provider resizes a VM within a family, which keeps its host key.
+# One per launch: the nonce with which the machine proves its host key (docs/adr/0008). The type is not among the
+# triggers, since the provider resizes a VM within a family, which keeps the host key.
 resource "terraform_data" "launch" {
   input            = uuid()
   triggers_replace = sha256(jsonencode([module.user_data.script, var.name, var.location, var.image, var.custom_image, var.ssh_public_key]))
@@ -49,7 +49,7 @@ resource "crusoe_compute_instance" "machine" {
     for id in var.disk_ids : { id = id, attachment_type = "data", mode = "read-write" }
   ]
 
-  # A VM without a way out never joins, and costs meanwhile.
+  # A VM that cannot connect outwards never joins, but is charged.
   depends_on = [crusoe_vpc_firewall_rule.out]
 }
 

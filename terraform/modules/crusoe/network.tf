@@ -1,4 +1,5 @@
-# A network of the VM's own. Crusoe's own ones come with rules; one made here has none, which denies both directions.
+# A network for this VM alone. Unlike Crusoe's default networks, a new one has no firewall rules, which denies both
+# directions.
 
 resource "crusoe_vpc_network" "own" {
   count = var.create_network ? 1 : 0
@@ -18,7 +19,7 @@ resource "crusoe_vpc_subnet" "own" {
   project_id = var.project_id
 }
 
-# The tunnel (22 or ssh_port), images, packages, name servers, time: all out.
+# Outbound: everything (the tunnel on 22 or ssh_port, images, packages, DNS, NTP).
 resource "crusoe_vpc_firewall_rule" "out" {
   count = var.create_network ? 1 : 0
 
@@ -34,7 +35,7 @@ resource "crusoe_vpc_firewall_rule" "out" {
   destination_ports = "1-65535"
 }
 
-# In: nothing but SSH, and that only from where the secrets are sent. A worker is never dialled.
+# Inbound: only SSH, and only from where the secrets are sent. Nothing else ever connects to a worker.
 resource "crusoe_vpc_firewall_rule" "ssh_in" {
   count = var.create_network && var.ssh_from != null ? 1 : 0
 

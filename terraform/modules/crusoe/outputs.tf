@@ -1,5 +1,5 @@
 output "instance_id" {
-  description = "Crusoe's id of the VM."
+  description = "The VM's id at Crusoe."
   value       = crusoe_compute_instance.machine.id
 }
 
@@ -9,26 +9,26 @@ output "ip" {
 }
 
 output "known_hosts_file" {
-  description = "File with the VM's host key, once the secrets have been sent."
+  description = "Local file with the VM's host key, once the secrets have been sent."
   value       = local.known_hosts_file
 }
 
 output "look" {
-  description = "How to look at the machine."
+  description = "Command that shows the worker's status."
   value       = "ssh -o UserKnownHostsFile='${local.known_hosts_file}' ${var.login_user}@${coalesce(local.address, "ADDRESS")} sudo beta9-worker status"
 }
 
 output "cost_guards" {
-  description = "What ends the bill."
-  value       = "On demand: what surely ends the bill is that `terraform destroy` deletes the VM, whether or not it ever joined. Before `terraform apply`, always read the plan: a VM that Crusoe's API failed to tell of is dropped from the state, and the plan then wants to make a second one."
+  description = "What stops the charges."
+  value       = "The VM is charged on demand until `terraform destroy` deletes it, whether or not it ever joined. Always read the plan before `terraform apply`: if Crusoe's API fails while Terraform reads the VM, the VM is dropped from the state and the plan adds a second one."
 }
 
 output "leave" {
-  description = "How to leave."
-  value       = "First, to let work finish: sudo beta9-worker leave --when-idle, on the machine. Then here: terraform destroy"
+  description = "How to remove the worker."
+  value       = "To let running work finish first, run on the machine: sudo beta9-worker leave --when-idle. Then, here: terraform destroy"
 }
 
 output "push_secrets" {
-  description = "How to send the secrets yourself, if token_file was not given."
-  value       = var.token_file != null ? "They were sent." : "beta9-worker push-secrets ${var.login_user}@${coalesce(local.address, "ADDRESS")}   (compare the host key with the machine's console first)"
+  description = "Command that sends the secrets, if token_file was not given."
+  value       = var.token_file != null ? "The secrets were sent." : "beta9-worker push-secrets ${var.login_user}@${coalesce(local.address, "ADDRESS")}   (compare the host key with the machine's console first)"
 }

@@ -1,8 +1,8 @@
-# Ends machines at Lambda on `terraform destroy`, which is the only thing that ends their bill.
+# Terminates machines at Lambda on `terraform destroy`, which is the only thing that stops their charges.
 #
-# A step of ours, not a provider's: it counts as done only what the API itself calls ended. If it fails, Terraform
-# keeps the resource, and with it the knowledge of the machine. The key comes by the environment, REST_API_BEARER,
-# which is why it is in no state and no plan.
+# A script instead of a provider's delete: it succeeds only once the API reports the machine as terminated. If it fails,
+# Terraform keeps the resource and thereby the machine's id. The API key comes from the environment variable
+# REST_API_BEARER, so that it enters neither state nor plan.
 
 locals {
   step = var.instance_id != null ? "end" : "end-tagged"
@@ -10,7 +10,7 @@ locals {
 }
 
 resource "terraform_data" "ending" {
-  # A step that ends something else is another step: the old one is carried out, then there is a new one.
+  # Another machine or tag replaces the resource: the old machine is terminated first.
   triggers_replace = [local.step, local.what, var.api_url]
 
   input = {

@@ -1,9 +1,10 @@
-# One machine at Lambda that becomes a worker by its user data. On demand: Lambda has no spot machines and no stopped
-# ones. The bill ends by the API's call to terminate alone, which only `terraform destroy` makes; a shutdown does not.
+# One machine at Lambda that becomes a worker through its user data. On demand: Lambda has neither spot nor stopped
+# machines. Only the API's terminate call stops the charges, and only `terraform destroy` makes it; a shutdown does not.
 #
-# Mastercard/restapi launches, since Lambda's own providers offer no user_data, and must never terminate: it replaces
-# {id} in paths only, the API would answer 404, and restapi would report the machine as destroyed. So its destroy
-# method is a harmless GET, and ../lambda-ending ends machines, twice: by the id, and by a tag from before the launch.
+# Mastercard/restapi launches the machine, since the providers for Lambda do not support user_data. It must never
+# terminate one: it substitutes {id} only in paths, so the API would answer 404 and restapi would report the machine as
+# destroyed. Its destroy method is therefore a harmless GET, and ../lambda-ending terminates machines, in two ways: by
+# id, and by a tag that was chosen before the launch.
 
 locals {
   request = merge(
@@ -22,13 +23,13 @@ locals {
   )
   nonce = terraform_data.launch.output
 
-  # What the API said last: of the launch at first, of the machine from the next refresh on.
+  # The API's last response: to the launch at first, and the machine's state from the next refresh on.
   seen = try(jsondecode(restapi_object.machine.api_response).data, {})
 }
 
-# One for each launch. To get a new machine: terraform apply -replace=module.NAME.terraform_data.launch
+# One per launch. To launch a new machine: terraform apply -replace=module.NAME.terraform_data.launch
 resource "terraform_data" "launch" {
-  # The nonce by which the machine's host key is known (docs/adr/0008), and the tag by which a lost launch is found.
+  # The nonce with which the machine proves its host key (docs/adr/0008), and the tag by which a lost launch is found.
   input            = uuid()
   triggers_replace = sha256(jsonencode(local.request))
 
@@ -37,7 +38,7 @@ resource "terraform_data" "launch" {
   }
 }
 
-# Made before the launch and carried out after all else: ends what the launch left if nobody heard of it.
+# Created before the launch and destroyed last: terminates a machine whose launch response was lost.
 module "ending_by_tag" {
   source = "../lambda-ending"
 
@@ -51,7 +52,7 @@ resource "restapi_object" "machine" {
   id_attribute   = "data/instance_ids/0"
   update_method  = "GET"
   destroy_method = "GET"
-  # What the API adds (status, address) is no difference to what was asked for.
+  # Fields that the API adds (status, address) do not count as drift.
   ignore_server_additions = true
 
   data = jsonencode(merge(local.request, {
@@ -64,7 +65,7 @@ resource "restapi_object" "machine" {
 
     postcondition {
       condition     = self.id != "" && !contains(["terminating", "terminated", "preempted"], try(jsondecode(self.api_response).data.status, "booting"))
-      error_message = "The machine is gone: Lambda's API does not know it any more, or calls it ended. To launch another: terraform apply -replace=module.NAME.terraform_data.launch (NAME: what this module is called in your configuration). To be done with it: terraform destroy."
+      error_message = "The machine is gone: Lambda's API no longer knows it, or reports it as terminated. To launch another: terraform apply -replace=module.NAME.terraform_data.launch (NAME: this module's name in your configuration). To clean up: terraform destroy."
     }
   }
 }

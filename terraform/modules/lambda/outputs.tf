@@ -1,39 +1,39 @@
 output "instance_id" {
-  description = "Lambda's id of the machine."
+  description = "The machine's id at Lambda."
   value       = restapi_object.machine.id
 }
 
 output "ip" {
-  description = "The machine's address, as the last refresh saw it. Null until then: Lambda gives it while the machine boots."
+  description = "The machine's address as of the last refresh. Null before that, because Lambda assigns it while the machine boots."
   value       = try(local.seen.ip, null)
 }
 
 output "status" {
-  description = "What the API called the machine at the last refresh; null right after the launch."
+  description = "The machine's status in the API as of the last refresh; null right after the launch."
   value       = try(local.seen.status, null)
 }
 
 output "known_hosts_file" {
-  description = "File with the machine's host key, once the secrets have been sent."
+  description = "Local file with the machine's host key, once the secrets have been sent."
   value       = local.known_hosts_file
 }
 
 output "look" {
-  description = "How to look at the machine."
-  value       = "ssh -o UserKnownHostsFile='${local.known_hosts_file}' ${var.login_user}@${try(local.seen.ip, "ADDRESS")} sudo beta9-worker status   (the address: terraform apply -refresh-only, then terraform output ip)"
+  description = "Command that shows the worker's status."
+  value       = "ssh -o UserKnownHostsFile='${local.known_hosts_file}' ${var.login_user}@${try(local.seen.ip, "ADDRESS")} sudo beta9-worker status   (for the address: terraform apply -refresh-only, then terraform output ip)"
 }
 
 output "cost_guards" {
-  description = "What ends the bill."
-  value       = "Nothing on the machine can: it costs until Lambda's API is asked to terminate it, also when it is shut down or its boot failed. `terraform destroy` asks, and ends only when the API calls the machine ended; if it fails, run it again, and look at https://cloud.lambda.ai/instances. Without this state, end the machine there."
+  description = "What stops the charges."
+  value       = "The machine is charged until Lambda's API terminates it, even when it is shut down or its boot failed; nothing on the machine can stop that. `terraform destroy` terminates it and finishes only when the API reports it as terminated. If that fails, run it again and check https://cloud.lambda.ai/instances. If you lose this state, terminate the machine there."
 }
 
 output "leave" {
-  description = "How to leave."
-  value       = "First, to let work finish: sudo beta9-worker leave --when-idle, on the machine. Then here: terraform destroy"
+  description = "How to remove the worker."
+  value       = "To let running work finish first, run on the machine: sudo beta9-worker leave --when-idle. Then, here: terraform destroy"
 }
 
 output "push_secrets" {
-  description = "How to send the secrets yourself, if token_file was not given."
-  value       = var.token_file != null ? "They were sent." : "beta9-worker push-secrets ${var.login_user}@${try(local.seen.ip, "ADDRESS")}   (compare the host key with the machine's console first)"
+  description = "Command that sends the secrets, if token_file was not given."
+  value       = var.token_file != null ? "The secrets were sent." : "beta9-worker push-secrets ${var.login_user}@${try(local.seen.ip, "ADDRESS")}   (compare the host key with the machine's console first)"
 }

@@ -1,7 +1,7 @@
-# What the machine is told at its first boot. No provider is needed to try it.
+# What the machine receives at its first boot. In a file of its own because it can be tested without a provider.
 
 locals {
-  # Stands in the rendered text where the nonce goes, as long as it: the text is checked before there is a nonce.
+  # Placeholder for the nonce in the rendered text, of the same length: the size is checked before the nonce exists.
   placeholder = "00000000-0000-0000-0000-000000000000"
 }
 

@@ -1,4 +1,5 @@
-# What the worker is told is checked in ../user-data, and how secrets are sent in ../push-secrets: one place for each rule.
+# The worker's settings are validated in ../user-data and the delivery of secrets in ../push-secrets, so that each rule
+# exists once.
 
 variable "name" {
   description = "Name of the machine in Lambda's console."
@@ -7,62 +8,62 @@ variable "name" {
 
   validation {
     condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", var.name))
-    error_message = "name must be 1-64 letters, digits, '-', '_' or '.': Lambda takes no more than 64 characters."
+    error_message = "name must be 1-64 letters, digits, '-', '_' or '.': Lambda accepts no more than 64 characters."
   }
 }
 
 variable "region" {
-  description = "Region, such as us-west-1. Lambda's firewall rules do not apply in us-south-1."
+  description = "Lambda region, such as us-west-1. Lambda's firewall rules do not apply in us-south-1."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[a-z]+(-[a-z]+)+-[0-9]+$", var.region))
-    error_message = "region must be one of Lambda's, such as us-west-1."
+    error_message = "region must be one that Lambda offers, such as us-west-1."
   }
 }
 
 variable "instance_type" {
-  description = "Instance type, such as gpu_1x_a10. One pool has machines of one GPU model."
+  description = "Lambda instance type, such as gpu_1x_a10. All machines of a pool have the same GPU model."
   type        = string
   nullable    = false
 
   validation {
     condition     = can(regex("^[a-z0-9_]+$", var.instance_type))
-    error_message = "instance_type must be one of Lambda's, such as gpu_1x_a10 or gpu_8x_h100_sxm5."
+    error_message = "instance_type must be one that Lambda offers, such as gpu_1x_a10 or gpu_8x_h100_sxm5."
   }
 }
 
 variable "ssh_key_name" {
-  description = "Name of the one SSH key in your Lambda account that may log in."
+  description = "Name of the SSH key in your Lambda account that may log in; exactly one."
   type        = string
   nullable    = false
 
   validation {
     condition     = length(trimspace(var.ssh_key_name)) > 0
-    error_message = "ssh_key_name is empty: Lambda launches no machine without exactly one key."
+    error_message = "ssh_key_name is empty: Lambda launches a machine only with exactly one key."
   }
 }
 
 variable "hostname" {
-  description = "Host name of the machine. Null: Lambda makes one from its address."
+  description = "Host name of the machine. Null: Lambda derives one from its address."
   type        = string
   default     = null
 
   validation {
     condition     = var.hostname == null ? true : can(regex("^[a-z0-9][0-9a-z-]{0,62}$", var.hostname))
-    error_message = "hostname must be 1-63 lower-case letters, digits and '-', not beginning with '-'."
+    error_message = "hostname must be 1-63 lower-case letters, digits or '-', not beginning with '-'."
   }
 }
 
 variable "image_id" {
-  description = "Id of the image. Null: image_family, or the latest Lambda Stack, which has the drivers."
+  description = "Id of the image. Null: image_family, or the latest Lambda Stack, which includes the GPU drivers."
   type        = string
   default     = null
 
   validation {
     condition     = var.image_id == null || var.image_family == null
-    error_message = "Give image_id or image_family, not both."
+    error_message = "Set image_id or image_family, not both."
   }
 
   validation {
@@ -72,7 +73,7 @@ variable "image_id" {
 }
 
 variable "image_family" {
-  description = "Family of the image, whose newest member is taken at the launch. Null: image_id, or the latest Lambda Stack."
+  description = "Image family; the newest image of the family is used at launch. Null: image_id, or the latest Lambda Stack."
   type        = string
   default     = null
 
@@ -83,158 +84,158 @@ variable "image_family" {
 }
 
 variable "file_system_names" {
-  description = "File systems to mount, of the same region."
+  description = "Names of file systems to mount; they must be in the same region."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for name in var.file_system_names : length(trimspace(name)) > 0])
-    error_message = "file_system_names has an empty name."
+    error_message = "file_system_names contains an empty name."
   }
 }
 
 variable "firewall_ruleset_ids" {
-  description = "Firewall rule sets. A worker needs nothing from outside; sending it secrets needs port 22 from here."
+  description = "Ids of firewall rule sets. A worker needs no inbound access; sending its secrets needs port 22 from this machine."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for id in var.firewall_ruleset_ids : can(regex("^[0-9a-f-]{32,36}$", id))])
-    error_message = "firewall_ruleset_ids must be ids of rule sets: 32 hexadecimal digits each."
+    error_message = "firewall_ruleset_ids must be rule set ids: 32 hexadecimal digits each."
   }
 }
 
 variable "tags" {
-  description = "More tags for the machine. beta9-machine is taken: by it a machine is found whose launch got lost."
+  description = "Further tags for the machine. The key beta9-machine is reserved: it identifies a machine whose launch response was lost."
   type        = map(string)
   default     = {}
   nullable    = false
 
   validation {
     condition     = alltrue([for key, value in var.tags : can(regex("^[a-z][a-z0-9:-]{1,54}$", key)) && length(value) <= 128])
-    error_message = "tags: keys are 2-55 lower-case letters, digits, '-' and ':', beginning with a letter; values have up to 128 characters."
+    error_message = "tags: keys must be 2-55 lower-case letters, digits, '-' or ':', beginning with a letter; values may have up to 128 characters."
   }
 
   validation {
     condition     = !contains(keys(var.tags), "beta9-machine")
-    error_message = "tags: beta9-machine is the module's own; leave it out."
+    error_message = "tags: beta9-machine is reserved for the module; leave it out."
   }
 }
 
 variable "api_url" {
-  description = "Address of Lambda's API; the provider's `uri` must be the same."
+  description = "URL of Lambda's API; must equal the provider's `uri`."
   type        = string
   default     = "https://cloud.lambda.ai/api/v1"
   nullable    = false
 
   validation {
     condition     = can(regex("^(https://[^/?#@[:space:]]+|http://(127\\.0\\.0\\.1|localhost)(:[0-9]+)?)/api/v[0-9]+$", var.api_url))
-    error_message = "api_url must be https and end with /api/v1: an address with another path answers 404 to everything, and plain http would show the key."
+    error_message = "api_url must be https and end with /api/v1: the API answers 404 to every other path, and plain http would expose the key."
   }
 }
 
 variable "pool_name" {
-  description = "Pool that the machine joins, exactly as in the gateway's configuration."
+  description = "Pool that the machine joins, spelled exactly as in the gateway's configuration."
   type        = string
   nullable    = false
 }
 
 variable "provider_name" {
-  description = "Must equal the pool's provider in the gateway's configuration. Null: the agent's default, generic."
+  description = "Provider name; must equal the pool's provider in the gateway's configuration. Null: the agent's default, generic."
   type        = string
   default     = null
 }
 
 variable "ssh_host" {
-  description = "The gateway's host, which the worker dials for its tunnel: a name or an address, without user and port."
+  description = "Gateway host that the worker connects to for its tunnel: a name or an address, without user or port."
   type        = string
   nullable    = false
 }
 
 variable "ssh_port" {
-  description = "SSH port of the gateway's host. Null: 22."
+  description = "SSH port of the gateway host. Null: 22."
   type        = number
   default     = null
 }
 
 variable "ssh_user" {
-  description = "Tunnel-only user on the gateway's host. Null: beta9-tunnel."
+  description = "Tunnel-only user on the gateway host. Null: beta9-tunnel."
   type        = string
   default     = null
 }
 
 variable "ssh_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key, as `ssh-keygen -lf` prints it. An unknown host key is refused."
+  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`. Any other host key is refused."
   type        = string
   nullable    = false
 }
 
 variable "source_tarball" {
-  description = "Source tarball with bootstrap and agent: https://…, then #sha256= and its checksum (`make source` prints it)."
+  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it)."
   type        = string
   default     = null
 }
 
 variable "agent_image" {
-  description = "The agent's image: by digest (registry/name@sha256:…), or an archive's location with #sha256=. Null: built on the machine from the source tarball."
+  description = "The agent's image: a digest reference (registry/name@sha256:…), or the location of an archive with #sha256=. Null: built on the machine from the source tarball."
   type        = string
   default     = null
 }
 
 variable "settings" {
-  description = "More BETA9_* variables, as docs/settings.md has them. No secrets: those go by token_file and tunnel_key_file."
+  description = "Further BETA9_* variables, see docs/settings.md. No secrets: use token_file and tunnel_key_file for those."
   type        = map(string)
   default     = {}
   nullable    = false
 }
 
 variable "token_file" {
-  description = "Path, here, of a file with the machine token. Sent over SSH; its content is in no state and no plan. Null: send it yourself, as the output push_secrets says."
+  description = "Local path of a file with the machine token. It is sent over SSH; its content never enters a state or plan. Null: send it yourself, with the command in the output push_secrets."
   type        = string
   default     = null
 
   validation {
     condition     = (var.token_file == null) == (var.tunnel_key_file == null)
-    error_message = "Give both token_file and tunnel_key_file, or neither: the machine needs both before it can join."
+    error_message = "Set both token_file and tunnel_key_file, or neither: the machine needs both before it can join."
   }
 }
 
 variable "tunnel_key_file" {
-  description = "Path, here, of the private key for the tunnel to the gateway's host (not of your own key). Null, like token_file."
+  description = "Local path of the private key for the tunnel to the gateway host (not your own login key). Null: as for token_file."
   type        = string
   default     = null
 }
 
 variable "secrets_revision" {
-  description = "Raise it to send the secrets again, after the files' content has changed."
+  description = "Increase it to send the secrets again after the files have changed."
   type        = number
   default     = 1
   nullable    = false
 }
 
 variable "login_user" {
-  description = "Who may log in to the machine and become root there without a password."
+  description = "User that may log in to the machine and become root there without a password."
   type        = string
   default     = "ubuntu"
   nullable    = false
 }
 
 variable "login_key_file" {
-  description = "Path, here, of your private key, the other half of ssh_key_name's. Null: the usual ones and the agent."
+  description = "Local path of your private key, the counterpart of ssh_key_name. Null: ssh's default keys and the SSH agent."
   type        = string
   default     = null
 }
 
 variable "host_key" {
-  description = "The machine's public host key (ssh-ed25519 AAAA…; several on lines), where an image has a known one. Null: the machine proves its key by a nonce (docs/adr/0008)."
+  description = "The machine's public host key (ssh-ed25519 AAAA…, one per line), if the image has a known one. Null: the machine proves its key with a nonce (docs/adr/0008)."
   type        = string
   default     = null
 }
 
 variable "known_hosts_file" {
-  description = "Where the machine's host key is kept, here, once it is known. Null: NAME.known_hosts beside your configuration."
+  description = "Local file in which the machine's host key is kept once it is known. Null: NAME.known_hosts beside your configuration."
   type        = string
   default     = null
 }

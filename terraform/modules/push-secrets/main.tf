@@ -1,9 +1,10 @@
-# Sends the machine token and the tunnel's private key to a new machine over SSH, from files here. Only the files'
-# paths are in the state and in plans. The machine's host key is known before anything is sent: by `host_key`, or by
+# Sends the machine token and the tunnel's private key from local files to a new machine over SSH. States and plans
+# contain only the files' paths. The machine's host key is verified before anything is sent: against `host_key`, or with
 # the nonce in its user data (docs/adr/0008).
 
 resource "terraform_data" "push_secrets" {
-  # Another machine, other files, or on demand: a file's content is nothing that Terraform may know.
+  # Runs again for another machine, other paths or a new revision. The files' content is no trigger, because even its
+  # checksum must not enter the state.
   triggers_replace = [var.machine, var.token_file, var.tunnel_key_file, var.revision]
 
   provisioner "local-exec" {

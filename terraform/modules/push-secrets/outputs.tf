@@ -1,4 +1,4 @@
 output "id" {
-  description = "Known once the secrets have been sent."
+  description = "Id of the delivery, known once the secrets have been sent."
   value       = terraform_data.push_secrets.id
 }

@@ -1,43 +1,43 @@
 variable "machine" {
-  description = "What is another whenever the machine is another one, such as its id: the secrets are then sent again."
+  description = "Identity of the machine, such as its id. When it changes, the secrets are sent again."
   type        = string
   nullable    = false
 
   validation {
     condition     = length(var.machine) > 0
-    error_message = "machine is empty."
+    error_message = "machine must not be empty."
   }
 }
 
 variable "host" {
-  description = "The machine's address or name. Null: asked of Lambda's API, by lambda_instance_id."
+  description = "The machine's address or name. Null: looked up at Lambda's API by lambda_instance_id."
   type        = string
   default     = null
 
   validation {
     condition     = (var.host == null) != (var.lambda_instance_id == null)
-    error_message = "Give either host or lambda_instance_id."
+    error_message = "Set either host or lambda_instance_id."
   }
 
   validation {
     condition     = var.host == null ? true : can(regex("^[0-9A-Za-z_][0-9A-Za-z_.:-]*$", var.host))
-    error_message = "host is not a host name or IP address; it has no user and no port in it (login_user, login_port)."
+    error_message = "host is not a host name or IP address: leave out user and port (set login_user, login_port)."
   }
 }
 
 variable "lambda_instance_id" {
-  description = "Id of a machine at Lambda: it is waited for until it is active, which tells its address."
+  description = "Id of a machine at Lambda, whose address is read from the API once it is active."
   type        = string
   default     = null
 
   validation {
     condition     = var.lambda_instance_id == null ? true : can(regex("^[0-9A-Za-z-]{8,64}$", var.lambda_instance_id))
-    error_message = "lambda_instance_id is not the id of a machine."
+    error_message = "lambda_instance_id is not a machine id."
   }
 }
 
 variable "lambda_api_url" {
-  description = "Address of Lambda's API; see ../lambda-ending."
+  description = "URL of Lambda's API; see ../lambda-ending."
   type        = string
   default     = null
 
@@ -48,14 +48,14 @@ variable "lambda_api_url" {
 }
 
 variable "login_user" {
-  description = "Who may log in to the machine and become root there without a password."
+  description = "User that may log in to the machine and become root there without a password."
   type        = string
   default     = "ubuntu"
   nullable    = false
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$", var.login_user))
-    error_message = "login_user is not a login name."
+    error_message = "login_user is not a valid login name."
   }
 }
 
@@ -72,78 +72,78 @@ variable "login_port" {
 }
 
 variable "login_key_file" {
-  description = "Path, here, of the private key to log in with. Null: the usual ones and the agent."
+  description = "Local path of the private key to log in with. Null: ssh's default keys and the SSH agent."
   type        = string
   default     = null
 
   validation {
     condition     = var.login_key_file == null ? true : fileexists(pathexpand(var.login_key_file))
-    error_message = "login_key_file: there is no such file here."
+    error_message = "login_key_file: no such local file."
   }
 }
 
 variable "host_key" {
-  description = "The machine's public host key (ssh-ed25519 AAAA…; several on lines). Null: nonce."
+  description = "The machine's public host key (ssh-ed25519 AAAA…, one per line). Null: the nonce is used."
   type        = string
   default     = null
 
   validation {
     condition     = var.host_key != null || var.nonce != null
-    error_message = "Give host_key or nonce: without either nobody knows to whom the secrets would be sent."
+    error_message = "Set host_key or nonce: without either, the machine that receives the secrets cannot be verified."
   }
 
   validation {
     condition     = var.host_key == null ? true : can(regex("^(\\s*(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\\n]*)?\\s*)+$", var.host_key))
-    error_message = "host_key must be lines such as ssh-ed25519 AAAA…, as `cat /etc/ssh/ssh_host_ed25519_key.pub` prints them on the machine."
+    error_message = "host_key must be lines such as ssh-ed25519 AAAA…, as printed on the machine by `cat /etc/ssh/ssh_host_ed25519_key.pub`."
   }
 }
 
 variable "nonce" {
-  description = "What the machine's user data has as BETA9_HOST_KEY_NONCE, made for this launch. No secret that opens anything: it tells the machine from somebody in between, once."
+  description = "Value of BETA9_HOST_KEY_NONCE in the machine's user data, unique to this launch. It grants no access; it only distinguishes the machine from a man in the middle, once."
   type        = string
   default     = null
 
   validation {
     condition     = var.nonce == null ? true : can(regex("^[0-9A-Za-z-]{32,128}$", var.nonce))
-    error_message = "nonce must be 32-128 letters, digits and '-', not to be guessed: uuid() makes one."
+    error_message = "nonce must be 32-128 letters, digits or '-', impossible to guess: use uuid()."
   }
 }
 
 variable "known_hosts_file" {
-  description = "Where the machine's host key is kept, here, once it is known."
+  description = "Local file in which the machine's host key is kept once it is known."
   type        = string
   nullable    = false
 
   validation {
     condition     = length(var.known_hosts_file) > 0
-    error_message = "known_hosts_file must be a path."
+    error_message = "known_hosts_file must be a path, not empty."
   }
 }
 
 variable "token_file" {
-  description = "Path, here, of a file with the machine token."
+  description = "Local path of a file with the machine token."
   type        = string
   nullable    = false
 
   validation {
     condition     = fileexists(pathexpand(var.token_file))
-    error_message = "token_file: there is no such file here. Write what `beta9 machine create` printed into one that only you can read (umask 077)."
+    error_message = "token_file: no such local file. Save the token printed by `beta9 machine create` to a file that only you can read (umask 077)."
   }
 }
 
 variable "tunnel_key_file" {
-  description = "Path, here, of the private key for the tunnel to the gateway's host."
+  description = "Local path of the private key for the tunnel to the gateway host."
   type        = string
   nullable    = false
 
   validation {
     condition     = fileexists(pathexpand(var.tunnel_key_file))
-    error_message = "tunnel_key_file: there is no such file here. It is the private key that the gateway's host knows (docs/ssh-tunnel.md)."
+    error_message = "tunnel_key_file: no such local file. It must be the private key authorized on the gateway host (docs/ssh-tunnel.md)."
   }
 }
 
 variable "secrets_directory" {
-  description = "Where on the machine the bootstrap waits for them."
+  description = "Directory on the machine where the bootstrap waits for the secrets."
   type        = string
   default     = "/etc/beta9-worker/secrets"
   nullable    = false
@@ -155,7 +155,7 @@ variable "secrets_directory" {
 }
 
 variable "revision" {
-  description = "Raise it to send the secrets again, after the files' content has changed."
+  description = "Increase it to send the secrets again after the files have changed."
   type        = number
   default     = 1
   nullable    = false
@@ -167,7 +167,7 @@ variable "revision" {
 }
 
 variable "timeout_s" {
-  description = "Seconds to wait for the machine: until it is active, and again until it lets us in."
+  description = "Seconds to wait for the machine: first until it is active, then again until it accepts the SSH login."
   type        = number
   default     = 1800
   nullable    = false

@@ -1,16 +1,16 @@
-# Makes a machine that exists a worker, over SSH: any Linux machine that lets you in and lets you become root.
+# Turns an existing machine into a worker over SSH: any Linux machine where you can log in and become root.
 #
-# Two things are kept apart, so that a changed setting does not make the worker leave: the bootstrap, carried out again
-# whenever something of it changes, and the membership, which ends on destroy or when the host is another one. A
-# driver's reboot is waited for. The host key is given by you: this machine is not new (docs/adr/0008).
+# Two resources, so that a changed setting does not make the worker leave: the bootstrap, which runs again whenever its
+# inputs change, and the membership, which ends on destroy or when the host changes. A reboot for a new driver is waited
+# for. You provide the host key, since the machine is not new (docs/adr/0008).
 
 locals {
   source_path = var.source_file == null ? null : "/opt/beta9-worker/source/${basename(var.source_file)}"
 
-  # Where the bootstrap looks by itself.
+  # The bootstrap's default, which needs no setting.
   usual_place = var.secrets_directory == "/etc/beta9-worker/secrets"
 
-  # What the steps are told of where the machine is, and as whom to log in.
+  # Environment of the scripts: where the machine is and how to log in.
   login = {
     HOST           = var.host
     PORT           = tostring(var.login_port)
@@ -55,7 +55,7 @@ module "push_secrets" {
 }
 
 resource "terraform_data" "membership" {
-  # Another host is another member: the old one leaves. How to reach it may change.
+  # Another host is another member, so the old one leaves. Login details may change without that.
   triggers_replace = [var.host]
 
   input = merge(local.login, {

@@ -1,10 +1,10 @@
-# Renders cloud-init/user-data.yaml, the same file that people paste: what lies between its two markers is replaced.
+# Renders cloud-init/user-data.yaml, the same file that users paste by hand: the text between its markers is replaced.
 
 locals {
   root            = "${path.module}/../../.."
   known_variables = jsondecode(file("${path.module}/known_variables.json"))
 
-  # Variables of the agent that have a variable of their own here, and its name.
+  # Agent variables that have an input of their own in this module, and the input's name.
   own_variable = {
     BETA9_POOL_NAME                = "pool_name"
     BETA9_PROVIDER_NAME            = "provider_name"
@@ -21,14 +21,15 @@ locals {
     BETA9_ON_FAILURE               = "on_failure"
   }
 
-  # A secret in NAME=value is known by its variable, a private key's first line, or a password in an address.
+  # A NAME=value is taken for a secret by its name, by the first line of a private key, or by a password in a URL.
   secret    = "^BETA9_K3S_TOKEN=.|PRIVATE KEY-----|://[^/@[:space:]]*:[^/@[:space:]]+@"
   reference = "^BETA9_K3S_TOKEN=(ssm|secretsmanager)://"
 
-  # What agent/core/provisioning/env_file.py refuses: quotes, backslashes, and all that is not printable but line breaks.
+  # Same as agent/core/provisioning/env_file.py: quotes, backslashes and unprintable characters except line breaks.
   unfit = "['\\\\\\x00-\\x09\\x0b-\\x1f\\x7f-\\x{a0}\\p{Cf}\\p{Co}\\p{Zl}\\p{Zp}\\x{1680}\\x{2000}-\\x{200a}\\x{202f}\\x{205f}\\x{3000}]"
 
-  # What a release says of itself, for whoever chooses no origin: never one of each.
+  # A release's own tarball and image, used only when neither is given, so that the two never come from different
+  # releases.
   release = {
     for line in split("\n", file("${local.root}/cloud-init/release.env")) :
     split("=", line)[0] => join("=", slice(split("=", line), 1, length(split("=", line)))) if startswith(line, "BETA9_")
@@ -54,7 +55,7 @@ locals {
     BETA9_ON_FAILURE               = var.on_failure == null && contains(["aws", "crusoe"], var.cloud) ? "poweroff" : var.on_failure
   })
 
-  # A map is walked in the order of its names, which is worker.env's order.
+  # Terraform iterates over a map in the order of its keys, which is the order of worker.env.
   lines = flatten([
     for name, value in local.given : split("\n",
       can(regex("^[A-Za-z0-9_./:@,+=#%-]+$", value)) ? "${name}=${value}" : "${name}='${value}'"
@@ -80,7 +81,7 @@ locals {
     file("${local.root}/cloud-init/boot.sh"),
   ])
 
-  # Bytes, not characters: base64 writes four for each three, filled up with "=".
+  # Size in bytes, not characters: base64 writes four characters for every three bytes, padded with "=".
   base64 = {
     plain  = base64encode(local.cloud_config)
     gzip   = base64gzip(local.cloud_config)
@@ -90,8 +91,8 @@ locals {
     for form, text in local.base64 : form => length(text) / 4 * 3 - length(regex("=*$", text))
   }
 
-  # What each cloud takes, and in which form. AWS: 16 KB before base64. Crusoe: a start-up script of less than 64 kB.
-  # Lambda: 1 MB. No limit: a pasted text's reader has one of their own.
+  # What each cloud accepts, and in which form. AWS: 16 KB before base64. Crusoe: a start-up script of less than 64 kB.
+  # Lambda: 1 MB. generic: practically no limit.
   limits = {
     aws     = { bytes = 16384, form = var.compress ? "gzip" : "plain" }
     crusoe  = { bytes = 65535, form = "script" }

@@ -1,4 +1,4 @@
 terraform {
-  # 1.9: validations may look at other variables. No provider is needed here, so every rule can be tried anywhere.
+  # 1.9: validations may refer to other variables. This module needs no provider, so its rules can be tested anywhere.
   required_version = ">= 1.9, < 2.0"
 }

@@ -1,4 +1,4 @@
-"""A new machine's host key: taken when the machine proves it or it was given, refused when somebody else answers."""
+"""The host key of a new machine: accepted when proven or given, refused when somebody else answers."""
 
 from __future__ import annotations
 
@@ -19,107 +19,112 @@ NONCE = str(uuid.uuid4())
 
 
 @pytest.fixture
-def new(tmp_path: Path) -> Iterator[Machine]:
+def new_machine(tmp_path: Path) -> Iterator[Machine]:
     with machine(tmp_path) as made:
         made.write_env(f"BETA9_HOST_KEY_NONCE={NONCE}\nBETA9_POOL_NAME=gpu\n")
         yield made
 
 
-def meet(new: Machine, known_hosts: Path, **more: str) -> tuple[int, str]:
-    """Make first contact as Terraform does; returns the exit code and all that was said."""
-    given = {**new.environment(), "KNOWN_HOSTS_FILE": str(known_hosts), "TIMEOUT_S": "5", **more}
+def verify(new_machine: Machine, known_hosts: Path, **more: str) -> tuple[int, str]:
+    """Run first_contact.py as Terraform does; return its exit code and all its output."""
+    environment = {
+        **new_machine.environment(),
+        "KNOWN_HOSTS_FILE": str(known_hosts),
+        "TIMEOUT_S": "5",
+        **more,
+    }
     done = subprocess.run(
-        [sys.executable, str(PROGRAM)], env=given, capture_output=True, text=True, check=False
+        [sys.executable, str(PROGRAM)], env=environment, capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_machine_that_has_our_nonce_proves_its_key(new: Machine, tmp_path: Path) -> None:
+def test_a_machine_with_the_nonce_proves_its_key(new_machine: Machine, tmp_path: Path) -> None:
     known_hosts = tmp_path / "known_hosts"
-    code, said = meet(new, known_hosts, NONCE=NONCE)
-    assert code == 0, said
-    assert known_hosts.read_text() == new.sshd.known_hosts
-    assert NONCE not in said
+    code, output = verify(new_machine, known_hosts, NONCE=NONCE)
+    assert code == 0, output
+    assert known_hosts.read_text() == new_machine.sshd.known_hosts
+    assert NONCE not in output
 
 
-def test_who_is_in_between_has_another_key_and_no_proof(new: Machine, tmp_path: Path) -> None:
-    """He may even pass on what the machine says of its own key: it is not the key that he shows."""
-    proven = new.sshd.known_hosts
-    new.sshd.rotate_host_key()
-    assert new.sshd.known_hosts != proven
-    code, said = meet(new, tmp_path / "known_hosts", NONCE=NONCE)
+def test_a_man_in_the_middle_has_another_key_and_no_proof(new_machine: Machine, tmp_path: Path) -> None:
+    """Even relaying the machine's proof does not help, since it proves a key other than the one shown."""
+    proven = new_machine.sshd.known_hosts
+    new_machine.sshd.rotate_host_key()
+    assert new_machine.sshd.known_hosts != proven
+    code, output = verify(new_machine, tmp_path / "known_hosts", NONCE=NONCE)
     assert code == 1
-    assert "cannot prove" in said
+    assert "cannot prove" in output
     assert not (tmp_path / "known_hosts").exists()
 
 
-def test_who_is_in_between_does_not_know_the_nonce(new: Machine, tmp_path: Path) -> None:
-    new.write_env(f"BETA9_HOST_KEY_NONCE={uuid.uuid4()}\n")
-    code, said = meet(new, tmp_path / "known_hosts", NONCE=NONCE)
+def test_a_man_in_the_middle_does_not_know_the_nonce(new_machine: Machine, tmp_path: Path) -> None:
+    new_machine.write_env(f"BETA9_HOST_KEY_NONCE={uuid.uuid4()}\n")
+    code, output = verify(new_machine, tmp_path / "known_hosts", NONCE=NONCE)
     assert code == 1
-    assert "cannot prove" in said
+    assert "cannot prove" in output
     assert not (tmp_path / "known_hosts").exists()
 
 
-def test_a_machine_without_a_nonce_proves_nothing(new: Machine, tmp_path: Path) -> None:
-    new.write_env("BETA9_POOL_NAME=gpu\n")
-    code, said = meet(new, tmp_path / "known_hosts", NONCE=NONCE)
+def test_a_machine_without_a_nonce_proves_nothing(new_machine: Machine, tmp_path: Path) -> None:
+    new_machine.write_env("BETA9_POOL_NAME=gpu\n")
+    code, output = verify(new_machine, tmp_path / "known_hosts", NONCE=NONCE)
     assert code == 1
-    assert "cannot prove" in said
+    assert "cannot prove" in output
 
 
-def test_user_data_that_comes_late_is_waited_for(new: Machine, tmp_path: Path) -> None:
-    (new.root / "etc/beta9-worker/worker.env").unlink()
-    code, said = meet(new, tmp_path / "known_hosts", NONCE=NONCE, TIMEOUT_S="2")
+def test_user_data_that_comes_late_is_waited_for(new_machine: Machine, tmp_path: Path) -> None:
+    (new_machine.root / "etc/beta9-worker/worker.env").unlink()
+    code, output = verify(new_machine, tmp_path / "known_hosts", NONCE=NONCE, TIMEOUT_S="2")
     assert code == 1
-    assert "not to be had after 2 s" in said
+    assert "is not ready after 2 s" in output
 
 
-def test_a_key_that_was_given_is_taken(new: Machine, tmp_path: Path) -> None:
+def test_a_given_key_is_accepted(new_machine: Machine, tmp_path: Path) -> None:
     known_hosts = tmp_path / "known_hosts"
-    code, said = meet(new, known_hosts, HOST_KEY=f"{new.host_key} root@machine\n")
-    assert code == 0, said
-    assert known_hosts.read_text() == new.sshd.known_hosts
+    code, output = verify(new_machine, known_hosts, HOST_KEY=f"{new_machine.host_key} root@machine\n")
+    assert code == 0, output
+    assert known_hosts.read_text() == new_machine.sshd.known_hosts
 
 
-def test_another_key_than_the_one_given_is_refused(new: Machine, tmp_path: Path) -> None:
-    given = new.host_key
-    new.sshd.rotate_host_key()
-    new.publish_host_keys()
-    code, said = meet(new, tmp_path / "known_hosts", HOST_KEY=given, NONCE=NONCE)
+def test_a_key_other_than_the_given_one_is_refused(new_machine: Machine, tmp_path: Path) -> None:
+    given = new_machine.host_key
+    new_machine.sshd.rotate_host_key()
+    new_machine.publish_host_keys()
+    code, output = verify(new_machine, tmp_path / "known_hosts", HOST_KEY=given, NONCE=NONCE)
     assert code == 1
-    assert "another host key" in said
+    assert "differs from the one in" in output
     assert not (tmp_path / "known_hosts").exists()
 
 
-def test_with_nothing_to_know_it_by_no_machine_is_known(new: Machine, tmp_path: Path) -> None:
-    code, said = meet(new, tmp_path / "known_hosts")
+def test_without_key_and_nonce_no_machine_is_trusted(new_machine: Machine, tmp_path: Path) -> None:
+    code, output = verify(new_machine, tmp_path / "known_hosts")
     assert code == 1
-    assert "nothing to know the machine by" in said
+    assert "nothing identifies the machine" in output
 
 
-def test_a_machine_that_does_not_let_us_in_is_named(new: Machine, tmp_path: Path) -> None:
-    new.sshd.authorize()
-    code, said = meet(new, tmp_path / "known_hosts", NONCE=NONCE, TIMEOUT_S="1")
+def test_a_refused_login_is_reported(new_machine: Machine, tmp_path: Path) -> None:
+    new_machine.sshd.authorize()
+    code, output = verify(new_machine, tmp_path / "known_hosts", NONCE=NONCE, TIMEOUT_S="1")
     assert code == 1
-    assert "Permission denied" in said
+    assert "Permission denied" in output
 
 
-@pytest.mark.parametrize(("uid", "through"), [("0", ""), ("1000", "sudo -n ")])
-def test_who_is_not_root_becomes_root_without_a_password(uid: str, through: str, tmp_path: Path) -> None:
-    """Logged in as somebody else, every command goes through sudo, with its words and its input as they are."""
+@pytest.mark.parametrize(("uid", "prefix"), [("0", ""), ("1000", "sudo -n ")])
+def test_a_user_other_than_root_goes_through_sudo(uid: str, prefix: str, tmp_path: Path) -> None:
+    """The command's arguments and its standard input reach it unchanged."""
     for name, text in {
         "id": f"echo {uid}",
-        "sudo": f'echo "sudo $*" >{tmp_path}/asked; shift; exec "$@"',
+        "sudo": f'echo "sudo $*" >{tmp_path}/sudo.log; shift; exec "$@"',
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     line = "import first_contact; print(first_contact.as_root(\"sh -c 'cat; echo $1' sh 'a word'\"))"
-    made = subprocess.run(
+    rendered = subprocess.run(
         [sys.executable, "-c", line], cwd=PROGRAM.parent, capture_output=True, text=True, check=True
     )
     done = subprocess.run(
-        ["bash", "-c", made.stdout],
+        ["bash", "-c", rendered.stdout],
         input="input\n",
         env={"PATH": f"{tmp_path}:{PATH}"},
         capture_output=True,
@@ -127,5 +132,6 @@ def test_who_is_not_root_becomes_root_without_a_password(uid: str, through: str,
         check=False,
     )
     assert done.stdout == "input\na word\n", done.stderr
-    asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
-    assert asked == (f"{through}sh -c cat; echo $1 sh a word\n" if through else "")
+    log = tmp_path / "sudo.log"
+    calls = log.read_text() if log.exists() else ""
+    assert calls == (f"{prefix}sh -c cat; echo $1 sh a word\n" if prefix else "")

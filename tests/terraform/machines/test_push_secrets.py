@@ -1,6 +1,6 @@
-"""modules/push-secrets, really applied: a new machine proves its host key and gets its secrets, and nobody else does.
+"""modules/push-secrets, applied for real: only a machine that proves its host key gets the secrets.
 
-Real are Terraform, ssh, sshd and `beta9-worker push-secrets`; the machine is this host, by a folder for its files.
+Terraform, ssh, sshd and `beta9-worker push-secrets` are real; the machine is this host, with a directory as its root.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.terraform
 
 NONCE = str(uuid.uuid4())
 TOKEN = "token-of-the-test-3k2j1h"
-WANTED = {"region_name": "us-west-1", "instance_type_name": "gpu_1x_a10", "ssh_key_names": ["mine"]}
+REQUEST = {"region_name": "us-west-1", "instance_type_name": "gpu_1x_a10", "ssh_key_names": ["mine"]}
 
 
 @pytest.fixture
-def new(tmp_path: Path) -> Iterator[Machine]:
+def new_machine(tmp_path: Path) -> Iterator[Machine]:
     with machine(tmp_path) as made:
         made.write_env(f"BETA9_HOST_KEY_NONCE={NONCE}\n")
         yield made
@@ -44,79 +44,79 @@ def folder(tree: Path, terraform: Terraform) -> Path:
 
 
 @pytest.fixture
-def given(new: Machine, tmp_path: Path) -> dict[str, Any]:
+def given(new_machine: Machine, tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "token").write_text(TOKEN)
     return {
         "machine": "m-1",
-        "host": new.sshd.host,
-        "login_port": new.sshd.port,
-        "login_user": new.sshd.user,
-        "login_key_file": str(new.sshd.key_path),
+        "host": new_machine.sshd.host,
+        "login_port": new_machine.sshd.port,
+        "login_user": new_machine.sshd.user,
+        "login_key_file": str(new_machine.sshd.key_path),
         "nonce": NONCE,
         "known_hosts_file": str(tmp_path / "known_hosts"),
         "token_file": str(tmp_path / "token"),
-        "tunnel_key_file": str(new.sshd.make_key("tunnel_key")),
-        "secrets_directory": f"{new.root}/etc/beta9-worker/secrets",
+        "tunnel_key_file": str(new_machine.sshd.make_key("tunnel_key")),
+        "secrets_directory": f"{new_machine.root}/etc/beta9-worker/secrets",
         "timeout_s": 60,
     }
 
 
-def delivered(new: Machine) -> dict[str, str]:
-    folder = new.root / "etc/beta9-worker/secrets"
+def delivered(new_machine: Machine) -> dict[str, str]:
+    folder = new_machine.root / "etc/beta9-worker/secrets"
     return {each.name: each.read_text() for each in folder.iterdir()} if folder.exists() else {}
 
 
-def test_a_machine_that_proves_its_key_gets_them(
-    new: Machine, folder: Path, given: dict[str, Any], terraform: Terraform, journal: list[str]
+def test_a_machine_that_proves_its_key_gets_the_secrets(
+    new_machine: Machine, folder: Path, given: dict[str, Any], terraform: Terraform, journal: list[str]
 ) -> None:
     terraform.apply(folder, given)
-    assert delivered(new) == {
+    assert delivered(new_machine) == {
         "token": TOKEN,
         "ssh_key": Path(given["tunnel_key_file"]).read_text(),
     }
-    assert Path(given["known_hosts_file"]).read_text() == new.sshd.known_hosts
+    assert Path(given["known_hosts_file"]).read_text() == new_machine.sshd.known_hosts
     assert "No changes" in terraform.apply(folder, given).output
     terraform.destroy(folder, given)
     journal.append("modules/push-secrets: applied to a real sshd, destroyed")
 
 
-def test_they_are_in_no_state_no_plan_and_no_output(
-    new: Machine, folder: Path, given: dict[str, Any], terraform: Terraform
+def test_secrets_appear_in_neither_state_nor_plan_nor_output(
+    new_machine: Machine, folder: Path, given: dict[str, Any], terraform: Terraform
 ) -> None:
     terraform.plan(folder, given)
-    said = [str(terraform.shown(folder)), terraform.apply(folder, given).text]
-    said += [each.read_text() for each in folder.glob("terraform.tfstate*")]
-    assert len(said) == 3
+    texts = [str(terraform.shown(folder)), terraform.apply(folder, given).text]
+    texts += [each.read_text() for each in folder.glob("terraform.tfstate*")]
+    assert len(texts) == 3
     for secret in (TOKEN, Path(given["tunnel_key_file"]).read_text().splitlines()[1]):
-        assert not any(secret in each for each in said)
+        assert not any(secret in each for each in texts)
 
 
-def test_who_cannot_prove_it_gets_nothing(
-    new: Machine, folder: Path, given: dict[str, Any], terraform: Terraform
+def test_a_machine_that_cannot_prove_its_key_gets_nothing(
+    new_machine: Machine, folder: Path, given: dict[str, Any], terraform: Terraform
 ) -> None:
-    new.write_env(f"BETA9_HOST_KEY_NONCE={uuid.uuid4()}\n")
+    new_machine.write_env(f"BETA9_HOST_KEY_NONCE={uuid.uuid4()}\n")
     done = terraform.apply(folder, given, check=False)
     assert done.code == 1
     assert "cannot prove that its host key" in done.text
-    assert delivered(new) == {}
+    assert delivered(new_machine) == {}
 
 
-def test_rotated_secrets_go_out_by_a_new_revision(
-    new: Machine, folder: Path, given: dict[str, Any], terraform: Terraform, tmp_path: Path
+def test_rotated_secrets_are_sent_with_a_new_revision(
+    new_machine: Machine, folder: Path, given: dict[str, Any], terraform: Terraform, tmp_path: Path
 ) -> None:
     terraform.apply(folder, given)
     (tmp_path / "token").write_text("another")
     terraform.apply(folder, given)
-    assert delivered(new)["token"] == TOKEN, "Terraform does not look into the file"
+    assert delivered(new_machine)["token"] == TOKEN, "Terraform does not read the file"
     terraform.apply(folder, {**given, "revision": 2})
-    assert delivered(new)["token"] == "another"
+    assert delivered(new_machine)["token"] == "another"
 
 
-def test_a_machine_at_lambda_is_waited_for_until_it_has_an_address(
-    new: Machine, cloud: LambdaCloud, folder: Path, given: dict[str, Any], terraform: Terraform
+def test_a_machine_at_lambda_is_awaited_until_it_has_an_address(
+    new_machine: Machine, cloud: LambdaCloud, folder: Path, given: dict[str, Any], terraform: Terraform
 ) -> None:
     cloud.faults.polls_until_active = 2
-    told = {**given, "host": None, "lambda_instance_id": cloud.launch(WANTED), "lambda_api_url": cloud.url}
-    done = terraform.with_environment(REST_API_BEARER=KEY).apply(folder, told)
+    instance = {"host": None, "lambda_instance_id": cloud.launch(REQUEST), "lambda_api_url": cloud.url}
+    done = terraform.with_environment(REST_API_BEARER=KEY).apply(folder, {**given, **instance})
     assert "The machine is active at 127.0.0.1" in done.text
-    assert delivered(new)["token"] == TOKEN
+    assert delivered(new_machine)["token"] == TOKEN

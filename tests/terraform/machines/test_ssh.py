@@ -1,7 +1,7 @@
-"""modules/ssh, really applied to a real sshd: bootstrap, change, failure, reboot, leaving.
+"""modules/ssh, applied to a real sshd: bootstrap, change, failure, reboot, leaving.
 
-Real are Terraform, ssh, sshd, the boot script, and the bootstrap's installer, which comes in a source tarball with its
-checksum. Its steps would turn the host of these tests into a worker; a harmless one stands in for them all.
+Terraform, ssh, sshd, the boot script and the bootstrap's installer (from a source tarball with a checksum) are real.
+The real steps would turn the host of these tests into a worker; one harmless step replaces them all.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ BOOTSTRAP = ROOT / "bootstrap"
 FINGERPRINT = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 STEP = """\
 #!/usr/bin/env bash
-# Stands in for all the steps.
+# Replaces all steps of the bootstrap.
 # needs:
 # deadline: 60
-# fix: mend it
+# fix: repair it
 set -Eeuo pipefail
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
 
 main() {
   local state=$BETA9_ROOT/var/lib/beta9-worker
-  [[ ! -e $state/stop.json ]] || fail "told to leave"
+  [[ ! -e $state/stop.json ]] || fail "asked to leave"
   cat "$BETA9_ENV_FILE" >>"$state/runs"
   echo --- >>"$state/runs"
   say "a step at work"
@@ -46,7 +46,7 @@ main "$@"
 """
 REBOOTS = """\
 #!/bin/bash
-# Stands in for an installer that asks for a reboot: it ends well, and another run goes on after a while.
+# An installer that needs a reboot: it ends successfully, and a second run continues after a while.
 set -eu
 state=$BETA9_ROOT/var/lib/beta9-worker
 printf '{"result": "rebooting", "stages": []}' >"$state/bootstrap.json"
@@ -60,11 +60,11 @@ printf '{"result": "rebooting", "stages": []}' >"$state/bootstrap.json"
 UNINSTALL = '#!/bin/bash\necho "uninstalled" >>"$BETA9_ROOT/var/lib/beta9-worker/left"\n'
 SYSTEMCTL = """\
 #!/bin/sh
-# Stands in for systemd: the worker's service goes on for as many looks as the file says.
-left=$BETA9_ROOT/var/lib/beta9-worker/looks
-looks=$(cat "$left" 2>/dev/null || echo 0)
-[ "$looks" -gt 0 ] || { echo inactive; exit 3; }
-echo $((looks - 1)) >"$left"
+# Stands in for systemctl: the worker's service stays active for as many calls as the file says.
+file=$BETA9_ROOT/var/lib/beta9-worker/active-calls
+calls=$(cat "$file" 2>/dev/null || echo 0)
+[ "$calls" -gt 0 ] || { echo inactive; exit 3; }
+echo $((calls - 1)) >"$file"
 echo active
 """
 WORKER = '#!/bin/sh\necho "$@" >>"$BETA9_ROOT/var/lib/beta9-worker/left"\n'
@@ -93,16 +93,16 @@ def given(host: Machine, tmp_path: Path) -> dict[str, Any]:
         "ssh_host_key_fingerprint": FINGERPRINT,
         "source_file": str(tarball(tmp_path / "beta9-worker-0.1.0.tar.gz")),
         "timeout_s": 120,
-        # The boot script takes an absolute path for what it says, whatever BETA9_ROOT is.
+        # The boot script takes this path as it is, without prefixing BETA9_ROOT.
         "settings": {"BETA9_FILES_DIR": f"{host.root}/opt/beta9-worker/source"},
     }
 
 
-def tarball(path: Path, **instead: str) -> Path:
-    """Pack the bootstrap with one step for all, and other files `instead` of its own."""
+def tarball(path: Path, **replaced: str) -> Path:
+    """Pack the bootstrap with its single step; `replaced` has files that replace its own."""
     files = {"steps/10-all.sh": STEP, "uninstall.sh": UNINSTALL, "install.sh": read("install.sh")}
     files |= {str(each.relative_to(BOOTSTRAP)): each.read_text() for each in (BOOTSTRAP / "lib").glob("*.sh")}
-    files |= {"versions.env": read("versions.env"), **instead}
+    files |= {"versions.env": read("versions.env"), **replaced}
     with tarfile.open(path, "w:gz") as packed:
         for name, text in files.items():
             member = tarfile.TarInfo(f"beta9-worker-0.1.0/bootstrap/{name}")
@@ -127,10 +127,10 @@ def test_applied_changed_and_destroyed(
     terraform.init(folder)
     done = terraform.apply(folder, given)
     assert "a step at work" in done.output
-    assert "the bootstrap is done: 1 stages" in done.output
+    assert "the bootstrap has finished: 1 stages" in done.output
     first = lines(host, "runs")
-    sum_of_source = hashlib.sha256(Path(given["source_file"]).read_bytes()).hexdigest()
-    assert f"BETA9_SOURCE=/opt/beta9-worker/source/beta9-worker-0.1.0.tar.gz#sha256={sum_of_source}" in first
+    checksum = hashlib.sha256(Path(given["source_file"]).read_bytes()).hexdigest()
+    assert f"BETA9_SOURCE=/opt/beta9-worker/source/beta9-worker-0.1.0.tar.gz#sha256={checksum}" in first
     assert "BETA9_POOL_NAME=gpu" in first
     assert (host.root / "etc/beta9-worker/worker.env").stat().st_mode & 0o777 == 0o600
 
@@ -141,7 +141,7 @@ def test_applied_changed_and_destroyed(
     terraform.apply(folder, changed)
     again = lines(host, "runs")[len(first) :]
     assert "BETA9_KEEPALIVE_INTERVAL=30" in again
-    assert lines(host, "left") == [], "a changed setting is no reason to leave"
+    assert lines(host, "left") == [], "a changed setting does not make the worker leave"
 
     terraform.destroy(folder, changed)
     assert lines(host, "left") == ["leave"]
@@ -149,34 +149,34 @@ def test_applied_changed_and_destroyed(
     journal.append("modules/ssh: applied to a real sshd, changed, destroyed")
 
 
-def test_destroy_takes_back_what_was_done_if_told(
+def test_destroy_uninstalls_if_requested(
     host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path
 ) -> None:
     folder = tree / MODULE
     terraform.init(folder)
-    told = {**given, "uninstall": True, "leave_when_idle": True}
-    terraform.apply(folder, told)
-    (host.root / "var/lib/beta9-worker/looks").write_text("2")
-    terraform.destroy(folder, told)
+    variables = {**given, "uninstall": True, "leave_when_idle": True}
+    terraform.apply(folder, variables)
+    (host.root / "var/lib/beta9-worker/active-calls").write_text("2")
+    terraform.destroy(folder, variables)
     assert lines(host, "left") == ["leave --when-idle", "uninstalled"]
-    assert lines(host, "looks") == ["0"], "its service was waited for"
+    assert lines(host, "active-calls") == ["0"], "the service's end was awaited"
 
 
-def test_a_worker_that_still_works_is_not_uninstalled(
+def test_a_worker_with_running_work_is_not_uninstalled(
     host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path
 ) -> None:
     folder = tree / MODULE
     terraform.init(folder)
-    told = {**given, "uninstall": True, "leave_when_idle": True, "leave_timeout_s": 1}
-    terraform.apply(folder, told)
-    (host.root / "var/lib/beta9-worker/looks").write_text("9999")
-    done = terraform.destroy(folder, told, check=False)
+    variables = {**given, "uninstall": True, "leave_when_idle": True, "leave_timeout_s": 1}
+    terraform.apply(folder, variables)
+    (host.root / "var/lib/beta9-worker/active-calls").write_text("9999")
+    done = terraform.destroy(folder, variables, check=False)
     assert done.code == 1
     assert "it still has work" in done.text
     assert lines(host, "left") == ["leave --when-idle"]
 
 
-def test_a_machine_that_was_told_to_leave_comes_back_when_applied(
+def test_a_machine_that_was_asked_to_leave_comes_back_when_applied(
     host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path
 ) -> None:
     (host.root / "var/lib/beta9-worker/stop.json").write_text("{}")
@@ -185,7 +185,7 @@ def test_a_machine_that_was_told_to_leave_comes_back_when_applied(
     terraform.apply(folder, given)
 
 
-def test_a_bootstrap_that_fails_fails_the_apply_and_is_tried_again(
+def test_a_failed_bootstrap_fails_the_apply_and_is_retried(
     host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path
 ) -> None:
     broken = host.root / "var/lib/beta9-worker/break"
@@ -195,21 +195,21 @@ def test_a_bootstrap_that_fails_fails_the_apply_and_is_tried_again(
     done = terraform.apply(folder, given, check=False)
     assert done.code == 1
     assert "a driver that does not load" in done.text
-    assert "the bootstrap failed in all: mend it" in done.text
+    assert "the bootstrap failed in stage all: repair it" in done.text
     broken.unlink()
     terraform.apply(folder, given)
     terraform.destroy(folder, given)
     assert lines(host, "left") == ["leave"]
 
 
-def test_a_reboot_is_waited_for(
+def test_a_reboot_is_awaited(
     host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path, tmp_path: Path
 ) -> None:
     reboots = tarball(tmp_path / "reboots-0.1.0.tar.gz", **{"install.sh": REBOOTS})
     folder = tree / MODULE
     terraform.init(folder)
     done = terraform.apply(folder, {**given, "source_file": str(reboots)})
-    assert "the bootstrap is done: 1 stages, 4 s of work" in done.output
+    assert "the bootstrap has finished: 1 stages, 4 s of work" in done.output
 
 
 def test_a_secret_in_plain_text_fails_the_plan(
@@ -219,7 +219,7 @@ def test_a_secret_in_plain_text_fails_the_plan(
     terraform.init(folder)
     done = terraform.plan(folder, {**given, "settings": {"BETA9_K3S_TOKEN": "plain"}}, check=False)
     assert done.code == 1
-    assert "BETA9_K3S_TOKEN holds a secret in plain text" in done.text
+    assert "BETA9_K3S_TOKEN contains a secret in plain text" in done.text
 
 
 def test_a_machine_with_another_host_key_gets_nothing(
@@ -230,14 +230,14 @@ def test_a_machine_with_another_host_key_gets_nothing(
     terraform.init(folder)
     done = terraform.apply(folder, given, check=False)
     assert done.code == 1
-    assert "another host key" in done.text
+    assert "differs from the one in" in done.text
     assert lines(host, "runs") == []
 
 
 def test_a_machine_that_cannot_be_reached_stays_in_the_state(
     host: Machine, given: Mapping[str, Any], terraform: Terraform, tree: Path
 ) -> None:
-    """Else `terraform destroy` would say "destroyed" of a worker that goes on working."""
+    """Otherwise `terraform destroy` would report a worker as destroyed that keeps running."""
     folder = tree / MODULE
     terraform.init(folder)
     terraform.apply(folder, given)

@@ -1,4 +1,4 @@
-"""modules/user-data and `beta9-worker user-data` render the same bytes, and keep the same rules."""
+"""modules/user-data and `beta9-worker user-data` render the same bytes and apply the same rules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ VARIABLES = {
     "ssh_key_ref": "BETA9_SSH_KEY_FILE",
     "on_failure": "BETA9_ON_FAILURE",
 }
-FEW = ("pool_name", "source_tarball", "ssh_host", "ssh_host_key_fingerprint")
+REQUIRED = ("pool_name", "source_tarball", "ssh_host", "ssh_host_key_fingerprint")
 HOST_KEY = (
     "gateway.example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGGgMn2tTRYzh6DfMNVvQ4kIh4pHnGLJ5wZ5mDqoQ3Fx"
 )
@@ -62,15 +62,15 @@ def module(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
-def by_terraform(terraform: Terraform, module: Path, **given: Any) -> dict[str, Any]:
+def rendered_by_terraform(terraform: Terraform, module: Path, **given: Any) -> dict[str, Any]:
     terraform.apply(module, given)
     return terraform.outputs(module)
 
 
-def by_command(cloud: str, form: str, settings: dict[str, str]) -> str:
-    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+def rendered_by_command(cloud: str, form: str, settings: dict[str, str]) -> str:
+    options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     done = subprocess.run(
-        [sys.executable, "-m", "agent", "user-data", "--cloud", cloud, "--format", form, *words],
+        [sys.executable, "-m", "agent", "user-data", "--cloud", cloud, "--format", form, *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -82,33 +82,37 @@ def by_command(cloud: str, form: str, settings: dict[str, str]) -> str:
 
 
 def test_both_render_the_same_bytes(terraform: Terraform, module: Path) -> None:
-    made = by_terraform(terraform, module, cloud="generic", settings=MORE, **TYPED)
+    made = rendered_by_terraform(terraform, module, cloud="generic", settings=MORE, **TYPED)
     settings = {VARIABLES[name]: str(value) for name, value in TYPED.items()} | MORE
-    assert made["cloud_config"] == by_command("generic", "cloud-config", settings)
-    assert made["script"] == by_command("generic", "script", settings)
+    assert made["cloud_config"] == rendered_by_command("generic", "cloud-config", settings)
+    assert made["script"] == rendered_by_command("generic", "script", settings)
 
 
 @pytest.mark.parametrize("cloud", ["aws", "crusoe", "lambda"])
-def test_both_leave_a_failed_machine_on_only_where_turning_it_off_saves_nothing(
+def test_both_choose_the_same_on_failure_for_each_cloud(
     cloud: str, terraform: Terraform, module: Path
 ) -> None:
-    few = {name: TYPED[name] for name in FEW}
-    made = by_terraform(terraform, module, cloud=cloud, **few)
+    few = {name: TYPED[name] for name in REQUIRED}
+    made = rendered_by_terraform(terraform, module, cloud=cloud, **few)
     settings = {VARIABLES[name]: str(value) for name, value in few.items()}
     form = "script" if cloud == "crusoe" else "cloud-config"
-    assert made["script" if cloud == "crusoe" else "cloud_config"] == by_command(cloud, form, settings)
+    assert made["script" if cloud == "crusoe" else "cloud_config"] == rendered_by_command(
+        cloud, form, settings
+    )
 
 
-@pytest.mark.parametrize("sign", ["'", "\\", "\r", "\t", "\x7f", "\u00a0", "\u200b", "\u2028"], ids=ascii)
-def test_neither_takes_what_worker_env_cannot_carry(sign: str, terraform: Terraform, module: Path) -> None:
-    few = {name: TYPED[name] for name in FEW}
-    assert value_problem(f"a{sign}b")
-    planned = terraform.plan(module, {**few, "settings": {"BETA9_HOSTNAME": f"a{sign}b"}}, check=False)
-    assert "settings: BETA9_HOSTNAME has a" in planned.text
+@pytest.mark.parametrize(
+    "character", ["'", "\\", "\r", "\t", "\x7f", "\u00a0", "\u200b", "\u2028"], ids=ascii
+)
+def test_both_refuse_what_worker_env_cannot_hold(character: str, terraform: Terraform, module: Path) -> None:
+    few = {name: TYPED[name] for name in REQUIRED}
+    assert value_problem(f"a{character}b")
+    planned = terraform.plan(module, {**few, "settings": {"BETA9_HOSTNAME": f"a{character}b"}}, check=False)
+    assert "settings: BETA9_HOSTNAME contains a" in planned.text
 
 
-def test_both_know_the_same_limits_and_names() -> None:
-    """Read from the module's text: what the agent refuses, a plan refuses, too."""
+def test_both_have_the_same_limits_and_patterns() -> None:
+    """Compares the module's text with the agent's constants."""
     text = "".join(each.read_text() for each in sorted((ROOT / MODULE).glob("*.tf")))
     limits = {
         name: int(size) for name, size in re.findall(r"^ {4}(\w+)\s+= \{ bytes = (\d+)", text, re.MULTILINE)

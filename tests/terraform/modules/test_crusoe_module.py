@@ -1,4 +1,4 @@
-"""modules/crusoe with the real provider against a stand-in of Crusoe's API."""
+"""modules/crusoe with the real provider, against a stand-in of Crusoe's API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def real(request: pytest.FixtureRequest, cloud: CrusoeCloud) -> Terraform:
     absent = missing(ROOT / EXAMPLE)
     if absent:
         pytest.skip(
-            f"no provider {', '.join(sorted(absent))} here: name a mirror with it in TF_PLUGIN_MIRROR"
+            f"provider {', '.join(sorted(absent))} is not available: set TF_PLUGIN_MIRROR to a mirror with it"
         )
     found: Terraform = request.getfixturevalue("terraform_with_mirror")
     return found.with_environment(
@@ -62,24 +62,24 @@ def given(tmp_path: Path) -> dict[str, Any]:
     }
 
 
-def asked(cloud: CrusoeCloud, kind: str) -> list[Any]:
+def requested(cloud: CrusoeCloud, kind: str) -> list[Any]:
     return [body for method, path, body in cloud.requests if method == "POST" and path.endswith(kind)]
 
 
-def test_made_kept_replaced_and_deleted(
+def test_created_kept_replaced_and_deleted(
     cloud: CrusoeCloud, folder: Path, real: Terraform, given: Mapping[str, Any], journal: list[str]
 ) -> None:
     real.apply(folder, given)
-    (vm,) = asked(cloud, VMS)
+    (vm,) = requested(cloud, VMS)
     assert vm["startup_script"].startswith("#!/bin/bash\n")
     assert vm["startup_script"].isascii()
     assert "BETA9_POOL_NAME=gpu" in vm["startup_script"]
     assert "BETA9_DRAIN_TIMEOUT=60" in vm["startup_script"]
     assert "beta9-worker.service" in vm["shutdown_script"]
     assert vm["install_crusoe_watch_agent"] is False
-    (subnet,) = cloud.things[SUBNETS]
+    (subnet,) = cloud.resources[SUBNETS]
     assert [each["subnet"] for each in vm["network_interfaces"]] == [subnet]
-    rules = {each["direction"]: each for each in cloud.things[RULES].values()}
+    rules = {each["direction"]: each for each in cloud.resources[RULES].values()}
     assert [each["cidr"] for each in rules["egress"]["destinations"]] == ["0.0.0.0/0"]
     assert [each["cidr"] for each in rules["ingress"]["sources"]] == ["192.0.2.7/32"]
     assert rules["ingress"]["destination_ports"] == ["22"]
@@ -88,32 +88,34 @@ def test_made_kept_replaced_and_deleted(
     assert real.outputs(folder)["ip"] == "127.0.0.1"
 
     real.apply(folder, {**given, "pool_name": "other"})
-    assert len(asked(cloud, VMS)) == 2, "another script is another VM"
-    assert len(cloud.things[VMS]) == 1
+    assert len(requested(cloud, VMS)) == 2, "a changed script replaces the VM"
+    assert len(cloud.resources[VMS]) == 1
 
     real.destroy(folder, {**given, "pool_name": "other"})
-    assert all(not cloud.things[kind] for kind in (VMS, NETWORKS, SUBNETS, RULES))
+    assert all(not cloud.resources[kind] for kind in (VMS, NETWORKS, SUBNETS, RULES))
     assert json.loads((folder / "terraform.tfstate").read_text())["resources"] == []
     journal.append("modules/crusoe: applied with the real provider, replaced, destroyed")
 
 
-def test_a_vm_that_the_api_failed_to_tell_of_would_be_made_twice(
+def test_an_api_error_while_reading_the_vm_plans_a_second_one(
     cloud: CrusoeCloud, folder: Path, real: Terraform, given: Mapping[str, Any]
 ) -> None:
-    """The trap that the README tells of, and the ways out. Once this fails, the provider has mended it."""
+    """The pitfall described in the README, and the ways out. If this test fails, the provider may have fixed it."""
     real.apply(folder, given)
-    (vm,) = cloud.things[VMS]
+    (vm,) = cloud.resources[VMS]
     cloud.vm_read_status = 403
     assert "Plan: 1 to add, 0 to change, 0 to destroy" in real.plan(folder, given).text
 
     cloud.vm_read_status = 200
-    assert "No changes" in real.plan(folder, given).text, "a plan writes no state: later all is well again"
+    assert "No changes" in real.plan(folder, given).text, (
+        "a plan does not write the state, so the VM is still known"
+    )
 
     cloud.vm_read_status = 403
-    real.run(folder, "apply", "-refresh-only", "-auto-approve", "-input=false", "-var-file=given.tfvars.json")
+    real.run(folder, "apply", "-refresh-only", "-auto-approve", "-input=false", "-var-file=test.tfvars.json")
     cloud.vm_read_status = 200
     address = "module.worker.crusoe_compute_instance.machine"
-    real.run(folder, "import", "-input=false", "-var-file=given.tfvars.json", address, vm)
-    assert "must be replaced" in real.plan(folder, given).text, "an import knows neither image nor scripts"
+    real.run(folder, "import", "-input=false", "-var-file=test.tfvars.json", address, vm)
+    assert "must be replaced" in real.plan(folder, given).text, "an import has neither image nor scripts"
     real.destroy(folder, given)
-    assert not cloud.things[VMS]
+    assert not cloud.resources[VMS]

@@ -1,4 +1,4 @@
-"""modules/aws-spot's table of GPU models, against what EC2 itself says of its types."""
+"""modules/aws-spot's table of GPU models, compared with EC2's own data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.terraform.program import ROOT
 pytestmark = pytest.mark.terraform
 
 TYPES = Path(moto.__file__).parent / "ec2/resources/instance_types.json.gz"
-"""EC2's answer to DescribeInstanceTypes, as moto carries it."""
+"""EC2's response to DescribeInstanceTypes, as packaged with moto."""
 TOO_OLD = {"p2", "p3", "p3dn", "g3", "g3s"}
 
 
@@ -27,7 +27,7 @@ def table() -> dict[str, str]:
 
 
 def whole_gpus() -> dict[str, set[tuple[str, int]]]:
-    """Family to (model, MiB) of its NVIDIA GPUs, without types that have a part of one, or another architecture."""
+    """Return the NVIDIA GPUs of each x86 family as (model, MiB), without fractional GPUs and outdated families."""
     found: dict[str, set[tuple[str, int]]] = defaultdict(set)
     types: dict[str, Any] = json.loads(gzip.decompress(TYPES.read_bytes()))
     for name, each in types.items():
@@ -38,11 +38,11 @@ def whole_gpus() -> dict[str, set[tuple[str, int]]]:
     return {family: gpus for family, gpus in found.items() if family not in TOO_OLD}
 
 
-def test_it_has_every_family_that_can_serve_and_no_other() -> None:
+def test_the_table_has_exactly_the_supported_families() -> None:
     assert set(table()) == set(whole_gpus())
 
 
-def test_it_names_the_gpu_that_ec2_names_and_the_memory_where_a_model_has_two() -> None:
+def test_models_are_named_as_in_ec2_with_the_memory_where_it_varies() -> None:
     sizes = defaultdict(set)
     for gpus in whole_gpus().values():
         for model, mib in gpus:

@@ -1,4 +1,4 @@
-"""modules/lambda with the real Mastercard/restapi against a stand-in of Lambda's API: what a life of it looks like."""
+"""modules/lambda with the real provider Mastercard/restapi, against a stand-in of Lambda's API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def real(request: pytest.FixtureRequest) -> Terraform:
     absent = missing(ROOT / EXAMPLE)
     if absent:
         pytest.skip(
-            f"no provider {', '.join(sorted(absent))} here: name a mirror with it in TF_PLUGIN_MIRROR"
+            f"provider {', '.join(sorted(absent))} is not available: set TF_PLUGIN_MIRROR to a mirror with it"
         )
     found: Terraform = request.getfixturevalue("terraform_with_mirror")
     return found.with_environment(REST_API_BEARER=KEY)
@@ -59,19 +59,19 @@ def launches(cloud: LambdaCloud) -> list[Any]:
     return [body for method, path, body in cloud.requests if path.endswith("/launch") and method == "POST"]
 
 
-def test_launched_kept_replaced_and_ended(
+def test_launched_kept_replaced_and_terminated(
     cloud: LambdaCloud, folder: Path, real: Terraform, given: Mapping[str, Any], journal: list[str]
 ) -> None:
     real.apply(folder, given)
-    (asked,) = launches(cloud)
-    assert asked["user_data"].startswith("#cloud-config\n")
-    assert asked["ssh_key_names"] == ["mine"]
-    (tag,) = (each["value"] for each in asked["tags"] if each["key"] == "beta9-machine")
-    assert f"BETA9_HOST_KEY_NONCE={tag}" in asked["user_data"]
+    (request,) = launches(cloud)
+    assert request["user_data"].startswith("#cloud-config\n")
+    assert request["ssh_key_names"] == ["mine"]
+    (tag,) = (each["value"] for each in request["tags"] if each["key"] == "beta9-machine")
+    assert f"BETA9_HOST_KEY_NONCE={tag}" in request["user_data"]
     (first,) = cloud.running()
 
     real.apply(folder, given)
-    assert cloud.running() == [first], "nothing has changed: the same machine"
+    assert cloud.running() == [first], "without a change it is the same machine"
     assert real.outputs(folder)["ip"] == "127.0.0.1"
 
     real.apply(folder, {**given, "region": "us-east-1"})
@@ -84,7 +84,7 @@ def test_launched_kept_replaced_and_ended(
     journal.append("modules/lambda: applied with the real restapi provider, replaced, destroyed")
 
 
-def test_a_vanished_machine_is_an_error_that_says_what_to_do(
+def test_a_machine_that_vanished_is_an_error_that_says_what_to_do(
     cloud: LambdaCloud, folder: Path, real: Terraform, given: Mapping[str, Any]
 ) -> None:
     real.apply(folder, given)
@@ -92,14 +92,14 @@ def test_a_vanished_machine_is_an_error_that_says_what_to_do(
     planned = real.plan(folder, given, check=False)
     assert planned.code == 1
     assert "The machine is gone" in planned.text
-    options = ["-input=false", "-no-color", "-auto-approve", "-var-file=given.tfvars.json"]
+    options = ["-input=false", "-no-color", "-auto-approve", "-var-file=test.tfvars.json"]
     real.run(folder, "apply", *options, NEW)
     (second,) = cloud.running()
     cloud.vanish(second)
     real.destroy(folder, given)
 
 
-def test_a_machine_that_ended_by_itself_is_an_error_too(
+def test_a_preempted_machine_is_an_error(
     cloud: LambdaCloud, folder: Path, real: Terraform, given: Mapping[str, Any]
 ) -> None:
     real.apply(folder, given)
@@ -110,28 +110,28 @@ def test_a_machine_that_ended_by_itself_is_an_error_too(
     real.destroy(folder, given)
 
 
-def test_a_launch_whose_answer_got_lost_is_ended_by_destroy(
+def test_destroy_terminates_a_machine_whose_launch_response_was_lost(
     cloud: LambdaCloud, folder: Path, real: Terraform, given: Mapping[str, Any]
 ) -> None:
-    cloud.faults.answer_lost.add("/launch")
+    cloud.faults.response_lost.add("/launch")
     assert real.apply(folder, given, check=False).code == 1
-    assert len(cloud.running()) == 1, "the machine runs, and Terraform has not heard of it"
+    assert len(cloud.running()) == 1, "the machine runs, and Terraform does not know its id"
     assert len(launches(cloud)) == 1, "a launch is never repeated"
     real.destroy(folder, given)
     assert cloud.running() == []
 
 
-def test_an_apply_that_was_cut_off_after_the_launch_is_ended_by_destroy(
+def test_destroy_terminates_a_machine_whose_apply_was_interrupted(
     cloud: LambdaCloud, folder: Path, real: Terraform, given: Mapping[str, Any]
 ) -> None:
-    """Between the launch and the step that ends it by its id; restapi's own destroy ends nothing."""
+    """Interrupted after the launch, before the step that terminates by id; restapi's own destroy terminates nothing."""
     real.apply(folder, given)
     real.run(folder, "state", "rm", "module.worker.module.ending_by_id.terraform_data.ending")
     real.destroy(folder, given)
     assert cloud.running() == []
 
 
-def test_a_destroy_that_fails_forgets_nothing(
+def test_a_failed_destroy_keeps_everything_in_the_state(
     cloud: LambdaCloud, folder: Path, real: Terraform, given: Mapping[str, Any]
 ) -> None:
     real.apply(folder, given)

@@ -1,4 +1,4 @@
-# Conditions and rules, against mocks: no account, no network; the provider is only asked for its schema.
+# Conditions and validation rules, tested against mocks: no account, no network; only the provider's schema is used.
 
 mock_provider "aws" {
   mock_data "aws_region" {
@@ -30,7 +30,7 @@ variables {
   subnet_ids               = ["subnet-0123456789abcdef0"]
 }
 
-run "types_of_two_families_with_one_gpu_go_together" {
+run "two_families_with_the_same_gpu_may_be_mixed" {
   command = plan
 
   assert {
@@ -43,11 +43,11 @@ run "types_of_two_families_with_one_gpu_go_together" {
   }
   assert {
     condition     = length(data.aws_secretsmanager_secret.named) == 1
-    error_message = "two keys of one secret are one secret"
+    error_message = "two keys of the same secret are looked up once"
   }
 }
 
-run "some_of_a_spot_group_may_be_on_demand" {
+run "part_of_a_spot_group_may_be_on_demand" {
   command = plan
 
   variables {
@@ -56,11 +56,11 @@ run "some_of_a_spot_group_may_be_on_demand" {
   }
   assert {
     condition     = aws_autoscaling_group.workers.mixed_instances_policy[0].instances_distribution[0].on_demand_base_capacity == 2
-    error_message = "two on demand, the rest spot"
+    error_message = "expected two machines on demand and the rest on spot"
   }
 }
 
-run "one_variable_makes_it_on_demand" {
+run "market_on_demand_buys_no_spot" {
   command = plan
 
   variables {
@@ -69,15 +69,15 @@ run "one_variable_makes_it_on_demand" {
   }
   assert {
     condition     = aws_autoscaling_group.workers.mixed_instances_policy[0].instances_distribution[0].on_demand_percentage_above_base_capacity == 100
-    error_message = "all on demand"
+    error_message = "expected all machines on demand"
   }
   assert {
     condition     = length(aws_launch_template.worker.capacity_reservation_specification) == 0
-    error_message = "no reservation was named"
+    error_message = "no reservation was requested"
   }
 }
 
-run "or_takes_a_reservation" {
+run "market_may_be_a_capacity_reservation" {
   command = plan
 
   variables {
@@ -86,11 +86,11 @@ run "or_takes_a_reservation" {
   }
   assert {
     condition     = aws_launch_template.worker.capacity_reservation_specification[0].capacity_reservation_target[0].capacity_reservation_id == "cr-0123456789abcdef0"
-    error_message = "the reservation's id"
+    error_message = "the reservation's id is missing from the launch template"
   }
 }
 
-run "parameters_are_named_not_read" {
+run "ssm_parameters_are_referenced_not_read" {
   command = plan
 
   variables {
@@ -107,11 +107,11 @@ run "parameters_are_named_not_read" {
   }
   assert {
     condition     = length(data.aws_secretsmanager_secret.named) == 0
-    error_message = "there is no secret to look up"
+    error_message = "no secret needs to be looked up"
   }
 }
 
-run "ssh_is_let_in_only_from_where_it_is_told" {
+run "ssh_is_allowed_only_from_the_given_blocks" {
   command = plan
 
   variables {
@@ -120,11 +120,11 @@ run "ssh_is_let_in_only_from_where_it_is_told" {
   }
   assert {
     condition     = one(aws_security_group.worker.ingress).from_port == 22 && one(aws_security_group.worker.ingress).cidr_blocks == tolist(["192.0.2.7/32"])
-    error_message = "only port 22, only from there"
+    error_message = "expected port 22 only, from the given block only"
   }
 }
 
-run "renewing_by_itself_can_be_switched_off" {
+run "instance_refresh_can_be_turned_off" {
   command = plan
 
   variables {
@@ -132,11 +132,11 @@ run "renewing_by_itself_can_be_switched_off" {
   }
   assert {
     condition     = length(aws_autoscaling_group.workers.instance_refresh) == 0
-    error_message = "no refresh"
+    error_message = "expected no instance refresh"
   }
 }
 
-run "an_unknown_family_can_be_added" {
+run "an_unlisted_family_can_be_added" {
   command = plan
 
   variables {
@@ -167,7 +167,7 @@ run "a_gpu_older_than_turing_is_refused" {
   expect_failures = [var.instance_types]
 }
 
-run "a_part_of_a_gpu_is_refused" {
+run "a_fractional_gpu_is_refused" {
   command = plan
 
   variables {
@@ -176,7 +176,7 @@ run "a_part_of_a_gpu_is_refused" {
   expect_failures = [var.instance_types]
 }
 
-run "a_type_named_twice_is_refused" {
+run "a_duplicate_type_is_refused" {
   command = plan
 
   variables {
@@ -185,7 +185,7 @@ run "a_type_named_twice_is_refused" {
   expect_failures = [var.instance_types]
 }
 
-run "no_type_at_all_is_refused" {
+run "an_empty_list_of_types_is_refused" {
   command = plan
 
   variables {
@@ -221,7 +221,7 @@ run "a_name_too_long_for_a_role_is_refused" {
   expect_failures = [var.name]
 }
 
-run "a_token_itself_is_refused" {
+run "a_plain_token_is_refused" {
   command = plan
 
   variables {
@@ -230,7 +230,7 @@ run "a_token_itself_is_refused" {
   expect_failures = [var.token_ref]
 }
 
-run "a_key_in_a_file_that_no_machine_has_is_refused" {
+run "a_local_key_file_is_refused" {
   command = plan
 
   variables {
@@ -239,7 +239,7 @@ run "a_key_in_a_file_that_no_machine_has_is_refused" {
   expect_failures = [var.ssh_key_ref]
 }
 
-run "a_key_s_alias_is_refused" {
+run "a_kms_alias_is_refused" {
   command = plan
 
   variables {
@@ -248,7 +248,7 @@ run "a_key_s_alias_is_refused" {
   expect_failures = [var.secret_kms_key_arn]
 }
 
-run "no_subnet_is_refused" {
+run "an_empty_list_of_subnets_is_refused" {
   command = plan
 
   variables {
@@ -257,7 +257,7 @@ run "no_subnet_is_refused" {
   expect_failures = [var.subnet_ids]
 }
 
-run "the_whole_world_is_refused" {
+run "ssh_from_anywhere_is_refused" {
   command = plan
 
   variables {
@@ -266,7 +266,7 @@ run "the_whole_world_is_refused" {
   expect_failures = [var.ssh_ingress_cidr_blocks]
 }
 
-run "more_machines_than_the_most_are_refused" {
+run "desired_size_above_max_size_is_refused" {
   command = plan
 
   variables {
@@ -275,7 +275,7 @@ run "more_machines_than_the_most_are_refused" {
   expect_failures = [var.desired_size]
 }
 
-run "a_most_below_the_fewest_is_refused" {
+run "max_size_below_min_size_is_refused" {
   command = plan
 
   variables {
@@ -284,7 +284,7 @@ run "a_most_below_the_fewest_is_refused" {
   expect_failures = [var.max_size]
 }
 
-run "a_launch_shorter_than_the_bootstrap_is_refused" {
+run "a_launch_timeout_below_the_bootstrap_deadlines_is_refused" {
   command = plan
 
   variables {
@@ -293,7 +293,7 @@ run "a_launch_shorter_than_the_bootstrap_is_refused" {
   expect_failures = [var.launch_timeout_s]
 }
 
-run "an_image_that_is_no_id_is_refused" {
+run "an_invalid_image_id_is_refused" {
   command = plan
 
   variables {

@@ -1,4 +1,4 @@
-# Every rule of the inputs: `terraform init && terraform test`, without a cloud, a provider or a network.
+# Every validation rule of the inputs. Run `terraform init && terraform test`: no cloud, provider or network is needed.
 
 variables {
   pool_name                = "gpu"
@@ -8,7 +8,7 @@ variables {
   token_ref                = "ssm:///beta9/gpu/token"
 }
 
-run "settings_are_sorted_and_quoted_where_they_must_be" {
+run "settings_are_sorted_and_quoted_where_necessary" {
   command = plan
 
   variables {
@@ -32,7 +32,7 @@ run "settings_are_sorted_and_quoted_where_they_must_be" {
   }
 }
 
-run "they_replace_what_the_page_has_between_its_markers" {
+run "settings_replace_the_text_between_the_markers" {
   command = plan
 
   assert {
@@ -41,11 +41,11 @@ run "they_replace_what_the_page_has_between_its_markers" {
   }
   assert {
     condition     = startswith(output.cloud_config, "#cloud-config\n")
-    error_message = "cloud-init knows a cloud-config by its first line"
+    error_message = "cloud-init recognizes a cloud-config by its first line"
   }
   assert {
     condition     = base64decode(output.cloud_config_base64) == output.cloud_config
-    error_message = "base64 holds something else"
+    error_message = "the base64 form decodes to something else"
   }
   assert {
     condition     = output.user_data_base64 == output.cloud_config_base64
@@ -57,7 +57,7 @@ run "they_replace_what_the_page_has_between_its_markers" {
   }
 }
 
-run "a_secret_in_plain_text_comes_through_only_when_told" {
+run "a_plain_secret_passes_only_when_allowed" {
   command = plan
 
   variables {
@@ -71,7 +71,7 @@ run "a_secret_in_plain_text_comes_through_only_when_told" {
   }
 }
 
-run "references_are_no_secrets" {
+run "references_to_secrets_are_accepted" {
   command = plan
 
   variables {
@@ -85,7 +85,7 @@ run "references_are_no_secrets" {
   }
 }
 
-run "what_is_too_long_for_aws_plain_may_fit_compressed" {
+run "user_data_too_long_for_aws_may_fit_compressed" {
   command = plan
 
   variables {
@@ -95,11 +95,11 @@ run "what_is_too_long_for_aws_plain_may_fit_compressed" {
   }
   assert {
     condition     = output.user_data_base64 == output.cloud_config_gzip_base64
-    error_message = "compress chooses the gzip form"
+    error_message = "compress = true selects the gzip form"
   }
 }
 
-run "what_is_too_long_for_aws_is_refused" {
+run "user_data_too_long_for_aws_is_refused" {
   command = plan
 
   variables {
@@ -109,7 +109,7 @@ run "what_is_too_long_for_aws_is_refused" {
   expect_failures = [output.cloud_config]
 }
 
-run "what_is_too_long_for_crusoe_is_refused" {
+run "a_script_too_long_for_crusoe_is_refused" {
   command = plan
 
   variables {
@@ -119,7 +119,7 @@ run "what_is_too_long_for_crusoe_is_refused" {
   expect_failures = [output.cloud_config]
 }
 
-run "letters_beyond_ascii_are_refused_for_crusoe" {
+run "non_ascii_characters_are_refused_for_crusoe" {
   command = plan
 
   variables {
@@ -129,7 +129,7 @@ run "letters_beyond_ascii_are_refused_for_crusoe" {
   expect_failures = [output.script]
 }
 
-run "and_taken_elsewhere" {
+run "non_ascii_characters_are_accepted_elsewhere" {
   command = plan
 
   variables {
@@ -138,11 +138,11 @@ run "and_taken_elsewhere" {
   }
   assert {
     condition     = strcontains(output.cloud_config, "Zoë")
-    error_message = "it got lost"
+    error_message = "the character is missing from the cloud-config"
   }
 }
 
-run "a_pool_name_with_a_blank_is_refused" {
+run "a_pool_name_with_a_space_is_refused" {
   command = plan
 
   variables {
@@ -187,7 +187,7 @@ run "a_host_with_a_user_is_refused" {
   expect_failures = [var.ssh_host]
 }
 
-run "a_port_that_is_none_is_refused" {
+run "a_port_out_of_range_is_refused" {
   command = plan
 
   variables {
@@ -205,7 +205,7 @@ run "a_user_that_begins_with_a_dash_is_refused" {
   expect_failures = [var.ssh_user]
 }
 
-run "a_fingerprint_of_another_kind_is_refused" {
+run "an_md5_fingerprint_is_refused" {
   command = plan
 
   variables {
@@ -214,7 +214,7 @@ run "a_fingerprint_of_another_kind_is_refused" {
   expect_failures = [var.ssh_host_key_fingerprint]
 }
 
-run "a_host_that_nothing_identifies_is_refused" {
+run "a_host_without_a_known_key_is_refused" {
   command = plan
 
   variables {
@@ -241,7 +241,7 @@ run "a_machine_without_a_bootstrap_is_refused" {
   expect_failures = [var.source_tarball]
 }
 
-run "an_image_by_a_tag_is_refused" {
+run "an_image_tag_is_refused" {
   command = plan
 
   variables {
@@ -268,7 +268,7 @@ run "a_key_in_plain_text_is_refused" {
   expect_failures = [var.ssh_key_ref]
 }
 
-run "an_unknown_way_to_fail_is_refused" {
+run "an_unknown_on_failure_is_refused" {
   command = plan
 
   variables {
@@ -286,7 +286,7 @@ run "an_unknown_variable_is_refused" {
   expect_failures = [var.settings]
 }
 
-run "a_variable_that_has_one_of_its_own_is_refused" {
+run "a_setting_that_has_its_own_input_is_refused" {
   command = plan
 
   variables {
@@ -295,7 +295,7 @@ run "a_variable_that_has_one_of_its_own_is_refused" {
   expect_failures = [var.settings]
 }
 
-run "a_quotation_mark_that_worker_env_cannot_carry_is_refused" {
+run "a_single_quote_is_refused" {
   command = plan
 
   variables {
@@ -331,7 +331,7 @@ run "a_private_key_anywhere_is_refused" {
   expect_failures = [var.settings]
 }
 
-run "a_password_in_an_address_is_refused" {
+run "a_password_in_a_url_is_refused" {
   command = plan
 
   variables {
