@@ -1,52 +1,74 @@
-"""`beta9-worker doctor`: look at every prerequisite, say what is wrong and how to mend it; change nothing."""
+"""`beta9-worker doctor`: check every prerequisite and explain how to fix what is wrong; change nothing."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 from agent import __version__
 from agent.errors import ExitCode
 from agent.settings import Connection, add_arguments, examine
 
 if TYPE_CHECKING:
-    from agent.doctor.check import Result
+    from agent.doctor.check import Check, Result
 
 DEFAULT_OUTBOUND = "github.com:443"
-"""k3s and NVIDIA's toolkit are released there, so every bootstrap goes there."""
+"""Every bootstrap needs it: k3s and NVIDIA's toolkit are released there."""
+
+
+class FindingJson(TypedDict):
+    """One check in the output of `--json`."""
+
+    group: str
+    name: str
+    verdict: str
+    """`ok`, `warn`, `fail` or `skip`."""
+    seen: str
+    fix: str | None
+    took_s: float
+    """Seconds."""
+
+
+class ReportJson(TypedDict):
+    """The output of `--json`."""
+
+    ok: bool
+    """Whether no check failed."""
+    version: str
+    checks: list[FindingJson]
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command's parser."""
     parser = commands.add_parser(
         "doctor",
-        help="look at every prerequisite and say how to mend what is wrong",
-        description="Looks at every prerequisite; changes nothing, registers nothing, and disturbs no agent that "
-        "runs. Exit code 1 if a check fails.",
+        help="check every prerequisite and explain how to fix what is wrong",
+        description="Check every prerequisite. This changes nothing, registers nothing and does not disturb a running "
+        "agent. The exit code is 1 if a check fails.",
         allow_abbrev=False,
     )
     add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.add_argument(
         "--outbound",
         metavar="HOST:PORT",
         default=DEFAULT_OUTBOUND,
-        help="what must be reachable on the internet (default %(default)s)",
+        help="server that must be reachable on the internet [%(default)s]",
     )
     parser.set_defaults(function=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look, and print."""
+    """Run the checks and print the report."""
     from agent.doctor.case import Case
     from agent.doctor.check import Verdict
     from agent.doctor.runner import run_checks
 
-    settings, problems = examine(vars(args), os.environ)
-    case = Case(settings, problems, args.outbound)
+    settings, errors = examine(vars(args), os.environ)
+    case = Case(settings, errors, args.outbound)
     try:
         results = run_checks(_groups(settings.connection), case)
     finally:
@@ -57,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.FAILED_CHECK if failed else ExitCode.OK
 
 
-def _groups(connection: Connection) -> dict[str, tuple[Any, ...]]:
+def _groups(connection: Connection) -> dict[str, tuple[Check, ...]]:
     from agent.doctor import gateway, gpu, kubernetes, machine, network, tailnet
 
-    groups: dict[str, tuple[Any, ...]] = {
+    groups: dict[str, tuple[Check, ...]] = {
         "machine": machine.CHECKS,
         "gpu and containers": gpu.CHECKS,
         "network and ssh": network.CHECKS,
@@ -72,8 +94,8 @@ def _groups(connection: Connection) -> dict[str, tuple[Any, ...]]:
     return groups
 
 
-def _as_json(results: Iterable[Result]) -> dict[str, Any]:
-    rows = [
+def _as_json(results: Iterable[Result]) -> ReportJson:
+    checks: list[FindingJson] = [
         {
             "group": result.group,
             "name": result.name,
@@ -84,14 +106,16 @@ def _as_json(results: Iterable[Result]) -> dict[str, Any]:
         }
         for result in results
     ]
-    return {"ok": all(row["verdict"] != "fail" for row in rows), "version": __version__, "checks": rows}
+    return {
+        "ok": all(check["verdict"] != "fail" for check in checks),
+        "version": __version__,
+        "checks": checks,
+    }
 
 
-def _as_text(results: Iterable[Result], failed: list[str]) -> Iterable[str]:
+def _as_text(results: Sequence[Result], failed: list[str]) -> Iterable[str]:
     group = ""
-    count = 0
     for result in results:
-        count += 1
         if result.group != group:
             group = result.group
             yield f"{group}:"
@@ -100,7 +124,7 @@ def _as_text(results: Iterable[Result], failed: list[str]) -> Iterable[str]:
         if result.finding.fix:
             yield f"        {'':22} → {result.finding.fix}"
     yield (
-        f"{len(failed)} of {count} checks failed: {', '.join(failed)}"
+        f"{len(failed)} of {len(results)} checks failed: {', '.join(failed)}"
         if failed
-        else f"{count} checks, none failed"
+        else f"{len(results)} checks, none failed"
     )

@@ -1,5 +1,5 @@
-"""`doctor`: every prerequisite by name, with what was seen and the fix. Each group of checks is a file of its own.
+"""`doctor`: named checks of every prerequisite, each with what was seen and how to fix it. One file per group.
 
-`check` says what a check is, `case` what all of them share, `runner` runs them side by side. Loaded only by the
-command: a running agent needs none of it.
+`check` defines checks and findings, `case` what they share, `runner` runs them in parallel. Only the command imports
+this package: a running agent needs none of it.
 """

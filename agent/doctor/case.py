@@ -1,13 +1,12 @@
-"""What all checks share: the settings as far as they could be read, the running agent's word, our own tunnel."""
+"""What all checks share: the settings that could be read, the running agent's status, and the doctor's own tunnel."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agent.adapters.local_api.status_client import ask
 from agent.adapters.secrets.credentials import Credentials
@@ -18,57 +17,71 @@ from agent.settings import Connection, Settings
 
 STATUS_TIMEOUT_S = 4.0
 
+T = TypeVar("T")
 
-@dataclass
+
 class Case:
-    """One visit of the doctor. Everything made for it is gone after `close`."""
+    """One run of the doctor. `close` removes everything that was created for it."""
 
-    settings: Settings
-    problems: tuple[str, ...]
-    outbound: str
-    """host:port on the internet that must be reachable."""
-    redactor: Redactor = field(default_factory=Redactor)
-    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="b9doctor-")))
-    """Private (0700, by mkdtemp); a short path, since unix sockets in it may have 107 characters."""
-    _found: dict[str, Any] = field(default_factory=dict)
-    _running: dict[str, Any] | None = None
-    _asked: bool = False
-    _asking: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, settings: Settings, setting_errors: tuple[str, ...], outbound: str) -> None:
+        """Create the private directory.
 
-    def __post_init__(self) -> None:
-        # A directory of our own: the copies of a running agent, kept by directory, stay as they are.
-        self.credentials = Credentials(self.settings, self.directory, self.redactor)
-        self.tunnel = OwnTunnel(self.settings, self.directory)
+        Args:
+            settings: as `examine` returned them, with defaults in place of wrong values.
+            setting_errors: the errors in the settings.
+            outbound: host:port on the internet that must be reachable.
+        """
+        self.settings = settings
+        self.setting_errors = setting_errors
+        self.outbound = outbound
+        self.redactor = Redactor()
+        # Mode 0700, by mkdtemp; and short, because paths of unix sockets are limited to 107 characters. The running
+        # agent's directory cannot be used, because its copies of credentials must not change.
+        self.directory = Path(tempfile.mkdtemp(prefix="b9doctor-"))
+        self.credentials = Credentials(settings, self.directory, self.redactor)
+        self.tunnel = OwnTunnel(settings, self.directory)
+        self._found: dict[str, object] = {}
+        self._status: dict[str, Any] | None = None
+        self._status_fetched = False
+        self._status_lock = threading.Lock()
 
     @property
     def is_ssh(self) -> bool:
-        """Whether the gateway is reached by a tunnel."""
+        """Whether the gateway is reached through an SSH tunnel."""
         return self.settings.connection is Connection.SSH
 
-    def tell(self, check: str, found: Any) -> None:
-        """Keep what a check found for those that need it."""
+    def record(self, check: str, found: object) -> None:
+        """Keep what a check found for later checks."""
         self._found[check] = found
 
-    def found(self, check: str) -> Any:
-        """What a check found; only for checks that need that one."""
-        return self._found.get(check)
+    def found(self, check: str, kind: type[T]) -> T | None:
+        """Return what a finished check found, or None if it found nothing of that type."""
+        value = self._found.get(check)
+        return value if isinstance(value, kind) else None
 
-    def running(self) -> dict[str, Any] | None:
-        """What the agent that runs here says of itself, None where none answers."""
-        with self._asking:
-            if not self._asked:
+    def need(self, check: str, kind: type[T]) -> T:
+        """Return what a check found that this one needs. Raises: LookupError if there is nothing."""
+        value = self.found(check, kind)
+        if value is None:
+            raise LookupError(f"check '{check}' recorded no {kind.__name__}")
+        return value
+
+    def agent_status(self) -> dict[str, Any] | None:
+        """Return the running agent's /status, or None if no agent answers. Fetched once."""
+        with self._status_lock:
+            if not self._status_fetched:
                 reply = ask(str(self.settings.status_addr), "/status", STATUS_TIMEOUT_S)
                 is_status = reply.status == 200 and isinstance(reply.body, dict) and "state" in reply.body
-                self._running, self._asked = reply.body if is_status else None, True
-        return self._running
+                self._status, self._status_fetched = reply.body if is_status else None, True
+        return self._status
 
     def machine_id(self) -> str | None:
-        """As the agent would take it, but nothing is made: None where it would make one."""
-        running = self.running()
-        return str(running["machine_id"]) if running is not None else known_machine_id(self.settings)
+        """Return the id that the agent uses or would use, or None if it would have to generate one."""
+        status = self.agent_status()
+        return str(status["machine_id"]) if status is not None else known_machine_id(self.settings)
 
     def close(self) -> None:
-        """End our own ssh children, and remove every private copy."""
+        """Stop the doctor's ssh processes, and remove all private copies."""
         self.tunnel.close()
         self.credentials.close()
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,71 +1,71 @@
-"""What a check is, and what comes of it: plain data."""
+"""Checks and their results, as plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.doctor.case import Case
 
 
 class Verdict(str, Enum):
-    """How a check ended; the value is what `--json` says."""
+    """The outcome of a check; `--json` prints the value."""
 
     OK = "ok"
     WARN = "warn"
-    """Works, and not as well as it could; or it cannot be told from here whether it will."""
+    """It works, but not as well as it could; or it cannot be determined from here."""
     FAIL = "fail"
     SKIP = "skip"
-    """Not needed here, or not to be tried because something before it failed."""
+    """Not needed here, or not tried because an earlier check failed."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check saw. `found` is for the checks that need this one; it is never printed."""
+    """The result of one check. `found` is for checks that need this one, and is never printed."""
 
     verdict: Verdict
     seen: str
     fix: str = ""
-    found: Any = None
+    found: object = None
 
 
-def ok(seen: str, found: Any = None) -> Finding:
-    """All is well."""
+def ok(seen: str, found: object = None) -> Finding:
+    """Return a finding without objection."""
     return Finding(Verdict.OK, seen, found=found)
 
 
-def warn(seen: str, fix: str, found: Any = None) -> Finding:
-    """Not as it should be, and no reason not to start."""
+def warn(seen: str, fix: str, found: object = None) -> Finding:
+    """Return a finding that should be fixed, but does not keep the agent from starting."""
     return Finding(Verdict.WARN, seen, fix, found)
 
 
 def fail(seen: str, fix: str) -> Finding:
-    """This must be mended first."""
+    """Return a finding that must be fixed first."""
     return Finding(Verdict.FAIL, seen, fix)
 
 
-def skip(why: str) -> Finding:
-    """Nothing to look at."""
-    return Finding(Verdict.SKIP, why)
+def skip(reason: str) -> Finding:
+    """Return a finding for a check that was not made."""
+    return Finding(Verdict.SKIP, reason)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One prerequisite. It is looked at once everything it needs is ok (or only worth a warning)."""
+    """One prerequisite. It runs once every check that it needs ended with ok or a warning."""
 
     name: str
-    look: Callable[[Case], Finding]
+    run: Callable[[Case], Finding]
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    """Waited for, whatever comes of them."""
+    """Checks to wait for, whatever their verdict."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A check with its finding; `took_s` in seconds."""
+    """A check's finding, and how long the check took in seconds."""
 
     group: str
     name: str

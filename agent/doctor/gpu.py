@@ -1,4 +1,4 @@
-"""Checks of the GPUs and of what containers need to see them: driver, toolkit, docker, fabric manager."""
+"""Checks of the GPUs and of what containers need to use them: driver, toolkit, Docker, fabric manager."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ DOCKER_TIMEOUT_S = 5
 
 
 def _boards(_case: Case) -> Finding:
-    found = [device.name for device in _pci_devices() if _is_nvidia_gpu(device)]
-    if found:
-        return ok(f"{len(found)} of NVIDIA on the PCI bus ({', '.join(found)})", found=len(found))
+    boards = [device.name for device in _pci_devices() if _is_nvidia_gpu(device)]
+    if boards:
+        return ok(f"{len(boards)} NVIDIA GPUs on the PCI bus ({', '.join(boards)})", found=len(boards))
     if DRIVER.exists():
         return ok("NVIDIA's driver is loaded", found=0)
-    return skip("no GPU of NVIDIA on the PCI bus; a pool without GPUs needs none")
+    return skip("no NVIDIA GPU on the PCI bus, which is fine for a pool without GPUs")
 
 
 def _pci_devices() -> list[Path]:
@@ -33,32 +33,32 @@ def _pci_devices() -> list[Path]:
 
 
 def _is_nvidia_gpu(device: Path) -> bool:
-    """Display controllers (PCI class 0x03….) of NVIDIA: also 3D controllers, which datacentre boards are."""
+    """Return whether it is an NVIDIA display controller (PCI class 0x03…), which includes data center GPUs."""
     try:
-        vendor, kind = (device / "vendor").read_text(), (device / "class").read_text()
-    except OSError:  # it was taken away meanwhile
+        vendor, pci_class = (device / "vendor").read_text(), (device / "class").read_text()
+    except OSError:  # it was removed in the meantime
         return False
-    return vendor.strip() == NVIDIA_VENDOR and kind.startswith("0x03")
+    return vendor.strip() == NVIDIA_VENDOR and pci_class.startswith("0x03")
 
 
 def _driver(case: Case) -> Finding:
-    fix = "install NVIDIA's driver (the bootstrap does), and reboot if a new kernel was installed with it"
+    fix = "install NVIDIA's driver (the bootstrap does so), and reboot if that installed a new kernel"
     try:
         done = run(["nvidia-smi", "-L"], 8)
     except CommandNotFound:
-        return fail("there is no nvidia-smi", fix)
+        return fail("nvidia-smi is not installed", fix)
     except CommandFailed as error:
         return fail(f"nvidia-smi: {_first_line(error.stdout or error.stderr) or error}", fix)
     listed = [line for line in done.stdout.splitlines() if line.startswith("GPU ")]
     if not listed:
         return fail("nvidia-smi lists no GPU", fix)
     names = ", ".join(sorted({re.sub(r"^GPU \d+: | \(UUID.*", "", line) for line in listed}))
-    seen = f"{len(listed)} × {names}, driver {_driver_version()}"  # noqa: RUF001 - as people write it
-    on_bus = case.found("gpu")
+    seen = f"{len(listed)} × {names}, driver {_driver_version()}"  # noqa: RUF001 - the multiplication sign is meant
+    on_bus = case.found("gpu", int)
     if on_bus and len(listed) < on_bus:
         return fail(
             f"{seen}, but {on_bus} on the PCI bus",
-            "a board has fallen off: see 'dmesg | grep -i xid', reboot, and tell the cloud if it stays away",
+            "a GPU fell off the bus: see 'dmesg | grep -i xid' and reboot; if it stays away, report it to the cloud",
         )
     return ok(seen, found=len(listed))
 
@@ -75,10 +75,10 @@ def _toolkit(_case: Case) -> Finding:
     try:
         done = run(["nvidia-ctk", "--version"], 5)
     except CommandNotFound:
-        where = shutil.which("nvidia-container-runtime")
-        if where:
-            return ok(where)
-        return fail("there is no nvidia-ctk", "install nvidia-container-toolkit (the bootstrap does)")
+        runtime = shutil.which("nvidia-container-runtime")
+        if runtime:
+            return ok(runtime)
+        return fail("nvidia-ctk is not installed", "install nvidia-container-toolkit (the bootstrap does so)")
     except CommandFailed as error:
         return fail(str(error), "reinstall nvidia-container-toolkit")
     return ok(_first_line(done.stdout))
@@ -89,13 +89,13 @@ def _fabric_manager(_case: Case) -> Finding:
         return skip("no NVSwitch on this machine")
     import psutil  # noqa: PLC0415 - 30 ms, needed only here
 
-    # The kernel keeps 15 characters of a name.
+    # The kernel truncates process names to 15 characters.
     names = {process.info["name"] for process in psutil.process_iter(["name"])}
     if any(name and FABRIC_MANAGER.startswith(name[:15]) and len(name) >= 15 for name in names):
-        return ok(f"{FABRIC_MANAGER} runs")
+        return ok(f"{FABRIC_MANAGER} is running")
     return fail(
-        "there are NVSwitches, and no fabric manager runs: CUDA fails on every board",
-        "install nvidia-fabricmanager in exactly the driver's version; 'systemctl enable --now nvidia-fabricmanager'",
+        "there are NVSwitches but no running fabric manager: CUDA fails on every GPU",
+        "install nvidia-fabricmanager in the driver's version, then 'systemctl enable --now nvidia-fabricmanager'",
     )
 
 
@@ -108,24 +108,24 @@ def _docker(_case: Case) -> Finding:
         client.close()
     except docker.errors.DockerException as error:
         return warn(
-            f"no Docker answers ({_short(error)})",
-            "the agent's image needs Docker: the bootstrap installs it, else 'systemctl status docker'",
+            f"Docker does not answer ({_short(error)})",
+            "the agent's image needs Docker: run the bootstrap, which installs it, or see 'systemctl status docker'",
         )
     runtimes = sorted(info.get("Runtimes") or {})
     return ok(f"Docker {info.get('ServerVersion')}, runtimes {', '.join(runtimes)}", found=runtimes)
 
 
 def _docker_runtime(case: Case) -> Finding:
-    if "nvidia" in (case.found("docker") or ()):
-        return ok("Docker knows the runtime 'nvidia'")
+    if "nvidia" in (case.found("docker", list) or ()):
+        return ok("Docker has the runtime 'nvidia'")
     return warn(
-        "Docker does not know the runtime 'nvidia'",
-        "'nvidia-ctk runtime configure --runtime=docker', then 'systemctl restart docker'; k3s finds it by itself",
+        "Docker lacks the runtime 'nvidia'",
+        "'nvidia-ctk runtime configure --runtime=docker', then 'systemctl restart docker'; k3s needs no configuration",
     )
 
 
 def _short(error: Exception) -> str:
-    """The reason at the end of a long chain of wrappers."""
+    """Return the reason at the end of a long chain of wrapped errors."""
     text = str(error)
     found = re.search(r"\w+Error\(\d+, '([^']+)'\)", text)
     return found[1] if found else text[:150]

@@ -1,4 +1,4 @@
-"""Checks of the machine's own Kubernetes, and of the gateway's way back to it, end to end."""
+"""Checks of this machine's own Kubernetes, and of the gateway's reverse path to it, end to end."""
 
 from __future__ import annotations
 
@@ -19,42 +19,45 @@ from agent.core.tunnel.model import Purpose
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.doctor.network import reverse_address
+from agent.doctor.own_tunnel import Connected
 from agent.errors import AgentError
 from agent.settings import Connection, K3sMode
 
 PROBE_S = 4.0
 SETTLE_S = 3.0
-"""As the agent's own patience (policy.reverse_settle_s): a forward listens within a round trip of the login."""
+"""As policy.reverse_settle_s of the agent: a forward listens within a round trip after the login."""
 INSTALL = (
     "install it: docker run --rm --privileged --pid host -v /:/host -v /etc/beta9-worker:/etc/beta9-worker "
     "IMAGE install"
 )
 PLUGIN = (
-    "the device plugin: 'kubectl -n kube-system get pods | grep nvidia-device-plugin', its log, and the RuntimeClass "
-    "'nvidia'"
+    "check the device plugin ('kubectl -n kube-system get pods | grep nvidia-device-plugin'), its log, and the "
+    "RuntimeClass 'nvidia'"
 )
 
 
 def _k3s(case: Case) -> Finding:
-    """Something that speaks TLS and HTTP, whatever it says to us: no token is sent."""
+    """Check that a TLS and HTTP server answers. Its response does not matter, because no token is sent."""
     settings = case.settings
     if settings.k3s is K3sMode.NONE:
-        return skip("BETA9_K3S is none: somebody else sees to it")
-    seen = probes.kubernetes((settings.k3s_api.host, settings.k3s_api.port), "", PROBE_S)
-    if seen.probe.answer in REACHED:
-        return ok(f"{settings.k3s_api} answers in {seen.probe.took_s * 1000:.0f} ms", found=seen.certificate)
-    told = f"{settings.k3s_api}: {seen.probe.text}"
-    if seen.probe.answer is not Answer.NOT_LISTENING:
-        return fail(told, "'systemctl restart k3s', and 'journalctl -u k3s' for why it does not answer")
+        return skip("BETA9_K3S is none: k3s is not managed by this agent")
+    result = probes.kubernetes((settings.k3s_api.host, settings.k3s_api.port), "", PROBE_S)
+    if result.probe.answer in REACHED:
+        return ok(
+            f"{settings.k3s_api} answers in {result.probe.took_s * 1000:.0f} ms", found=result.certificate
+        )
+    seen = f"{settings.k3s_api}: {result.probe.text}"
+    if result.probe.answer is not Answer.NOT_LISTENING:
+        return fail(seen, "'systemctl restart k3s'; 'journalctl -u k3s' shows why it does not answer")
     if settings.k3s is K3sMode.REQUIRED or settings.k3s_token is not None:
-        return fail(told, f"'systemctl status k3s' if it is there; else {INSTALL}")
-    return warn(f"no k3s ({told}): the agent joins and offers nothing", INSTALL)
+        return fail(seen, f"see 'systemctl status k3s' if k3s is installed; otherwise {INSTALL}")
+    return warn(f"no k3s ({seen}): the agent will join but offer nothing", INSTALL)
 
 
 def _login(case: Case) -> Finding:
-    """With the very token that the gateway gets, or with what the agent makes it by."""
-    if case.found("k3s") is None:
-        return skip("no k3s answers")
+    """Log in with the token that the gateway gets, or with the kubeconfig by which the agent creates one."""
+    if case.found("k3s", str) is None:
+        return skip("k3s does not answer")
     try:
         token = case.credentials.k3s_token()
     except AgentError as error:
@@ -62,48 +65,52 @@ def _login(case: Case) -> Finding:
     path = kubeconfig.find(case.settings.kubeconfig)
     if token is None and path is None:
         return fail(
-            "no token for the gateway, and nothing to make one with",
-            "set BETA9_KUBECONFIG to k3s's own (/etc/rancher/k3s/k3s.yaml), or BETA9_K3S_TOKEN; run as root",
+            "there is no token for the gateway, and no kubeconfig to create one",
+            "run as root, and set BETA9_KUBECONFIG to k3s's own (/etc/rancher/k3s/k3s.yaml), or set BETA9_K3S_TOKEN",
         )
     if token is None:
         return _by_kubeconfig(case, path)
     api = case.settings.k3s_api
-    probe = probes.kubernetes((api.host, api.port), token, PROBE_S, expect=case.found("k3s")).probe
+    probe = probes.kubernetes((api.host, api.port), token, PROBE_S, expect=case.found("k3s", str)).probe
     if probe.answer is Answer.ANSWERED:
         return ok("the gateway's token may list Jobs", found=path)
     return fail(
         f"{api}: {probe.text}",
-        "401: BETA9_K3S_TOKEN is none of this k3s, or has expired; 403: it may not list Jobs in 'default'; else "
+        "401: BETA9_K3S_TOKEN is for another k3s or has expired; 403: it may not list Jobs in 'default'; otherwise see "
         "'journalctl -u k3s'",
     )
 
 
 def _by_kubeconfig(case: Case, path: Path | None) -> Finding:
-    assert path is not None  # noqa: S101 - asked before
+    assert path is not None  # noqa: S101 - checked by the caller
     try:
         with Api(path, case.redactor.add).session(PROBE_S) as session:
             session.get("/version")
     except AgentError as error:
-        return fail(str(error), "set BETA9_KUBECONFIG to an administrator's, such as k3s's own; run as root")
-    return ok(f"{path} lets the agent in, which makes the gateway's token by it", found=path)
+        return fail(
+            str(error),
+            "run as root, and set BETA9_KUBECONFIG to an administrator's kubeconfig, such as k3s's own",
+        )
+    return ok(f"the agent can log in with {path}, and create the gateway's token", found=path)
 
 
 def _node(case: Case) -> Finding:
-    """Whether work could start on it, and how many GPUs the device plugin has it advertise."""
+    """Check that work can start on the node, and how many GPUs it advertises."""
     facts = _node_facts(case)
     if isinstance(facts, str):
         return skip(f"unknown: {facts}")
-    boards = case.found("nvidia driver") or 0
+    boards = case.found("nvidia driver", int) or 0
     gpus = int(facts["gpus_allocatable"])
-    wrong = [
+    faults = [
         text
         for holds, text in ((not facts["ready"], "not Ready"), (not facts["schedulable"], "cordoned"))
         if holds
     ]
-    wrong += list(facts["pressures"])
-    if wrong:
+    faults += list(facts["pressures"])
+    if faults:
         return fail(
-            f"the node is {', '.join(wrong)}", "'kubectl describe node' says why; 'kubectl uncordon' frees it"
+            f"the node is {', '.join(faults)}",
+            "see 'kubectl describe node'; 'kubectl uncordon' ends a cordon",
         )
     if gpus < boards:
         return fail(f"the node advertises {gpus} of {boards} GPUs", PLUGIN)
@@ -111,11 +118,11 @@ def _node(case: Case) -> Finding:
 
 
 def _node_facts(case: Case) -> dict[str, Any] | str:
-    """As /status has them, or why they are not known."""
-    node = ((case.running() or {}).get("kubernetes") or {}).get("node")
+    """Return the node's facts as /status shows them, or why they are unknown."""
+    node = ((case.agent_status() or {}).get("kubernetes") or {}).get("node")
     if isinstance(node, dict):
         return node
-    path = case.found("k3s login")
+    path = case.found("k3s login", Path)
     if path is None:
         return "there is no kubeconfig to read the node with"
     try:
@@ -124,53 +131,53 @@ def _node_facts(case: Case) -> dict[str, Any] | str:
     except AgentError as error:
         return str(error)
     if found is None:
-        return f"no node is called {socket.gethostname()}, as this machine is"
+        return f"no node has this machine's name, {socket.gethostname()}"
     return vars(node_facts(found, ()))
 
 
 def _reverse(case: Case) -> Finding:
-    """From the gateway's side back to this machine's k3s, as the gateway dials."""
+    """Connect from the gateway's side back to this machine's k3s, as the gateway does."""
     if not case.is_ssh:
         in_tailnet = case.settings.connection is Connection.TAILSCALE
         dialled = (
-            "the machine's own address, see 'tailnet address'" if in_tailnet else "BETA9_HOSTNAME itself"
+            "this machine's own address (see 'tailnet address')" if in_tailnet else "BETA9_HOSTNAME directly"
         )
         return skip(f"BETA9_CONNECTION is {case.settings.connection.value}: the gateway dials {dialled}")
-    running = case.running()
-    if running is not None:
-        return _of_the_agent(running["tunnel"]["reverse"])
-    certificate = case.found("k3s")
+    status = case.agent_status()
+    if status is not None:
+        return _of_running_agent(status["tunnel"]["reverse"])
+    certificate = case.found("k3s", str)
     if certificate is None:
-        return skip("not tried: there is no k3s that answers, so nothing to reach")
-    if case.found("login") is None:
+        return skip("not tried: k3s does not answer, so there is nothing to reach")
+    if case.found("login", Connected) is None:
         return skip("not tried: 'login' failed")
     address = reverse_address(case)
     if address is None:
-        return skip("the machine's id is not known before its first start: set BETA9_MACHINE_ID to try")
-    # No token goes that way: the certificate tells whose k3s it is.
+        return skip("the machine's id is unknown before its first start: set BETA9_MACHINE_ID to check this")
+    # No token is sent: the certificate shows whether it is this machine's k3s.
     return _through(case, address, certificate, lambda: probes.kubernetes(case.tunnel.probe_socket, "", 2.5))
 
 
-def _of_the_agent(reverse: dict[str, Any]) -> Finding:
+def _of_running_agent(reverse: dict[str, Any]) -> Finding:
     if reverse["up"]:
-        return ok(f"the running agent's is up: {reverse['address']} leads to this machine's k3s")
+        return ok(f"the running agent's path is up: {reverse['address']} leads to this machine's k3s")
     return fail(
-        f"the running agent's is down: {reverse['reason'] or 'no reason given'}",
-        "'beta9-worker status' shows when it is back; docs/troubleshooting.md explains the texts",
+        f"the running agent's path is down: {reverse['reason'] or 'no reason given'}",
+        "docs/troubleshooting.md explains the reason; 'beta9-worker status' shows when it is up again",
     )
 
 
-def _through(case: Case, address: str, certificate: str, ask: Callable[[], Seen]) -> Finding:
+def _through(case: Case, address: str, certificate: str, probe: Callable[[], Seen]) -> Finding:
     link = case.tunnel.open_reverse(address)
     if link.ended is not None or not link.logged_in:
         return _not_opened(address, link.ended)
-    settled_s = time.monotonic() + SETTLE_S
-    seen = ask()
-    while seen.probe.answer in {Answer.CLOSED, Answer.NOT_LISTENING} and time.monotonic() < settled_s:
+    deadline_s = time.monotonic() + SETTLE_S
+    seen = probe()
+    while seen.probe.answer in {Answer.CLOSED, Answer.NOT_LISTENING} and time.monotonic() < deadline_s:
         if case.tunnel.end_of(Purpose.REVERSE) is not None:
             return _not_opened(address, case.tunnel.end_of(Purpose.REVERSE))
         time.sleep(0.1)
-        seen = ask()
+        seen = probe()
     if seen.probe.answer in REACHED and seen.certificate == certificate:
         took_ms = seen.probe.took_s * 1000
         return ok(f"{address} on the gateway's side leads to this machine's k3s, {took_ms:.0f} ms")
@@ -178,12 +185,12 @@ def _through(case: Case, address: str, certificate: str, ask: Callable[[], Seen]
 
 
 def _not_opened(address: str, ended: Fault | None) -> Finding:
-    fix = f"free {address}, or let the key have it: 'beta9-worker authorize' prints its line"
-    return fail(ended.message if ended else "sshd did not let a second connection in", fix)
+    fix = f"free {address}, or allow it for the key: 'beta9-worker authorize' prints the line"
+    return fail(ended.message if ended else "sshd did not accept a second connection", fix)
 
 
 def _not_reached(case: Case, address: str, probe: Probe) -> Finding:
-    complaint = case.tunnel.complaint()
+    complaint = case.tunnel.take_complaint()
     if complaint is not None and complaint.kind is FaultKind.PERMIT_OPEN:
         return fail(
             complaint.message,
@@ -191,17 +198,18 @@ def _not_reached(case: Case, address: str, probe: Probe) -> Finding:
         )
     if probe.answer in REACHED:
         return fail(
-            f"{address} answers, and not as this machine's k3s",
-            "another machine holds that address, or 'GatewayPorts no' let it have everybody's: look at both",
+            f"{address} answers, but is not this machine's k3s",
+            "another machine uses that address, or 'GatewayPorts no' gave it the address of all machines: check both",
         )
     if probe.answer is Answer.SILENT:
         return fail(
-            f"{address} accepts and does not answer", "a dead session may hold it; try again in a minute"
+            f"{address} accepts connections but does not answer",
+            "a dead session may still hold it; try again in a minute",
         )
     return fail(
         f"sshd accepted the reverse forward, but {address} does not answer there: it bound another address "
         "(GatewayPorts no)",
-        "'GatewayPorts clientspecified' in the gateway's sshd_config, and 'systemctl reload ssh'",
+        "set 'GatewayPorts clientspecified' in sshd_config on the SSH host, then 'systemctl reload ssh'",
     )
 
 

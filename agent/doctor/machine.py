@@ -1,4 +1,4 @@
-"""Checks of the machine itself: system, user, programs, settings and secrets, disk, cgroups, FUSE."""
+"""Checks of the machine itself: system, user, programs, settings, secrets, disk, cgroups, FUSE."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agent.settings import K3sMode, SecretRef
 OLDEST_SSH = (8, 0)
 LEAST_FREE_BYTES = 1 << 30
 GOOD_FREE_BYTES = 30 << 30
-"""A worker's image and one container image of a usual size with CUDA, twice."""
+"""Enough for a worker's image and a typical container image with CUDA, twice."""
 OS_RELEASE = Path("/etc/os-release")
 CGROUPS = Path("/sys/fs/cgroup")
 FUSE = Path("/dev/fuse")
@@ -29,9 +29,12 @@ def _system(_case: Case) -> Finding:
     name = _pretty_name() or platform.system()
     seen = f"{name}, kernel {platform.release()}, {platform.machine()}"
     if sys.platform != "linux":
-        return fail(seen, "the agent runs on Linux only")
+        return fail(seen, "use Linux: the agent runs on nothing else")
     if platform.machine() not in {"x86_64", "aarch64"}:
-        return warn(seen, "Beta9's worker images are made for x86_64; see that the pool has one for this")
+        return warn(
+            seen,
+            "Beta9's worker images are built for x86_64; the pool needs one for this architecture",
+        )
     return ok(seen)
 
 
@@ -48,7 +51,7 @@ def _root(_case: Case) -> Finding:
         return ok("uid 0")
     return warn(
         f"uid {os.geteuid()}",
-        "run it with sudo: the bootstrap needs root, and secrets in /etc/beta9-worker are root's alone",
+        "run this with sudo: the bootstrap needs root, and only root can read the secrets in /etc/beta9-worker",
     )
 
 
@@ -61,42 +64,45 @@ def _ssh_client(case: Case) -> Finding:
         done = run(["ssh", "-V"], 5)
     except CommandNotFound:
         fix = "install the package openssh-client (Debian, Ubuntu) or openssh-clients"
-        return fail("there is no ssh", fix) if case.is_ssh else skip("there is no ssh, and none is needed")
+        return (
+            fail("ssh is not installed", fix) if case.is_ssh else skip("ssh is not installed, and not needed")
+        )
     except CommandFailed as error:
         return fail(str(error), "reinstall openssh-client")
-    said = (done.stderr or done.stdout).strip()
-    version = re.search(r"OpenSSH_(\d+)\.(\d+)", said)
+    banner = (done.stderr or done.stdout).strip()
+    version = re.search(r"OpenSSH_(\d+)\.(\d+)", banner)
     if version and (int(version[1]), int(version[2])) < OLDEST_SSH:
-        return fail(said, "the tunnel needs options that came with OpenSSH 8.0; update openssh-client")
-    return ok(said)
+        return fail(banner, "update openssh-client: the tunnel needs options of OpenSSH 8.0")
+    return ok(banner)
 
 
 def _settings(case: Case) -> Finding:
-    if case.problems:
+    if case.setting_errors:
         return fail(
-            "; ".join(case.problems), "'beta9-worker run --dry-run' shows what is set, and from where"
+            "; ".join(case.setting_errors),
+            "correct them (docs/settings.md); 'beta9-worker run --dry-run' lists them, too",
         )
     if case.settings.warnings:
-        return warn("; ".join(case.settings.warnings), "correct what has no effect; see docs/settings.md")
-    return ok(f"{len(case.settings.sources)} given, none wrong")
+        return warn("; ".join(case.settings.warnings), "correct it; see docs/settings.md")
+    return ok(f"{len(case.settings.sources)} set, all valid")
 
 
 def _secret(name: str) -> Check:
-    def look(case: Case) -> Finding:
+    def run_check(case: Case) -> Finding:
         ref: SecretRef | None = getattr(case.settings, name)
         if ref is None or (ref.value is None and ref.file is None and ref.reference is None):
-            return skip("not given")
-        where = "a plain value" if ref.value is not None else str(ref.file or ref.reference)
+            return skip("not set")
+        source = "plain value" if ref.value is not None else str(ref.file or ref.reference)
         secrets = Secrets(case.settings.metadata_endpoint, learned=case.redactor.add)
         try:
             text = secrets.resolve(ref)
         except TransientError as error:
-            return fail(str(error), "then run doctor again; the agent itself tries again until it answers")
+            return fail(str(error), "fix that and run doctor again; the agent itself keeps trying")
         except AgentError as error:
-            return fail(str(error), f"give {ref.setting} anew, by a file or a reference")
-        return ok(f"{where}, {len(text)} characters", found=ref)
+            return fail(str(error), f"set {ref.setting} again, as a file or a reference")
+        return ok(f"{source}, {len(text)} characters")
 
-    return Check(f"{name.replace('_', ' ')} setting" if name == "token" else name.replace("_", " "), look)
+    return Check("token setting" if name == "token" else name.replace("_", " "), run_check)
 
 
 def _disk(case: Case) -> Finding:
@@ -106,9 +112,11 @@ def _disk(case: Case) -> Finding:
         f"{free / 2**30:.1f} of {facts.disk_total_bytes / 2**30:.1f} GiB free for {case.settings.state_dir}"
     )
     if free < LEAST_FREE_BYTES:
-        return fail(seen, "free space: below this the node is put under disk pressure, and nothing is placed")
+        return fail(
+            seen, "free some space: with less, Kubernetes reports disk pressure and no work can be placed"
+        )
     if free < GOOD_FREE_BYTES:
-        return warn(seen, "container images with CUDA take some 10 GiB each; a larger disk is advised")
+        return warn(seen, "use a larger disk: container images with CUDA take about 10 GiB each")
     return ok(seen)
 
 
@@ -116,22 +124,30 @@ def _cgroups(case: Case) -> Finding:
     unified = CGROUPS / "cgroup.controllers"
     if unified.exists():
         missing = {"cpu", "memory", "pids"} - set(unified.read_text(encoding="ascii").split())
-        return ok("version 2") if not missing else _unfit(case, f"no controller {', '.join(sorted(missing))}")
+        return (
+            ok("version 2")
+            if not missing
+            else _unusable(case, f"missing controllers: {', '.join(sorted(missing))}")
+        )
     if (CGROUPS / "memory").is_dir() and (CGROUPS / "cpu").is_dir():
-        return warn("version 1", "newer kubelets refuse it; boot with systemd.unified_cgroup_hierarchy=1")
-    return _unfit(case, f"no usable controllers below {CGROUPS}")
+        return warn(
+            "version 1", "boot with systemd.unified_cgroup_hierarchy=1: newer kubelets reject version 1"
+        )
+    return _unusable(case, f"no usable controllers in {CGROUPS}")
 
 
-def _unfit(case: Case, seen: str) -> Finding:
-    fix = "k3s needs them: boot with cgroup_enable=memory, or run this on the host rather than in a container"
+def _unusable(case: Case, seen: str) -> Finding:
+    fix = (
+        "k3s needs cgroups: boot with cgroup_enable=memory, or run this on the host instead of in a container"
+    )
     return warn(seen, fix) if case.settings.k3s is K3sMode.NONE else fail(seen, fix)
 
 
 def _fuse(case: Case) -> Finding:
     if FUSE.is_char_device():
         return ok(str(FUSE))
-    fix = "worker pods mount images through it: 'modprobe fuse' (and list it in /etc/modules-load.d)"
-    seen = f"no {FUSE}"
+    fix = "worker pods mount images through FUSE: 'modprobe fuse', and list it in /etc/modules-load.d"
+    seen = f"{FUSE} does not exist"
     return warn(seen, fix) if case.settings.k3s is K3sMode.NONE else fail(seen, fix)
 
 

@@ -1,21 +1,21 @@
-"""Checks of the way to the gateway's host: name, route, host key, login, and the way out to the internet."""
+"""Checks of the connection to the SSH host (name, route, host key, login), and of internet access."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import socket
-from typing import Any
 
 from agent.core.tunnel import addresses
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
+from agent.doctor.own_tunnel import Connected
 from agent.errors import HostKeyError, TransientError
 
 CONNECT_S = 5.0
-UNKNOWN = "look at sshd's log on the gateway's host; docs/troubleshooting.md explains the texts"
-_NO_TUNNEL = "there is no SSH tunnel to look at"
+UNKNOWN = "see sshd's log on the SSH host; docs/troubleshooting.md explains the messages"
+_NO_TUNNEL = "there is no SSH tunnel to check"
 
 
 def _ssh_host(case: Case) -> Finding:
@@ -23,7 +23,7 @@ def _ssh_host(case: Case) -> Finding:
     if not case.is_ssh:
         return skip(f"BETA9_CONNECTION is {settings.connection.value}: {_NO_TUNNEL}")
     if not settings.ssh_host:
-        return fail("BETA9_SSH_HOST is not set", "name the host to dial by BETA9_SSH_HOST")
+        return fail("BETA9_SSH_HOST is not set", "set BETA9_SSH_HOST to the host to dial")
     return ok(f"{settings.ssh_user}@{settings.ssh_host}, port {settings.ssh_port}")
 
 
@@ -33,7 +33,7 @@ def _dns(case: Case) -> Finding:
         ipaddress.ip_address(host)
     except ValueError:
         return _resolved(host)
-    return ok(f"{host} is an address")
+    return ok(f"{host} is an IP address")
 
 
 def _resolved(host: str) -> Finding:
@@ -42,92 +42,92 @@ def _resolved(host: str) -> Finding:
     except OSError as error:
         return fail(
             f"'{host}' cannot be resolved: {error.strerror or error}",
-            "check BETA9_SSH_HOST, and /etc/resolv.conf of this machine",
+            "check BETA9_SSH_HOST, and /etc/resolv.conf on this machine",
         )
     return ok(f"{host} is {', '.join(sorted(found))}")
 
 
 def _route(case: Case) -> Finding:
-    """Connect, and see whether an SSH server greets."""
-    where = (str(case.settings.ssh_host), case.settings.ssh_port)
-    spelled = f"{where[0]} port {where[1]}"
+    """Connect, and check that an SSH server answers."""
+    address = (str(case.settings.ssh_host), case.settings.ssh_port)
+    label = f"{address[0]} port {address[1]}"
     try:
-        with socket.create_connection(where, CONNECT_S) as connection:
+        with socket.create_connection(address, CONNECT_S) as connection:
             connection.settimeout(CONNECT_S - 1)
             # RFC 4253, 4.2: the server may send other lines first, but must send its version.
             greeting = connection.recv(255)
     except TimeoutError:
         return fail(
-            f"{spelled}: no answer within {CONNECT_S:g} s",
-            "a firewall on the way, or a host that is down: check BETA9_SSH_HOST, BETA9_SSH_PORT, and that this "
-            "machine may go out to that port",
+            f"{label}: no answer within {CONNECT_S:g} s",
+            "a firewall blocks it, or the host is down: check BETA9_SSH_HOST and BETA9_SSH_PORT, and allow this "
+            "machine to connect to that port",
         )
     except OSError as error:
         return fail(
-            f"{spelled}: {error.strerror or error}",
-            "check BETA9_SSH_HOST and BETA9_SSH_PORT, and that sshd runs on the gateway's host",
+            f"{label}: {error.strerror or error}",
+            "check BETA9_SSH_HOST and BETA9_SSH_PORT, and that sshd is running on that host",
         )
     line = greeting.partition(b"\n")[0].decode("ascii", errors="replace").strip()
     if not line.startswith("SSH-"):
-        said = "it ends the connection" if not line else "it does not speak SSH"
+        reason = "closes the connection" if not line else "is not an SSH server"
         return fail(
-            f"{spelled}: {said}", "check BETA9_SSH_PORT; sshd ends connections above its MaxStartups, too"
+            f"{label} {reason}", "check BETA9_SSH_PORT; sshd also closes connections beyond its MaxStartups"
         )
     shown = "".join(character if character.isprintable() else " " for character in line)[:80]
-    return ok(f"{spelled} greets as {shown}")
+    return ok(f"{label} is {shown}")
 
 
 def _host_key(case: Case) -> Finding:
-    """Also logs in, in the same breath: whatever comes after the host key is the next check's."""
+    """Check the host key. ssh logs in with the same command: the next check reports how that went."""
     fix = (
-        "on the gateway's host, by its console: 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub'; give what it "
-        "prints by BETA9_SSH_HOST_KEY_FINGERPRINT, or its line by BETA9_SSH_KNOWN_HOSTS"
+        "run 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on the SSH host's console; set "
+        "BETA9_SSH_HOST_KEY_FINGERPRINT to what it prints, or put the host's line into BETA9_SSH_KNOWN_HOSTS"
     )
     try:
         endpoint = case.credentials.endpoint()
     except HostKeyError as error:
         return fail(str(error), fix)
     except TransientError as error:
-        return fail(str(error), "check the way to the SSH host")
+        return fail(str(error), "check the connection to the SSH host")
     link = case.tunnel.connect(endpoint, reverse_address(case))
     if link.ended is not None and link.ended.kind is FaultKind.HOST_KEY:
         return fail(link.ended.message, fix)
     if link.ended is not None and link.ended.kind in {FaultKind.NO_SSH, FaultKind.LOCAL_PORT}:
-        return fail(*_told(link.ended))
-    return ok("the server shows the key that is pinned", found=link)
+        return fail(*_split_advice(link.ended))
+    return ok("the server has the pinned key", found=link)
 
 
 def _login(case: Case) -> Finding:
-    link = case.found("host key")
+    link = case.need("host key", Connected)
     if link.ended is not None:
-        return fail(*_told(link.ended))
+        return fail(*_split_advice(link.ended))
     if not link.logged_in:
         return fail(
-            "sshd did not let us in, and did not refuse either",
-            "look at sshd's log on the gateway's host: an overloaded host, or DNS look-ups that hang (UseDNS no)",
+            "sshd neither accepted nor refused the login",
+            "see sshd's log on the SSH host: it may be overloaded, or hang in DNS lookups (set 'UseDNS no')",
         )
-    return ok(f"let in as {case.settings.ssh_user}", found=link)
+    return ok(f"logged in as {case.settings.ssh_user}", found=link)
 
 
 def _session(case: Case) -> Finding:
-    if case.found("login").session:
-        return ok("sshd opens one, so small writes go out at once")
+    if case.need("login", Connected).session:
+        return ok("sshd opens one, so small writes are sent without delay")
     return warn(
-        "sshd refuses a session channel: small writes through the tunnel wait some 40 ms each",
-        "'Subsystem sftp internal-sftp' and 'MaxSessions' above 0 in the gateway's sshd_config",
+        "sshd refuses a session channel, which delays each small write through the tunnel by about 40 ms",
+        "set 'Subsystem sftp internal-sftp' and 'MaxSessions' above 0 in sshd_config on the SSH host",
     )
 
 
-def _told(trouble: Fault) -> tuple[str, str]:
-    """What ssh said, and what to do: the last bracket of the text (see core/tunnel/ssh_stderr.py)."""
-    text = trouble.message
+def _split_advice(fault: Fault) -> tuple[str, str]:
+    """Split a fault into ssh's message and the advice in parentheses at its end (see core/tunnel/ssh_stderr.py)."""
+    text = fault.message
     depth = 0
-    for place in range(len(text) - 1, -1, -1):
-        depth += {")": 1, "(": -1}.get(text[place], 0)
+    for start in range(len(text) - 1, -1, -1):
+        depth += {")": 1, "(": -1}.get(text[start], 0)
         if depth == 0:
             break
-    said = text[:place].rstrip()
-    return (said, text[place + 1 : -1]) if text.endswith(")") and said else (text, UNKNOWN)
+    message = text[:start].rstrip()
+    return (message, text[start + 1 : -1]) if text.endswith(")") and message else (text, UNKNOWN)
 
 
 def _outbound(case: Case) -> Finding:
@@ -135,20 +135,20 @@ def _outbound(case: Case) -> Finding:
     try:
         socket.create_connection((host, int(port)), CONNECT_S).close()
     except (OSError, ValueError) as error:
-        fix = "worker pods, images and the bootstrap need the way out to port 443; open it in the firewall"
+        fix = "allow outgoing connections to port 443: worker pods, images and the bootstrap need them"
         if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
             return warn(
-                f"{case.outbound}: {error}", f"HTTPS_PROXY is set, which worker pods do not use; {fix}"
+                f"{case.outbound}: {error}", f"{fix}; HTTPS_PROXY is set, but worker pods do not use it"
             )
         return fail(f"{case.outbound}: {error}", fix)
     return ok(f"{case.outbound} answers")
 
 
 def reverse_address(case: Case) -> str | None:
-    """The address that the doctor may try: the machine's last candidate, which an agent takes last, too."""
+    """Return the address that the doctor may use: the machine's last candidate, which an agent also tries last."""
     if case.settings.reverse_bind != "auto":
         return case.settings.reverse_bind
-    machine_id: Any = case.machine_id()
+    machine_id = case.machine_id()
     return addresses.candidate(machine_id, addresses.COUNT - 1) if machine_id else None
 
 

@@ -1,6 +1,6 @@
-"""The doctor's own ssh connections, beside those of an agent that may run: other local ports, another address.
+"""The doctor's own ssh connections. They use other local ports and another address than an agent that may be running.
 
-They are made by the agent's own adapter, with the agent's own command line, so that what works here works there.
+They are made by the agent's adapter with the agent's command line, so that what works here also works there.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.adapters.ssh.tunnel import Tunnel
@@ -21,70 +21,71 @@ from agent.settings import Settings
 
 HOST = "127.0.0.1"
 LOGIN_S = 9.0
-"""Less than a check may take, so that this says why."""
+"""Less than the limit of a check, so that the finding is about the login, not about the limit."""
 COMPLAINT_S = 1.0
 
 
 @dataclass
 class Connected:
-    """How far one ssh child came."""
+    """The progress of one ssh child process."""
 
     logged_in: bool = False
     session: bool = True
+    """Whether it was asked to open a session channel."""
     ended: Fault | None = None
-    said: Fault | None = None
-    """What it complains of while it lives."""
+    complaint: Fault | None = None
+    """Its last error message while it was running."""
 
 
-@dataclass
 class OwnTunnel:
-    """A forward to the gateway and to one reverse address, and the reverse forward of that address."""
+    """Forwards to the gateway and to one reverse address, and the reverse forward of that address."""
 
-    settings: Settings
-    directory: Path
-    port: int = 0
-    """The local end of the forward to the gateway, once `connect` was called."""
-    _links: dict[Purpose, Connected] = field(default_factory=dict)
-    _changed: threading.Condition = field(default_factory=threading.Condition)
-    _tunnel: Tunnel | None = None
-    _generation: int = 0
+    def __init__(self, settings: Settings, directory: Path) -> None:
+        self.port = 0
+        """The local end of the forward to the gateway, after `connect`."""
+        self._settings = settings
+        self._directory = directory
+        self._links: dict[Purpose, Connected] = {}
+        self._changed = threading.Condition()
+        self._tunnel: Tunnel | None = None
+        self._generation = 0
 
     @property
     def probe_socket(self) -> Path:
-        """Leads to the reverse address, over the gateway's side."""
-        return self.directory / "probe.sock"
+        """The local end of the forward to the reverse address, by way of the gateway's host."""
+        return self._directory / "probe.sock"
 
     def connect(self, endpoint: ssh_argv.Endpoint, address: str | None) -> Connected:
-        """Log in, with the forward to the gateway; how far it came within LOGIN_S."""
+        """Log in and forward the gateway's port; return the progress after at most LOGIN_S."""
         self.port = _free_port()
         forwards = ssh_argv.Forwards(
-            gateway=f"{HOST}:{self.port}:{self.settings.ssh_target}",
+            gateway=f"{HOST}:{self.port}:{self._settings.ssh_target}",
             probe_sockets=(str(self.probe_socket),) if address else (),
             addresses=(address,) if address else (),
-            kubernetes=str(self.settings.k3s_api),
+            kubernetes=str(self._settings.k3s_api),
         )
-        self._tunnel = Tunnel(lambda: endpoint, forwards, self.settings.policy, self._note)
+        self._tunnel = Tunnel(lambda: endpoint, forwards, self._settings.policy, self._on_event)
         return self._log_in(Purpose.API, None)
 
     def open_reverse(self, address: str) -> Connected:
-        """Ask sshd for the reverse address, on a connection of its own. Only after `connect`."""
+        """Ask sshd for the reverse address, on a separate connection. Call `connect` first."""
         return self._log_in(Purpose.REVERSE, address)
 
-    def complaint(self, patience_s: float = COMPLAINT_S) -> Fault | None:
-        """What the connection that carries the forwards complained of since the last time, and forget it.
+    def take_complaint(self, timeout_s: float = COMPLAINT_S) -> Fault | None:
+        """Return the last error message of the connection with the forwards, and clear it.
 
-        ssh writes it while it closes the forwarded connection: who sees the one may be ahead of the other.
+        Waits for it, because ssh writes it while it closes the forwarded connection: the caller may be too early.
         """
         link = self._links.get(Purpose.API)
         if link is None:
             return None
         with self._changed:
-            self._changed.wait_for(lambda: link.said is not None or link.ended is not None, patience_s)
-            said, link.said = link.said, None
-        return said
+            self._changed.wait_for(lambda: link.complaint is not None or link.ended is not None, timeout_s)
+            complaint, link.complaint = link.complaint, None
+        return complaint
 
     def end_of(self, purpose: Purpose) -> Fault | None:
-        """Why a connection ended, None while it lives."""
+        """Return why a connection ended, or None if it is still running."""
         return self._links[purpose].ended
 
     def close(self) -> None:
@@ -96,14 +97,14 @@ class OwnTunnel:
         deadline_s = time.monotonic() + LOGIN_S
         link = self._try(purpose, address, session=True, deadline_s=deadline_s)
         if link.ended is None and link.logged_in and purpose is Purpose.API:
-            # A refused session ends the child a round trip after the login.
+            # If sshd refuses the session channel, the child exits a round trip after the login.
             self._wait(link, min(deadline_s, time.monotonic() + 1.0), until_up=False)
         if link.ended is not None and link.ended.kind is FaultKind.SESSION:
             link = self._try(purpose, address, session=False, deadline_s=deadline_s)
         return link
 
     def _try(self, purpose: Purpose, address: str | None, *, session: bool, deadline_s: float) -> Connected:
-        assert self._tunnel is not None  # noqa: S101 - `connect` comes first
+        assert self._tunnel is not None  # noqa: S101 - set by `connect`
         self._generation += 1
         with self._changed:
             link = self._links[purpose] = Connected(session=session)
@@ -118,7 +119,7 @@ class OwnTunnel:
                 timeout=max(0.0, deadline_s - time.monotonic()),
             )
 
-    def _note(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         if not isinstance(event, (LinkLoggedIn, LinkEnded, LinkComplained)):
             return
         with self._changed:
@@ -126,7 +127,7 @@ class OwnTunnel:
             if isinstance(event, LinkLoggedIn):
                 link.logged_in = True
             elif isinstance(event, LinkComplained):
-                link.said = event.fault
+                link.complaint = event.fault
             else:
                 link.ended = event.fault
             self._changed.notify_all()

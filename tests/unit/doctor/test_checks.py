@@ -78,7 +78,7 @@ def test_the_clock_is_read_off_the_gateway_s_answer(make_case: Make, behind_s: i
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     case = make_case()
-    case.tell("forward", ("127.0.0.1", server.server_port, Probe(Answer.ANSWERED)))
+    case.record("forward", gateway.Reached("127.0.0.1", server.server_port, Probe(Answer.ANSWERED)))
     try:
         assert gateway._clock(case).verdict.value == verdict
     finally:
@@ -89,10 +89,10 @@ def test_the_clock_is_read_off_the_gateway_s_answer(make_case: Make, behind_s: i
 
 def test_what_ssh_says_is_parted_from_what_to_do() -> None:
     fault = Fault(FaultKind.AUTH, "ssh: Permission denied (publickey). (put the line there)")
-    assert network._told(fault) == ("ssh: Permission denied (publickey).", "put the line there")
+    assert network._split_advice(fault) == ("ssh: Permission denied (publickey).", "put the line there")
     nested = Fault(FaultKind.KEY_FILE, "ssh: Load key (check it (readable))")
-    assert network._told(nested) == ("ssh: Load key", "check it (readable)")
-    assert network._told(Fault(FaultKind.EXITED, "ssh ended")) == ("ssh ended", network.UNKNOWN)
+    assert network._split_advice(nested) == ("ssh: Load key", "check it (readable)")
+    assert network._split_advice(Fault(FaultKind.EXITED, "ssh ended")) == ("ssh ended", network.UNKNOWN)
 
 
 def write_program(directory: Path, name: str, text: str) -> None:
@@ -131,7 +131,7 @@ def test_the_driver_is_judged_by_what_nvidia_smi_lists(  # noqa: PLR0917 - pytes
     write_program(tmp_path, "nvidia-smi", script)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     case = make_case()
-    case.tell("gpu", on_bus)
+    case.record("gpu", on_bus)
     found = gpu._driver(case)
     assert (found.verdict.value, text in found.seen) == (verdict, True), found
 
@@ -181,8 +181,8 @@ def test_the_node_is_judged_by_what_the_running_agent_knows(
     make_case: Make, node: dict[str, Any] | None, boards: int, verdict: str, text: str
 ) -> None:
     case = make_case()
-    case._running, case._asked = {"kubernetes": {"node": node}}, True
-    case.tell("nvidia driver", boards)
+    case._status, case._status_fetched = {"kubernetes": {"node": node}}, True
+    case.record("nvidia driver", boards)
     found = kubernetes._node(case)
     assert (found.verdict.value, text in found.seen) == (verdict, True), found
 
@@ -195,8 +195,8 @@ def test_a_running_agent_is_judged_by_its_own_word(
     make_case: Make, state: str, offered: bool, verdict: str
 ) -> None:
     case = make_case()
-    case._asked = True
-    case._running = {
+    case._status_fetched = True
+    case._status = {
         "state": state,
         "since_s": 3,
         "gateway": {"last_error": "refused"},
@@ -273,9 +273,9 @@ def test_docker_is_asked_for_its_runtimes(
             thread.join()
     assert found.verdict is Verdict.OK
     assert "Docker 20.10.24, runtimes nvidia, runc" in found.seen
-    case.tell("docker", found.found)
+    case.record("docker", found.found)
     assert gpu._docker_runtime(case).verdict is Verdict.OK
-    case.tell("docker", ["runc"])
+    case.record("docker", ["runc"])
     assert gpu._docker_runtime(case).verdict is Verdict.WARN
 
 

@@ -56,7 +56,7 @@ def test_results_keep_the_order_of_the_table_and_their_group(make_case: Make) ->
 def test_what_a_check_finds_is_there_for_the_next_and_a_warning_does_not_stop_it(make_case: Make) -> None:
     checks = [
         Check("first", lambda _: warn("hm", "look", found=7)),
-        Check("second", lambda case: ok(str(case.found("first"))), ("first",)),
+        Check("second", lambda case: ok(str(case.found("first", int))), ("first",)),
     ]
     assert outcomes(checks, make_case())["second"].seen == "7"
 
