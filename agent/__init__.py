@@ -1,3 +1,3 @@
-"""beta9-worker: makes a machine with GPUs, anywhere, a worker of a Beta9 cluster by dialling out."""
+"""beta9-worker: turns any GPU machine into a worker of your Beta9 cluster, with outgoing connections only."""
 
 __version__ = "0.1.0"

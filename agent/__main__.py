@@ -1,4 +1,4 @@
-"""`python -m agent`: the same as the console script `beta9-worker`."""
+"""`python -m agent`: equivalent to the console script `beta9-worker`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command line: which command, which settings, which exit code. Each command's own work is elsewhere."""
+"""The command line: parse arguments, run the command, and turn errors into exit codes."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; what it returns is the process's exit code."""
+    """Run one command and return the process's exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args, rest = _parser().parse_known_args(without_ignored(_with_command(words)))
-        _refuse(rest)
+        args, unknown = _parser().parse_known_args(without_ignored(_with_command(words)))
+        _reject(unknown)
         return int(args.function(args))
     except SettingsError as error:
         for problem in error.problems:
@@ -50,43 +50,48 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _with_command(words: list[str]) -> list[str]:
-    """The guide's flags work without naming a command: `python -m agent --token …` is `run`."""
+    """Insert the default command, so that `python -m agent --token …` means `run`, as Beta9's guide has it."""
     if not words or (words[0].startswith("-") and words[0] not in {"-h", "--help", "--version"}):
         return ["run", *words]
     if words[0] not in _COMMANDS and not words[0].startswith("-"):
         near = nearest(words[0], _COMMANDS)
-        meant = f"did you mean {near}?" if near else f"there are {', '.join(_COMMANDS)}"
-        raise SettingsError(f"{shown(words[0])} is no command; {meant}")
+        hint = f"did you mean {near}?" if near else f"choose from {', '.join(_COMMANDS)}"
+        raise SettingsError(f"unknown command {shown(words[0])}; {hint}")
     return words
 
 
-def _refuse(rest: list[str]) -> None:
-    """Name the flags that nobody knows, and not what follows them: `--tokn` is followed by a secret."""
-    flags = [word.partition("=")[0] for word in rest if word.startswith("-")]
-    if rest:
+def _reject(unknown: list[str]) -> None:
+    """Raise SettingsError for unknown arguments. Shows no values: `--tokn` is followed by a secret."""
+    flags = [word.partition("=")[0] for word in unknown if word.startswith("-")]
+    if unknown:
         known = [field.flag for field in FIELDS if field.flag]
         near = nearest(flags[0], known) if flags else None
-        what = ", ".join(flags) if flags else shape(rest[0])
-        hint = f"did you mean {near}?" if near else f"'{PROGRAM} COMMAND --help' shows what there is"
-        raise SettingsError(f"{what}: not understood; {hint}")
+        shown_arguments = ", ".join(flags) if flags else shape(unknown[0])
+        hint = f"did you mean {near}?" if near else f"'{PROGRAM} COMMAND --help' lists the arguments"
+        raise SettingsError(f"unrecognized arguments: {shown_arguments}; {hint}")
 
 
 class _Parser(argparse.ArgumentParser):
-    """A wrong command line is a wrong setting: one message, and an exit code that nobody restarts after."""
+    """Reports a wrong command line as a SettingsError, whose exit code keeps service managers from restarting."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingsError(f"{message}; '{self.prog} --help' shows what there is")
+        raise SettingsError(f"{message}; see '{self.prog} --help'")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog=PROGRAM, description="Make this machine a worker of a Beta9 cluster, by dialling out."
+        prog=PROGRAM,
+        description="Turn this machine into a worker of your Beta9 cluster, with outgoing connections only.",
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="join and stay (the default)", allow_abbrev=False)
+    run = commands.add_parser(
+        "run", help="join the cluster and stay connected (the default)", allow_abbrev=False
+    )
     add_arguments(run)
-    run.add_argument("--rejoin", action="store_true", help="come back although the machine was told to leave")
+    run.add_argument(
+        "--rejoin", action="store_true", help="join again after 'beta9-worker leave' or an interruption"
+    )
     run.set_defaults(function=_run)
     _add_others(commands)
     return parser

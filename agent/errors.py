@@ -1,12 +1,12 @@
-"""Every error the agent raises on purpose, and the exit code each ends in.
+"""All errors that the agent raises on purpose, each with its exit code.
 
     AgentError (70)
-    ├── SettingsError    (78)  what is configured cannot work; trying again changes nothing
-    │   └── HostKeyError       the server shows another host key than the pinned one
-    ├── TransientError   (75)  may heal by itself: retried, fatal only with --once
-    └── RejectedError    (77)  a credential was refused; healed by another credential
+    ├── SettingsError    (78)  the configuration cannot work; a retry changes nothing
+    │   └── HostKeyError       the server's host key is not the pinned one
+    ├── TransientError   (75)  may resolve by itself: retried, fatal only with --once
+    └── RejectedError    (77)  a credential was refused; another credential is needed
 
-A message says what failed, the value that was seen (never a secret's), and what to do next.
+A message says what failed, which value was seen (never a secret), and what to do next.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class ExitCode(IntEnum):
 
 
 class AgentError(Exception):
-    """Base of all errors raised on purpose; `exit_code` is what the process ends with when it is fatal."""
+    """Base of all errors raised on purpose; `exit_code` is the process's exit code if the error is fatal."""
 
     exit_code: ExitCode = ExitCode.BUG
 
 
 class SettingsError(AgentError):
-    """What is configured cannot work. Holds one line per problem, so that all are reported at once."""
+    """The configuration cannot work. Has one line per problem, so that all are reported together."""
 
     exit_code = ExitCode.UNUSABLE
 
@@ -42,16 +42,16 @@ class SettingsError(AgentError):
 
 
 class HostKeyError(SettingsError):
-    """No host key that the server shows is the pinned one."""
+    """None of the server's host keys is the pinned one."""
 
 
 class TransientError(AgentError):
-    """Something outside did not answer as it should; the same attempt may succeed later."""
+    """Something outside the agent failed; the same attempt may succeed later."""
 
     exit_code = ExitCode.GAVE_UP
 
 
 class RejectedError(AgentError):
-    """A credential was refused. The same attempt succeeds only with another credential."""
+    """A credential was refused. A retry needs another credential."""
 
     exit_code = ExitCode.REFUSED

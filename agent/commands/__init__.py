@@ -1,1 +1,1 @@
-"""The subcommands of `beta9-worker`, a file each: `add_parser(subparsers)` and `run(args) -> int`."""
+"""The subcommands of `beta9-worker`, one file each: `add_parser(commands)` and `run(args) -> int`."""

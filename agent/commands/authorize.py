@@ -1,6 +1,6 @@
-"""`beta9-worker authorize`: print the authorized_keys line for a machine's, or a whole pool's, public key.
+"""`beta9-worker authorize`: print the authorized_keys line for the public key of a machine or a whole pool.
 
-Nothing is read but the key, and nothing is written: the line goes to stdout, for the gateway's host.
+It reads only the key and writes nothing: the line goes to stdout, for the gateway's host.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from agent.settings import parsers
 from agent.settings.values import bracketed
 
 KEY_LIMIT_BYTES = 65536
-"""Far beyond any public key; keeps a wrong file name (/dev/zero) from filling memory."""
+"""Far more than any public key; keeps a wrong file name (/dev/zero) from filling memory."""
 
-_HELP = "print the authorized_keys line that lets a key open this machine's tunnel and nothing else"
+_HELP = "print the authorized_keys line that lets a key open a machine's tunnel and nothing else"
 _FORMAT = argparse.RawDescriptionHelpFormatter
 _EPILOG = """\
 on the machine:            ssh-keygen -t ed25519 -N "" -f /etc/beta9-worker/secrets/ssh_key
-here, or anywhere:         beta9-worker authorize --machine-id 1165a9b6 ssh_key.pub
-on the gateway's host:     append the line to the tunnel user's authorized_keys file, or give it to
+on any machine:            beta9-worker authorize --machine-id 1165a9b6 ssh_key.pub
+on the gateway's host:     append the line to the tunnel user's authorized_keys file, or pass it to
                            bootstrap/gateway/setup.sh --key-line
 """
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
-    """Add the subcommand."""
+    """Add the command's parser."""
     parser = subparsers.add_parser("authorize", help=_HELP, epilog=_EPILOG, formatter_class=_FORMAT)
     _add_arguments(parser)
     parser.set_defaults(function=run)
@@ -37,35 +37,35 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    whose = parser.add_mutually_exclusive_group(required=True)
-    whose.add_argument(
+    scope = parser.add_mutually_exclusive_group(required=True)
+    scope.add_argument(
         "--machine-id",
         metavar="ID",
         action="append",
-        help="the machine the key is for: its own addresses only (several times: one key for several machines)",
+        help="id of the machine that has the key; the key may use only its addresses (repeat for several machines)",
     )
-    whose.add_argument(
+    scope.add_argument(
         "--pool-key",
         action="store_true",
-        help="for machines not known beforehand: any address of 127.64.0.0/10, and port 6443 of any host",
+        help="allow all machines of a pool: any address in 127.64.0.0/10, and port 6443 of any host",
     )
     parser.add_argument(
         "--target",
         metavar="HOST:PORT",
         default=DEFAULT_TARGET,
-        help="BETA9_SSH_TARGET of the machine, in the same words (default %(default)s)",
+        help="the machine's BETA9_SSH_TARGET, spelled identically [%(default)s]",
     )
     parser.add_argument(
         "--forward",
         metavar="[BIND:]PORT:HOST:PORT",
         action="append",
         default=[],
-        help="BETA9_SSH_FORWARDS of the machine; several times, or separated by commas",
+        help="the machine's BETA9_SSH_FORWARDS; repeatable, or comma-separated",
     )
     parser.add_argument(
         "--cert-authority",
         action="store_true",
-        help="the key signs user certificates: the line holds for those",
+        help="the key is a CA that signs user certificates: apply the line to those",
     )
     parser.add_argument(
         "public_key", metavar="PUBLIC_KEY_FILE", help="the .pub file, or - for standard input"
@@ -73,7 +73,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the line. Raises: SettingsError naming the argument that cannot be used."""
+    """Print the line. Raises: SettingsError that names the unusable argument."""
     grant = Grant(tuple(args.machine_id or ()), (args.target, *_forward_targets(args.forward)))
     print(key_line(_read(args.public_key), grant, cert_authority=args.cert_authority))
     return int(ExitCode.OK)
@@ -98,12 +98,12 @@ def _read(name: str) -> str:
             return file.read(KEY_LIMIT_BYTES)
     except OSError as error:
         raise SettingsError(
-            f"public key file {shown(name)}: {error.strerror}; give the .pub file that ssh-keygen wrote"
+            f"public key file {shown(name)}: {error.strerror}; give the .pub file written by ssh-keygen"
         ) from error
 
 
 def main() -> int:
-    """Stand alone, from a checkout and with nothing installed: how bootstrap/gateway/setup.sh runs it."""
+    """Run from a checkout without anything installed, as bootstrap/gateway/setup.sh does."""
     parser = argparse.ArgumentParser("authorize", description=_HELP, epilog=_EPILOG, formatter_class=_FORMAT)
     _add_arguments(parser)
     try:

@@ -1,4 +1,4 @@
-"""`beta9-worker boot-report`: where the time of a machine's bootstrap went, and what failed."""
+"""`beta9-worker boot-report`: how long each stage of the bootstrap took, and what failed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ _DEFAULT = "/var/lib/beta9-worker"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command's parser."""
     parser = commands.add_parser(
         "boot-report",
-        help="show where the time of the last bootstrap went (exit 1 if it failed)",
+        help="show how long each stage of the last bootstrap took (exit code 1 if it failed)",
         allow_abbrev=False,
     )
-    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
-    parser.add_argument("--file", metavar="FILE", help=f"[{NAME} in BETA9_STATE_DIR, else in {_DEFAULT}]")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+    parser.add_argument(
+        "--file", metavar="FILE", help=f"the record to read [{NAME} in BETA9_STATE_DIR, or in {_DEFAULT}]"
+    )
     parser.set_defaults(function=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show it. Raises: SettingsError where there is nothing to show."""
+    """Print the report. Raises: SettingsError if there is no record of a bootstrap."""
     path = Path(args.file or Path(os.environ.get("BETA9_STATE_DIR") or _DEFAULT) / NAME)
     boot = read_file(path)
     if args.json:

@@ -1,4 +1,4 @@
-"""`beta9-worker health`: one question to the agent's status address, for HEALTHCHECK and service managers."""
+"""`beta9-worker health`: one request to the agent's status server, for HEALTHCHECK and service managers."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from agent.errors import ExitCode
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command's parser."""
     parser = commands.add_parser(
-        "health", help="exit 0 if the running agent is alive (--ready: if it is ready)"
+        "health", help="exit with code 0 if the agent is alive (--ready: if it is ready)"
     )
-    parser.add_argument("--ready", action="store_true", help="ask /readyz instead of /healthz")
+    parser.add_argument("--ready", action="store_true", help="request /readyz instead of /healthz")
     add_address(parser)
     parser.set_defaults(function=run)
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
-    """The option that says where the running agent answers."""
+    """Add the option for the address of the running agent."""
     parser.add_argument(
-        "--address", help="host:port of the agent's status server (default: BETA9_STATUS_ADDR)"
+        "--address", metavar="HOST:PORT", help="the agent's status server [BETA9_STATUS_ADDR]"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, and say why not."""
+    """Request the agent's health, and print why it is not well."""
     from agent.adapters.local_api.status_client import ask
 
     path = "/readyz" if args.ready else "/healthz"

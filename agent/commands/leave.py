@@ -1,4 +1,4 @@
-"""`beta9-worker leave` and `beta9-worker simulate-interruption`: tell the running agent, on this machine."""
+"""`beta9-worker leave` and `beta9-worker simulate-interruption`: requests to the agent on this machine."""
 
 from __future__ import annotations
 
@@ -18,78 +18,92 @@ _UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare both commands."""
+    """Add the parsers of both commands."""
     leave = commands.add_parser(
-        "leave", help="drain, stop, and stay away until 'beta9-worker run --rejoin'", allow_abbrev=False
+        "leave",
+        help="drain, stop, and do not join again before 'beta9-worker run --rejoin'",
+        allow_abbrev=False,
     )
     leave.add_argument(
         "--when-idle",
         action="store_true",
-        help="take no new work, and wait until the last worker has ended by itself",
+        help="accept no new work, and wait until the last worker has finished by itself",
     )
     leave.set_defaults(function=run)
     drill = commands.add_parser(
         "simulate-interruption",
-        help="a drill on the live machine: what a cloud's notice would do",
+        help="act as if the cloud had announced an interruption (a drill on the live machine)",
         allow_abbrev=False,
     )
-    drill.add_argument("--in", dest="in_s", default="120s", metavar="TIME", help="as 120s or 2m [120s]")
-    drill.add_argument("--kind", choices=("terminate", "rebalance"), default="terminate")
+    drill.add_argument(
+        "--in",
+        dest="in_s",
+        default="120s",
+        metavar="TIME",
+        help="time until the interruption, such as 120s or 2m [120s]",
+    )
+    drill.add_argument(
+        "--kind", choices=("terminate", "rebalance"), default="terminate", help="kind of notice [terminate]"
+    )
     drill.set_defaults(function=simulate)
     for parser in (leave, drill):
-        parser.add_argument("--state-dir", help=f"the agent's [BETA9_STATE_DIR, else {DEFAULT_STATE_DIR}]")
+        parser.add_argument(
+            "--state-dir",
+            metavar="DIR",
+            help=f"the agent's state directory [BETA9_STATE_DIR, or {DEFAULT_STATE_DIR}]",
+        )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tell it to go; where none runs, see to it that none comes."""
+    """Ask the agent to leave. If none is running, write the stop marker that keeps one from joining."""
     from agent.adapters.storage.state_dir import StateDir
 
     path = _state_dir(args)
-    told = _tell(path, {"command": "leave", "when_idle": bool(args.when_idle)})
-    if told is not None:
-        print(f"The agent {told}.")
+    reply = _ask(path, {"command": "leave", "when_idle": bool(args.when_idle)})
+    if reply is not None:
+        print(f"The agent {reply}.")
         return ExitCode.OK
     state = StateDir.open(path)
     if state.try_lock() is not None:
         print(
-            "An agent runs and does not answer; 'systemctl stop beta9-worker' ends it in order.",
+            "An agent is running but does not answer; 'systemctl stop beta9-worker' stops it after a drain.",
             file=sys.stderr,
         )
         return ExitCode.FAILED_CHECK
     state.write_stop("told to leave", "", time.time())
     state.unlock()
-    print("No agent runs here; none will come back before 'beta9-worker run --rejoin'.")
+    print("No agent is running; none will join before 'beta9-worker run --rejoin'.")
     return ExitCode.OK
 
 
 def simulate(args: argparse.Namespace) -> int:
-    """Tell it what a cloud would."""
-    wish = {"command": "simulate-interruption", "kind": args.kind, "in_s": _seconds(args.in_s)}
+    """Send the agent an interruption notice, as from a cloud."""
+    request = {"command": "simulate-interruption", "kind": args.kind, "in_s": _seconds(args.in_s)}
     path = _state_dir(args)
-    told = _tell(path, wish)
-    if told is None:
-        print(f"No agent answers in {path}; is it running? 'beta9-worker status'", file=sys.stderr)
+    reply = _ask(path, request)
+    if reply is None:
+        print(f"No agent answers in {path}; is it running? See 'beta9-worker status'.", file=sys.stderr)
         return ExitCode.FAILED_CHECK
-    print(f"The agent {told}.")
+    print(f"The agent {reply}.")
     if args.kind == "terminate":
-        print("Afterwards it stays away, as after a real notice: 'beta9-worker run --rejoin' brings it back.")
+        print("It will not join again by itself, as after a real notice; use 'beta9-worker run --rejoin'.")
     return ExitCode.OK
 
 
-def _tell(state_dir: Path, wish: dict[str, Any]) -> str | None:
-    """The running agent's answer, None where none listens. Raises: TransientError where it refuses."""
+def _ask(state_dir: Path, request: dict[str, Any]) -> str | None:
+    """Return the running agent's reply, or None if none is listening. Raises: TransientError if it refuses."""
     from agent.adapters.local_api.control_socket import NAME, ask
     from agent.adapters.storage.state_dir import StateDir
 
     if not state_dir.is_dir():
         return None
     try:
-        return ask(StateDir(state_dir).run_dir() / NAME, wish)
+        return ask(StateDir(state_dir).run_dir() / NAME, request)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except PermissionError as error:
         raise SettingsError(
-            f"{error.filename or state_dir} may not be used: run as the agent's user (root)"
+            f"{error.filename or state_dir} is not accessible: run this as the agent's user (root)"
         ) from error
 
 
@@ -100,5 +114,5 @@ def _state_dir(args: argparse.Namespace) -> Path:
 def _seconds(text: str) -> float:
     found = _SPAN.fullmatch(text.strip())
     if found is None:
-        raise SettingsError(f"--in {text!r} is no time; write 120s, or 2m")
+        raise SettingsError(f"--in {text!r} is not a time; write, for example, 120s or 2m")
     return float(found[1]) * _UNITS[found[2]]

@@ -1,4 +1,4 @@
-"""`beta9-worker push-secrets`: give a new machine its token and its key, where no secret store does."""
+"""`beta9-worker push-secrets`: deliver the token and the key to a new machine, where there is no secret store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from agent.core.provisioning.push_protocol import WHERE, Target
+from agent.core.provisioning.push_protocol import DIRECTORY, Target
 from agent.core.text.describe import shown
 from agent.errors import ExitCode, SettingsError
 from agent.provisioning import machine_settings
@@ -25,67 +25,76 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _EPILOG = """\
-The machine's bootstrap waits for /etc/beta9-worker/secrets/token and ssh_key, and goes on once they are there. They
-are taken here from --token-file and --ssh-key-file, or from BETA9_TOKEN(_FILE) and BETA9_SSH_KEY(_FILE), which may be
-references. ssh uses your own configuration and agent, but an unknown host key is refused: its fingerprint stands in
-the cloud's console log.
+The machine's bootstrap waits until /etc/beta9-worker/secrets/token and ssh_key exist. This command takes them from
+--token-file and --ssh-key-file, or from BETA9_TOKEN(_FILE) and BETA9_SSH_KEY(_FILE), which may be references. ssh uses
+your own configuration and agent, but rejects an unknown host key: the cloud's console log shows its fingerprint.
 
   beta9-worker push-secrets ubuntu@192.0.2.7 --fingerprint SHA256:... --token-file token --ssh-key-file ssh_key
 """
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command's parser."""
     parser = commands.add_parser(
         "push-secrets",
-        help="bring token and key to a new machine over ssh",
+        help="deliver the token and the key to a new machine over ssh",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
-        "where", metavar="USER@HOST", help="root, or a user with sudo that asks for no password"
+        "where", metavar="USER@HOST", help="root, or a user who can use sudo without a password"
     )
-    parser.add_argument("--port", default="22", help="[22]")
-    parser.add_argument("--identity", metavar="FILE", help="key to log in with [as ssh finds one]")
+    parser.add_argument("--port", default="22", help="SSH port of the machine [22]")
+    parser.add_argument("--identity", metavar="FILE", help="private key to log in with [ssh's default]")
     known = parser.add_mutually_exclusive_group()
     known.add_argument(
-        "--known-hosts", metavar="FILE", help="with the machine's host key [your own known_hosts]"
+        "--known-hosts", metavar="FILE", help="file with the machine's host key [your known_hosts]"
     )
     known.add_argument(
-        "--fingerprint", metavar="SHA256:…", help="of the machine's host key; several by commas"
+        "--fingerprint",
+        metavar="SHA256:…",
+        help="fingerprint of the machine's host key; comma-separated if several",
     )
-    parser.add_argument("--token-file", metavar="FILE", help="machine token [BETA9_TOKEN, BETA9_TOKEN_FILE]")
+    parser.add_argument("--token-file", metavar="FILE", help="machine token [BETA9_TOKEN(_FILE)]")
+    parser.add_argument("--ssh-key-file", metavar="FILE", help="tunnel key [BETA9_SSH_KEY(_FILE)]")
     parser.add_argument(
-        "--ssh-key-file", metavar="FILE", help="tunnel key [BETA9_SSH_KEY, BETA9_SSH_KEY_FILE]"
+        "--tailscale-auth-file", metavar="FILE", help="tailnet key [BETA9_TAILSCALE_AUTH(_FILE)]"
     )
-    parser.add_argument("--tailscale-auth-file", metavar="FILE", help="[BETA9_TAILSCALE_AUTH(_FILE)]")
-    parser.add_argument("--env-file", metavar="FILE", help="read those variables from this file, too")
+    parser.add_argument("--env-file", metavar="FILE", help="also read these variables from this file")
     parser.add_argument(
-        "--wait", default="600", metavar="SECONDS", help="for a machine that still boots [600]"
+        "--wait",
+        default="600",
+        metavar="SECONDS",
+        help="how long to wait for a machine that is booting [600]",
     )
-    parser.add_argument("--directory", default=WHERE, metavar="DIR", help="over there [%(default)s]")
+    parser.add_argument(
+        "--directory",
+        default=DIRECTORY,
+        metavar="DIR",
+        help="where to store them on the machine [%(default)s]",
+    )
     parser.set_defaults(function=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Bring them. Raises: SettingsError, HostKeyError, TransientError."""
+    """Deliver the secrets. Raises: SettingsError, HostKeyError, RejectedError, TransientError."""
     from agent.provisioning.push import proven, push_secrets
 
     target, wait_s = _target(args), _parsed("--wait", args.wait, parsers.seconds_or_none)
     if not args.directory.startswith("/"):
         raise SettingsError(
-            f"--directory: {shown(args.directory)} is not a path on the machine; give it from / on"
+            f"--directory: {shown(args.directory)} is not a path on the machine; give an absolute path"
         )
     secrets = _secrets(args)
     with contextlib.ExitStack() as stack:
         if args.fingerprint:
             expected = _parsed("--fingerprint", args.fingerprint, parsers.fingerprints)
-            target = stack.enter_context(proven(target, expected, wait_s, _say))
-        done = push_secrets(target, secrets, args.directory, wait_s=wait_s, said=_say)
-    for name, how in done.items():
+            target = stack.enter_context(proven(target, expected, wait_s, _report))
+        done = push_secrets(target, secrets, args.directory, wait_s=wait_s, report=_report)
+    for name, result in done.items():
         path = f"{target.host}:{args.directory}/{name}"
-        print(f"{name}: written to {path}" if how == "new" else f"{name}: {path} was the same already")
+        print(f"{name}: written to {path}" if result == "new" else f"{name}: {path} is already up to date")
     return ExitCode.OK
 
 
@@ -94,7 +103,9 @@ def _target(args: argparse.Namespace) -> Target:
     for option in ("identity", "known_hosts"):
         path = getattr(args, option)
         if path and not Path(path).is_file():
-            raise SettingsError(f"--{option.replace('_', '-')}: there is no file {path}; name another")
+            raise SettingsError(
+                f"--{option.replace('_', '-')}: there is no file {path}; name an existing one"
+            )
     return Target(
         _parsed("USER@HOST", host, parsers.host),
         _parsed("USER@HOST", user, parsers.user) if at else None,
@@ -105,7 +116,7 @@ def _target(args: argparse.Namespace) -> Target:
 
 
 def _secrets(args: argparse.Namespace) -> dict[str, str]:
-    """The secrets' texts by the names of their files, as far as they are given."""
+    """Return the text of each secret that is given, by its file name on the machine."""
     from agent.adapters.secrets.resolver import Secrets
 
     env_file = Path(args.env_file) if args.env_file else None
@@ -118,7 +129,7 @@ def _secrets(args: argparse.Namespace) -> dict[str, str]:
     texts = {name: _resolved(name, layers, Secrets()) for name in sources.DEFAULT_SECRETS.values()}
     found = {name: text for name, text in texts.items() if text is not None}
     if not found:
-        raise SettingsError("no secret is given; name files by --token-file and --ssh-key-file")
+        raise SettingsError("no secret is given; name files with --token-file and --ssh-key-file")
     return found
 
 
@@ -131,7 +142,7 @@ def _resolved(name: str, layers: list[Layer], secrets: Secrets) -> str | None:
         text = secrets.resolve(secret_ref(field.variable, given))
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    # ssh cannot read a key without its last line break; the others are one line, sent as they are.
+    # ssh cannot read a key without a final newline; the others are a single line and are sent without one.
     return text.strip() + ("\n" if name == "ssh_key" else "")
 
 
@@ -142,5 +153,5 @@ def _parsed(label: str, text: str, parse: Callable[[str], T]) -> T:
         raise SettingsError(f"{label}: {shown(text)} {error}") from error
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(f"push-secrets: {text}", file=sys.stderr)

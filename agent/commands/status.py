@@ -1,4 +1,4 @@
-"""`beta9-worker status`: what the running agent says of itself, once or again and again."""
+"""`beta9-worker status`: show the status of the running agent, once or continuously."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 TERMINAL_S = 1.0
 PIPE_S = 5.0
-"""How often, unless `--every` says: as fast as eyes read, and as slow as a log can bear."""
+"""Default intervals of `--watch`: quick enough for a reader, slow enough for a log."""
 TIMEOUT_S = 5.0
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
-    parser = commands.add_parser("status", help="show what the running agent knows")
-    parser.add_argument("--json", action="store_true", help="as JSON, for scripts")
+    """Add the command's parser."""
+    parser = commands.add_parser("status", help="show the status of the running agent")
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
     parser.add_argument(
-        "--watch", action="store_true", help="go on until Ctrl-C; in a pipe, block after block"
+        "--watch", action="store_true", help="update until Ctrl-C; in a pipe, print one block after another"
     )
     parser.add_argument(
         "--every",
         type=_seconds,
         metavar="SECONDS",
-        help=f"how often with --watch (default {TERMINAL_S:g}; in a pipe {PIPE_S:g})",
+        help=f"interval of --watch [{TERMINAL_S:g}; in a pipe {PIPE_S:g}]",
     )
     add_address(parser)
     parser.set_defaults(function=run)
@@ -46,12 +46,12 @@ def _seconds(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Show it."""
+    """Print the status."""
     if args.watch:
         try:
             return _watch(args)
         except BrokenPipeError:
-            # Whoever read has enough. What is still to be flushed at the end goes nowhere.
+            # The reader has closed the pipe. Python flushes stdout at exit, which would fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.OK
     reply = _ask(args)
@@ -68,11 +68,11 @@ def _ask(args: argparse.Namespace) -> Reply:
     reply = ask(args.address, "/status", timeout_s=TIMEOUT_S)
     if reply.problem or (reply.status == 200 and isinstance(reply.body, dict)):
         return reply
-    return Reply(reply.status, problem=f"the status page answers {reply.status} without a status")
+    return Reply(reply.status, problem=f"the status server answered {reply.status} without a status")
 
 
 def _watch(args: argparse.Namespace) -> int:
-    """Until Ctrl-C. An agent that does not answer, or not yet, is waited for."""
+    """Print until Ctrl-C. Keep trying if the agent does not answer, or not yet."""
     if sys.stdout.isatty() and not args.json:
         return _watch_live(args)
     pause = threading.Event()
@@ -97,7 +97,7 @@ def _watch_live(args: argparse.Namespace) -> int:
 
 
 def _block(reply: Reply, *, as_json: bool) -> list[str]:
-    """One answer. JSON that follows JSON is one line each, for whoever reads a stream."""
+    """Return the lines for one reply. JSON is a single line each, so that a reader can parse the stream."""
     from agent.observability.status_view import plain
 
     if as_json:

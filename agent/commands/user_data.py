@@ -1,4 +1,4 @@
-"""`beta9-worker user-data`: what a cloud is given to make a new machine a worker. It is printed, and nothing else."""
+"""`beta9-worker user-data`: print the user data that turns a new cloud machine into a worker."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from agent.settings.flags import add_field_flags
 from agent.settings.sources import Layer
 
 _EPILOG = """\
-Settings come from --set, flags, the environment and --env-file, in this order; ./.env and worker.env of this machine
-are not read. With the token left out, the machine waits for 'beta9-worker push-secrets'. Where neither
-BETA9_SOURCE nor BETA9_AGENT_IMAGE is given, this program's own release is taken, if it is one.
+Settings come from --set, flags, the environment and --env-file, in order of precedence; ./.env and this machine's
+worker.env are not read. Without a token, the new machine waits for 'beta9-worker push-secrets'. Without BETA9_SOURCE
+and BETA9_AGENT_IMAGE, the machine gets the same release as this program, if this is a release.
 
   beta9-worker user-data --cloud aws --pool-name gpu --set BETA9_SSH_HOST=gateway.example.com \\
       --set BETA9_SSH_HOST_KEY_FINGERPRINT=SHA256:... --set BETA9_TOKEN=ssm:///beta9/token \\
@@ -30,35 +30,44 @@ BETA9_SOURCE nor BETA9_AGENT_IMAGE is given, this program's own release is taken
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command."""
+    """Add the command's parser."""
     parser = commands.add_parser(
         "user-data",
-        help="print the user data that makes a new cloud machine a worker",
+        help="print the user data that turns a new cloud machine into a worker",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--cloud", choices=tuple(CLOUDS), default="generic", help="whose limits it must keep")
-    parser.add_argument("--format", choices=FORMATS, help="[script for crusoe, else cloud-config]")
+    parser.add_argument(
+        "--cloud", choices=tuple(CLOUDS), default="generic", help="whose limits apply [%(default)s]"
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="output format [crusoe: script; others: cloud-config]"
+    )
     parser.add_argument(
         "--allow-plain-secrets",
         action="store_true",
-        help="write secrets out, although the cloud and whoever may look at the machine there then knows them",
+        help="include secrets as plain text, readable by the cloud and everyone who can view the machine there",
     )
     parser.add_argument(
-        "--check", metavar="FILE", help="only look at a user-data.yaml that was filled in by hand"
+        "--check", metavar="FILE", help="only check a user-data.yaml that was filled in by hand"
     )
     group = parser.add_argument_group("settings of the machine", "see docs/settings.md")
     group.add_argument(
-        "--set", dest="sets", action="append", default=[], metavar="NAME=VALUE", help="any BETA9_* variable"
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set any BETA9_* variable",
     )
-    group.add_argument("--env-file", metavar="FILE", help="read variables from this file, too")
+    group.add_argument("--env-file", metavar="FILE", help="also read variables from this file")
     add_field_flags(group)
     parser.set_defaults(function=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it, or refuse. Raises: SettingsError with everything that is wrong."""
+    """Print the user data. Raises: SettingsError with everything that is wrong."""
     cloud = CLOUDS[args.cloud]
     if args.check:
         return _check(args, cloud)
@@ -72,35 +81,37 @@ def run(args: argparse.Namespace) -> int:
     _refuse_secrets(settings, allowed=args.allow_plain_secrets)
     data = _rendered(templates, settings, cloud, form)
     if form == GZIP and sys.stdout.isatty():
-        raise SettingsError("gzip is nothing for a terminal; write it into a file, as in: >user-data.gz")
+        raise SettingsError("gzip output is binary; redirect it into a file, as in: >user-data.gz")
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-    _tell(settings, cloud)
+    _print_warnings(settings, cloud)
     return ExitCode.OK
 
 
 def _sets(words: list[str]) -> dict[str, str]:
     pairs = [word.partition("=") for word in words]
     if not all(name and equals for name, equals, _ in pairs):
-        # The word is not shown: it may be a secret that lost its name.
-        raise SettingsError("--set: a word is not NAME=VALUE; write --set BETA9_POOL_NAME=gpu")
+        # Not quoted: it may be a secret without its variable.
+        raise SettingsError(
+            "--set: an argument is not NAME=VALUE; write, for example, --set BETA9_POOL_NAME=gpu"
+        )
     return {name: value for name, _, value in pairs}
 
 
 def _refuse_secrets(settings: MachineSettings, *, allowed: bool) -> None:
     if settings.secrets and not allowed:
-        ways = "give a reference (ssm:///name, secretsmanager://id) or NAME_FILE with a path on the machine"
-        push = "leave it out and send it with 'beta9-worker push-secrets USER@HOST'"
+        ways = "use a reference (ssm:///name, secretsmanager://id) or NAME_FILE with a path on the machine"
+        push = "leave it out and deliver it with 'beta9-worker push-secrets USER@HOST'"
         raise SettingsError(
             *(
-                f"{name}: a secret in plain text would be kept by the cloud, and shown to whoever may look at the"
-                f" machine there; {ways}, or {push}, or insist by --allow-plain-secrets"
+                f"{name}: the cloud would store this secret in plain text and show it to everyone who can view the"
+                f" machine there; {ways}, or {push}, or allow it with --allow-plain-secrets"
                 for name in settings.secrets
             )
         )
     for name in settings.secrets:
         _warn(
-            f"{name} stands in it in plain text: the cloud keeps it, and the machine's description shows it"
+            f"{name} is included in plain text: the cloud stores it and shows it in the machine's description"
         )
 
 
@@ -121,7 +132,7 @@ def _rendered(templates: Templates, settings: MachineSettings, cloud: Cloud, for
 
 
 def _packed(text: str) -> bytes:
-    """At a fixed time: the same settings give the same bytes, and no cloud sees a change where there is none."""
+    """Compress without a time stamp, so that the same settings give the same bytes and no cloud sees a change."""
     return gzip.compress(text.encode(), mtime=0)
 
 
@@ -136,18 +147,18 @@ def _yaml(text: str) -> tuple[object, str | None]:
     try:
         return yaml.safe_load(text), None
     except yaml.YAMLError as error:
-        return None, f"it is no YAML: {' '.join(str(error).split())}; mind the indentation"
+        return None, f"not valid YAML: {' '.join(str(error).split())}; check the indentation"
 
 
 def _check(args: argparse.Namespace, cloud: Cloud) -> int:
-    """A text that a person has filled in, as the machine will read it. Raises: SettingsError."""
+    """Check a file that was filled in by hand, as the machine will read it. Raises: SettingsError."""
     text = read_text(Path(args.check))
     problems = [user_data.format_problem(cloud, CLOUD_CONFIG), *_config_problems(text)]
     problems.append(user_data.size_problem(cloud, CLOUD_CONFIG, len(text.encode()), len(_packed(text))))
     lines = cloud_config.written(_yaml(text)[0], user_data.WORKER_ENV)
     if lines is None:
-        nothing = f"nothing in it writes {user_data.WORKER_ENV}; take the template anew"
-        raise SettingsError(*filter(None, problems), nothing)
+        missing = f"nothing in it writes {user_data.WORKER_ENV}; start again from the template"
+        raise SettingsError(*filter(None, problems), missing)
     problems.append(user_data.indentation_problem(lines))
     try:
         settings = machine_settings.gather([Layer("", _variables(lines))])
@@ -155,8 +166,8 @@ def _check(args: argparse.Namespace, cloud: Cloud) -> int:
     except SettingsError as error:
         raise SettingsError(*filter(None, problems), *error.problems) from error
     user_data.require(*problems)
-    _tell(settings, cloud)
-    print(f"{args.check}: all well, {len(text.encode())} bytes")
+    _print_warnings(settings, cloud)
+    print(f"{args.check}: valid, {len(text.encode())} bytes")
     return ExitCode.OK
 
 
@@ -169,16 +180,16 @@ def _variables(worker_env: str) -> dict[str, str]:
     return {name: value or "" for name, value in given.items()}
 
 
-def _tell(settings: MachineSettings, cloud: Cloud) -> None:
+def _print_warnings(settings: MachineSettings, cloud: Cloud) -> None:
     for warning in settings.warnings:
         _warn(warning)
     if settings.missing:
         names = " and ".join(settings.missing)
         _warn(
-            f"without {names}: the machine will wait, until 'beta9-worker push-secrets USER@HOST' brings it"
+            f"without {names}, the machine will wait until 'beta9-worker push-secrets USER@HOST' delivers it"
         )
     if cloud.name == "lambda":
-        _warn("a machine of Lambda's cannot end its own costs: if its boot fails, terminate it there")
+        _warn("a Lambda machine cannot end its own billing: if its boot fails, terminate it at Lambda")
 
 
 def _warn(text: str) -> None:

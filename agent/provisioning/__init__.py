@@ -1,1 +1,1 @@
-"""Making other machines workers: user data, settings for a machine to come, and pushing secrets to it."""
+"""Turn other machines into workers: user data, a new machine's settings, and delivery of its secrets."""

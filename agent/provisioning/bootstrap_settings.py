@@ -1,6 +1,6 @@
-"""What the bootstrap's own variables may hold, as far as it can be told before a machine has them.
+"""Checks of the bootstrap's variables, as far as they can be checked before there is a machine.
 
-The bootstrap checks them again, on the machine; here a person hears of a slip before anything costs money.
+The bootstrap checks them again on the machine. Here a user learns of a mistake before a machine costs money.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ _DIGEST = r"[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}"
 
 
 def source(value: str) -> None:
-    """Check a location with its checksum."""
+    """Check a location with a checksum. Raises: ValueError, as do the other checks."""
     if not re.fullmatch(_PLACE + _SUM, value):
         raise ValueError(
-            "is not LOCATION#sha256=CHECKSUM; give https://…, file:///… or an absolute path, and the checksum behind"
-            " it ('make source' makes the tarball and prints it)"
+            "is not LOCATION#sha256=CHECKSUM; give https://…, file:///… or an absolute path, followed by the"
+            " checksum ('make source' builds the tarball and prints both)"
         )
 
 
 def image(value: str) -> None:
-    """Check an image by digest, or an archive by checksum."""
+    """Check an image with a digest, or an archive with a checksum."""
     if not re.fullmatch(f"{_DIGEST}|{_PLACE}{_SUM}", value):
         raise ValueError(
-            "is neither NAME@sha256:DIGEST nor an archive's LOCATION#sha256=CHECKSUM; a tag is not enough, since it"
-            " can be moved"
+            "is neither NAME@sha256:DIGEST nor LOCATION#sha256=CHECKSUM of an archive; a tag is not enough, because"
+            " it can be moved"
         )
 
 
 def whole(value: str) -> None:
     """Check a whole number."""
     if not re.fullmatch(r"[0-9]{1,6}", value):
-        raise ValueError("is not a whole number; give digits alone")
+        raise ValueError("is not a whole number; give digits only")
 
 
 def absolute(value: str) -> None:
-    """Check a path on the machine."""
+    """Check an absolute path on the machine."""
     if not value.startswith("/") or not value.isprintable():
-        raise ValueError("is not a path on the machine; give it from / on")
+        raise ValueError("is not a path on the machine; give an absolute path")
 
 
 def _sha256(value: str) -> None:
@@ -64,7 +64,7 @@ _CHECKS: dict[str, Callable[[str], object]] = {
 
 
 def problem(variable: str, value: str) -> str | None:
-    """Say what is wrong with a value, or None: "BETA9_SOURCE: 'x' is not …"."""
+    """Return what is wrong with a value ("BETA9_SOURCE: 'x' is not …"), or None."""
     check = _CHECKS.get(variable) or (_sha256 if variable.endswith("_SHA256") else parsers.text)
     try:
         check(value)

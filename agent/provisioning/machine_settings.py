@@ -1,6 +1,6 @@
-"""The settings of a machine that is still to come: put together here, read there.
+"""Settings of a machine that does not exist yet: collected here, read there.
 
-Nothing of this machine is looked at: a `_FILE` names a path over there, and a secret may not be at hand at all.
+Nothing on this machine is looked at: a `_FILE` variable names a path on the new machine, and secrets may be missing.
 """
 
 from __future__ import annotations
@@ -21,67 +21,65 @@ from agent.settings.secret_refs import SCHEMES
 from agent.settings.sources import Layer
 
 NOWHERE = Path("/dev/null/nowhere")
-"""Where neither a .env file nor a secret can lie."""
+"""A directory that cannot contain a .env file or a secret."""
 STAND_IN = "ssm:///stand-in"
-"""For what cannot be looked at from here: a reference is not resolved before it is needed."""
+"""Replaces what cannot be checked from here. References are resolved only when needed, so this one never is."""
 ENVIRONMENT = " (in the environment)"
 _LOGIN = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 
 
 @dataclass(frozen=True)
 class MachineSettings:
-    """What goes into worker.env, and what a person should hear of it."""
+    """The content of worker.env, and what to tell the user about it."""
 
     values: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
-    """The variables that hold a secret in plain text."""
+    """Variables that contain a secret in plain text."""
     missing: tuple[str, ...] = ()
-    """Secrets that the machine will wait for, by the names of their files."""
+    """Secrets that the machine will wait for, by file name."""
 
 
 def layers(
     sets: Mapping[str, str], flags: Mapping[str, object], environ: Mapping[str, str], env_file: Path | None
 ) -> list[Layer]:
-    """Where settings come from, the first wins: --set, flags, environment, --env-file. Raises: SettingsError."""
-    from_file, problems = sources.from_files(env_file, NOWHERE, NOWHERE) if env_file else ([], [])
-    _raise_if(problems)
-    around = Layer(ENVIRONMENT, {k: v for k, v in environ.items() if k.startswith("BETA9_")})
-    return [Layer(" (by --set)", sets), sources.from_flags(flags), around, *from_file]
+    """Return the sources, of which the first wins: --set, flags, environment, --env-file. Raises: SettingsError."""
+    from_file, errors = sources.from_files(env_file, NOWHERE, NOWHERE) if env_file else ([], [])
+    _raise_if(errors)
+    environment = Layer(ENVIRONMENT, {k: v for k, v in environ.items() if k.startswith("BETA9_")})
+    return [Layer(" (from --set)", sets), sources.from_flags(flags), environment, *from_file]
 
 
 ORIGINS = frozenset({"BETA9_SOURCE", "BETA9_AGENT_IMAGE"})
-"""Either says where the machine gets bootstrap and agent from."""
+"""Each of them names where the machine gets the bootstrap and the agent from."""
 
 
 def with_release(given: list[Layer], release: Mapping[str, str]) -> list[Layer]:
-    """The release's own pins, unless somebody has chosen an origin: never one of each."""
+    """Add the release's own source and image, unless another origin is given: the two must not be mixed."""
     chosen = any(layer.values.get(variable) for layer in given for variable in ORIGINS)
-    return given if chosen else [*given, Layer(" (of the release)", release)]
+    return given if chosen else [*given, Layer(" (from the release)", release)]
 
 
 def gather(given: list[Layer], off_by_default: bool = False) -> MachineSettings:
-    """Put the sources together and look at everything.
+    """Merge the sources and check everything.
 
     Args:
-        given: as `layers` makes them.
-        off_by_default: a machine whose boot fails powers itself off, unless somebody said otherwise.
+        given: sources as returned by `layers`.
+        off_by_default: whether a machine powers itself off if its boot fails and the settings do not say.
 
-    Raises: SettingsError with all that is wrong, unknown or missing, one line each.
+    Raises: SettingsError with everything that is wrong, unknown or missing, one line each.
     """
-    problems: list[str] = []
+    errors: list[str] = []
     warnings: list[str] = []
     for layer in given:
         for variable in layer.values:
             if variable not in known_variables():
-                (warnings if _is_somebody_elses(layer, variable) else problems).append(
-                    _unknown(variable, layer)
-                )
-    values, twice = _merged(given)
+                (warnings if _is_foreign(layer, variable) else errors).append(_unknown(variable, layer))
+    values, conflicts = _merged(given)
     if off_by_default:
         values.setdefault("BETA9_ON_FAILURE", "poweroff")
-    settings, wrong = examine({}, _as_read_there(values), directory=NOWHERE, etc=NOWHERE)
-    _raise_if([*problems, *twice, *_problems(values), *wrong])
+    settings, agent_errors = examine({}, _environment_there(values), directory=NOWHERE, etc=NOWHERE)
+    _raise_if([*errors, *conflicts, *_errors(values), *agent_errors])
     return MachineSettings(
         values,
         (*warnings, *settings.warnings),
@@ -91,20 +89,21 @@ def gather(given: list[Layer], off_by_default: bool = False) -> MachineSettings:
 
 
 def is_plain_secret(variable: str, value: str) -> bool:
-    """Whether a value is a secret itself, rather than the name of one."""
+    """Return whether a value is a secret itself, rather than a reference to one."""
     if any(field.secret and field.variable == variable for field in FIELDS):
         return not value.startswith(SCHEMES)
     return "PRIVATE KEY-----" in value or _LOGIN.search(value) is not None
 
 
 def _merged(given: list[Layer]) -> tuple[dict[str, str], list[str]]:
+    """Return the value of each variable, and the conflicts within a source."""
     values: dict[str, str] = {}
-    problems: list[str] = []
+    conflicts: list[str] = []
     for field in FIELDS:
         try:
             found = sources.find(field, given)
         except ValueError as error:
-            problems.append(str(error))
+            conflicts.append(str(error))
             continue
         if found is not None and found.text:
             values[f"{field.variable}_FILE" if found.is_file else field.variable] = found.text
@@ -112,40 +111,42 @@ def _merged(given: list[Layer]) -> tuple[dict[str, str], list[str]]:
         texts = [layer.values[variable] for layer in given if layer.values.get(variable)]
         if texts:
             values[variable] = texts[0]
-    return values, problems
+    return values, conflicts
 
 
-def _problems(values: Mapping[str, str]) -> list[str]:
-    """What the agent's own reading does not see: the bootstrap's part, and what is for the machine alone."""
-    problems = [f"{name}: {wrong}" for name, value in values.items() if (wrong := value_problem(value))]
+def _errors(values: Mapping[str, str]) -> list[str]:
+    """Return errors that `examine` does not find: in the bootstrap's variables, paths, and required ones."""
+    errors = [f"{name}: {error}" for name, value in values.items() if (error := value_problem(value))]
     for name, value in values.items():
-        wrong = bootstrap_settings.problem(name, value) if name in BOOTSTRAP_VARIABLES else None
-        if wrong is None and name.endswith("_FILE") and not value.startswith("/"):
-            wrong = f"{name}: {shape(value)} is not a path on the machine; give it from / on"
-        problems += [wrong] if wrong else []
+        error = bootstrap_settings.problem(name, value) if name in BOOTSTRAP_VARIABLES else None
+        if error is None and name.endswith("_FILE") and not value.startswith("/"):
+            error = f"{name}: {shape(value)} is not a path on the machine; give an absolute path"
+        errors += [error] if error else []
     if not ORIGINS & set(values):
-        problems.append(
-            "BETA9_SOURCE: not set, and neither is BETA9_AGENT_IMAGE: nothing says where the machine gets bootstrap"
-            " and agent; give one of the two"
+        errors.append(
+            "BETA9_SOURCE: not set, and neither is BETA9_AGENT_IMAGE, so the machine cannot get the bootstrap and the"
+            " agent; set one of the two"
         )
     if not {"BETA9_SSH_HOST", "BETA9_CONNECTION"} & set(values):
-        problems.append(
-            "BETA9_SSH_HOST: not set; name the host to dial, or choose another way by BETA9_CONNECTION"
+        errors.append(
+            "BETA9_SSH_HOST: not set; give the SSH host to dial, or choose another connection with BETA9_CONNECTION"
         )
-    return problems
+    return errors
 
 
-def _as_read_there(values: Mapping[str, str]) -> dict[str, str]:
-    """An environment with which this machine can tell what that one will say, files and secrets aside."""
+def _environment_there(values: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which `examine` finds here what the agent would find there, except files and secrets."""
     known = {field.variable for field in FIELDS}
-    there = {name: value for name, value in values.items() if name in known}
-    there.update({name[:-5]: STAND_IN for name in values if name.endswith("_FILE") and name[:-5] in known})
-    there.setdefault("BETA9_TOKEN", STAND_IN)
-    if "BETA9_CONNECTION" not in there:
-        there.setdefault("BETA9_SSH_HOST", "stand-in.invalid")
-    if there.get("BETA9_SSH_HOST"):
-        there.setdefault("BETA9_SSH_KEY", STAND_IN)
-    return there
+    environment = {name: value for name, value in values.items() if name in known}
+    environment.update(
+        {name[:-5]: STAND_IN for name in values if name.endswith("_FILE") and name[:-5] in known}
+    )
+    environment.setdefault("BETA9_TOKEN", STAND_IN)
+    if "BETA9_CONNECTION" not in environment:
+        environment.setdefault("BETA9_SSH_HOST", "stand-in.invalid")
+    if environment.get("BETA9_SSH_HOST"):
+        environment.setdefault("BETA9_SSH_KEY", STAND_IN)
+    return environment
 
 
 def _missing(values: Mapping[str, str], connection: str) -> set[str]:
@@ -158,17 +159,20 @@ def _missing(values: Mapping[str, str], connection: str) -> set[str]:
     }
 
 
-def _is_somebody_elses(layer: Layer, variable: str) -> bool:
-    """Other programs have BETA9_* variables in the environment, too; what resembles one of ours is a slip."""
+def _is_foreign(layer: Layer, variable: str) -> bool:
+    """Return whether an unknown variable belongs to another program.
+
+    Others also have BETA9_* variables in the environment; one that resembles a setting is a typing mistake.
+    """
     return layer.place == ENVIRONMENT and nearest(variable, known_variables()) is None
 
 
 def _unknown(variable: str, layer: Layer) -> str:
     near = nearest(variable, known_variables())
-    hint = f"did you mean {near}?" if near else "docs/settings.md has those there are"
-    return f"{shown(variable)}{layer.place} is not a setting and nothing would read it; {hint}"
+    hint = f"did you mean {near}?" if near else "docs/settings.md lists all settings"
+    return f"{shown(variable)}{layer.place} is not a setting and would have no effect; {hint}"
 
 
-def _raise_if(problems: list[str]) -> None:
-    if problems:
-        raise SettingsError(*problems)
+def _raise_if(errors: list[str]) -> None:
+    if errors:
+        raise SettingsError(*errors)

@@ -1,4 +1,4 @@
-"""Brings secrets to a machine over OpenSSH, waiting for one that is still booting."""
+"""Deliver secrets to a machine over OpenSSH, and wait for one that is still booting."""
 
 from __future__ import annotations
 
@@ -17,42 +17,46 @@ from agent.core.provisioning.push_protocol import Failure, Target
 from agent.errors import ExitCode, HostKeyError, TransientError
 
 ATTEMPT_S = 60.0
-"""For one ssh, login and writing included."""
+"""Limit for one ssh command, including login and writing."""
 PAUSE_S = 5.0
-"""Between attempts: sshd shuts out who fails to log in too often."""
+"""Between attempts: sshd blocks clients that fail to log in too often."""
 
 
-def push_secrets(  # noqa: PLR0913 - all of them said by whoever calls
+def push_secrets(  # noqa: PLR0913 - the caller has to choose all of them
     target: Target,
     secrets: Mapping[str, str],
-    where: str,
+    directory: str,
     *,
     wait_s: float,
-    said: Callable[[str], object],
+    report: Callable[[str], object],
     pause_s: float = PAUSE_S,
 ) -> dict[str, str]:
-    """Write the secrets there, by name; return `new` or `same` for each.
+    """Write the secrets, by name, into the machine's directory; return `new` or `same` for each.
 
-    `said` hears why it still waits, once for each reason.
-    Raises: HostKeyError; RejectedError where it does not let us in; SettingsError where it will never take them as
-    things are; TransientError when it did not within `wait_s`.
+    Args:
+        report: called with the reason for waiting, once per reason.
+
+    Raises: HostKeyError; RejectedError if the login is refused; SettingsError if the machine cannot store them;
+    TransientError if it did not take them within `wait_s`.
     """
-    command = push_protocol.remote_command(list(secrets), where)
-    began_s, since_s, last = time.monotonic(), time.monotonic(), ""
+    command = push_protocol.remote_command(list(secrets), directory)
+    began_s, since_s, last_reason = time.monotonic(), time.monotonic(), ""
     while True:
         result = _attempt(target, command, push_protocol.payload(secrets))
         if not isinstance(result, Failure):
             if set(result) == set(secrets):
                 return result
-            result = Failure(f"{target.host} did not say that it wrote them; look there at {where}", 0)
+            result = Failure(
+                f"{target.host} did not confirm that it wrote them; look at {directory} there", 0
+            )
         now_s = time.monotonic()
-        if result.text != last:
-            last, since_s = result.text, now_s
+        if result.text != last_reason:
+            last_reason, since_s = result.text, now_s
         left_s = min(began_s + wait_s, since_s + result.patience_s) - now_s
         if left_s <= 0:
             raise result.error(result.text)
         if since_s == now_s:
-            said(f"waiting: {result.text}")
+            report(f"waiting: {result.text}")
         threading.Event().wait(min(pause_s, left_s))
 
 
@@ -60,47 +64,46 @@ def _attempt(target: Target, command: str, payload: str) -> dict[str, str] | Fai
     try:
         done = run(push_protocol.argv(target, command), ATTEMPT_S, input=payload)
     except CommandFailed as error:
-        if error.exit_code is ExitCode.UNUSABLE:  # no ssh at all
+        if error.exit_code is ExitCode.UNUSABLE:  # there is no ssh on this machine
             raise
         return push_protocol.failure(target, error.stderr, error.code)
     return push_protocol.outcome(done.stdout)
 
 
 @contextlib.contextmanager
-def proven(target: Target, expected: str, wait_s: float, said: Callable[[str], object]) -> Iterator[Target]:
-    """The same target, with the host key that has one of the expected fingerprints (comma-separated).
+def proven(target: Target, expected: str, wait_s: float, report: Callable[[str], object]) -> Iterator[Target]:
+    """Yield the target with its host key pinned, after checking it against fingerprints (comma-separated).
 
-    Raises: HostKeyError where it shows another; TransientError where it shows none within `wait_s`.
+    Raises: HostKeyError if it shows another key; TransientError if it shows none within `wait_s`.
     """
     wanted = expected.split(",")
-    seen = _seen(target, wanted, wait_s, said)
-    good = seen.proven(wanted)
-    if not good:
-        shown = ", ".join(seen.fingerprints.values())
+    host_keys = _scan(target, wanted, wait_s, report)
+    keys = host_keys.proven(wanted)
+    if not keys:
+        shown = ", ".join(host_keys.fingerprints.values())
         raise HostKeyError(
             f"{target.host} shows the host key {shown}, not {expected}: nothing was sent; take the fingerprint from the"
-            " cloud's console log, or find out who answers there"
+            " cloud's console log, or find out which machine answers at this address"
         )
     with tempfile.TemporaryDirectory(prefix="beta9-") as directory:
         path = Path(directory) / "known_hosts"
         path.write_text(
-            "".join(f"{push_protocol.KNOWN_AS} {kind} {key}\n" for kind, key in good), encoding="utf-8"
+            "".join(f"{push_protocol.KNOWN_AS} {kind} {key}\n" for kind, key in keys), encoding="utf-8"
         )
         yield replace(target, known_hosts=str(path), alias=True)
 
 
-def _seen(target: Target, wanted: list[str], wait_s: float, said: Callable[[str], object]) -> Scan:
-    began_s, last = time.monotonic(), ""
-    where = f"{target.host} port {target.port}"
+def _scan(target: Target, wanted: list[str], wait_s: float, report: Callable[[str], object]) -> Scan:
+    began_s, last_reason = time.monotonic(), ""
     while True:
-        seen = scan(target.host, target.port, wanted)
-        if seen.proven(wanted) or (seen.keys and seen.whole):
-            return seen
-        shown = "only some of its host keys so far" if seen.keys else "no host key so far"
-        now = f"{where} shows {shown}"
+        result = scan(target.host, target.port, wanted)
+        if result.proven(wanted) or (result.keys and result.whole):
+            return result
+        shown = "only some of its host keys so far" if result.keys else "no host key so far"
+        reason = f"{target.host} port {target.port} shows {shown}"
         if time.monotonic() - began_s >= wait_s:
-            raise TransientError(f"{now}: is it up, and does its firewall let ssh in?")
-        if now != last:
-            said(f"waiting: {now}")
-            last = now
+            raise TransientError(f"{reason}: is it running, and does its firewall allow ssh?")
+        if reason != last_reason:
+            report(f"waiting: {reason}")
+            last_reason = reason
         threading.Event().wait(PAUSE_S)

@@ -1,1 +1,1 @@
-"""What makes other machines workers, as far as it is pure text."""
+"""Texts that turn other machines into workers: user data, settings files, keys. Pure."""

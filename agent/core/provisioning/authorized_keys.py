@@ -1,7 +1,7 @@
-"""The line of `authorized_keys` that lets a key open this machine's tunnel, and nothing else.
+"""The line of `authorized_keys` that lets a key open a machine's tunnel, and do nothing else.
 
 Formats: sshd(8), AUTHORIZED_KEYS FILE FORMAT; public keys as in RFC 4253, 6.6 and RFC 5656, 3.1.
-No key is verified cryptographically here: sshd does that.
+Keys are not verified cryptographically here: sshd does that.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from agent.core.tunnel.addresses import POOL_PATTERNS, candidates
 from agent.errors import SettingsError
 
 DEFAULT_TARGET = "localhost:31994"
-"""The gateway's HTTP on a Kubernetes node (NodePort), and the default of BETA9_SSH_TARGET."""
+"""The gateway's HTTP port on a Kubernetes node (NodePort); the default of BETA9_SSH_TARGET."""
 K3S_PORT = 6443
 """The port on which the gateway dials every machine's k3s."""
 ANY_HOST = "*"
 RSA_BITS = 2048
-"""Smaller keys are refused by the crypto policies of current distributions."""
+"""Current distributions reject smaller keys by their crypto policies."""
 
 _PARTS = {
     "ssh-ed25519": 2,
@@ -30,25 +30,25 @@ _PARTS = {
     "ecdsa-sha2-nistp384": 3,
     "ecdsa-sha2-nistp521": 3,
 }
-"""Key types that a machine can use unattended, and of how many strings each consists."""
+"""Key types that a machine can use unattended, and the number of strings in each."""
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+")
 _TARGET = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_][A-Za-z0-9_.-]*):([0-9]{1,5})")
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What one key may do. No machine ids: the key of a whole pool, whose machines aren't known beforehand."""
+    """What one key may do. Without machine ids, it is for a whole pool whose machines are not known in advance."""
 
     machine_ids: tuple[str, ...] = ()
     targets: tuple[str, ...] = (DEFAULT_TARGET,)
-    """`host:port` each, in the very words the agent uses: sshd compares texts and resolves no name."""
+    """Each is `host:port`, spelled exactly as in the agent's settings: sshd compares text and resolves no names."""
 
 
 def key_line(public_key: str, grant: Grant, *, cert_authority: bool = False) -> str:
-    """Return the one line for `authorized_keys`, without a line break.
+    """Return the line for `authorized_keys`, without line break.
 
-    With `cert_authority` the key is one that signs user certificates, and the line holds for all of those.
-    Raises: SettingsError for a key, a machine id or a target that sshd could not use.
+    With `cert_authority` the key signs user certificates, and the line applies to all of those.
+    Raises: SettingsError for a key, machine id or target that sshd could not use.
     """
     key = _public_key(public_key)
     marker = ("cert-authority",) if cert_authority else ()
@@ -56,17 +56,17 @@ def key_line(public_key: str, grant: Grant, *, cert_authority: bool = False) -> 
 
 
 def options(grant: Grant) -> tuple[str, ...]:
-    """Return the options of the line: everything off, then forwards to and from exactly these places.
+    """Return the options of the line: everything off, except forwards to and from exactly these places.
 
-    A pool's key may listen by pattern (sshd matches `permitlisten` hosts as patterns), but may open only
-    literal hosts or any (`permitopen` hosts are compared as they are; proved against OpenSSH 9.2). The probe
-    of the reverse path needs to open the machine's own address, so a pool's key gets port 6443 of any host.
+    A pool's key may listen on a pattern, because sshd matches `permitlisten` hosts as patterns. But `permitopen` hosts
+    are literal, or `*` for any (tested with OpenSSH 9.2). The probe of the reverse path must open the machine's own
+    address, so a pool's key may open port 6443 of any host.
     """
     for machine_id in grant.machine_ids:
         if not re.fullmatch(r"[0-9a-f]{8}", machine_id):
             raise SettingsError(
-                f"machine id {shown(machine_id)}: give 8 hexadecimal characters in lower case, as the agent has"
-                " them ('beta9-worker status' shows them)"
+                f"machine id {shown(machine_id)}: give 8 hexadecimal characters in lower case, as shown by"
+                " 'beta9-worker status'"
             )
     own = tuple(address for machine_id in grant.machine_ids for address in candidates(machine_id))
     opens = [_target(target) for target in grant.targets]
@@ -91,25 +91,25 @@ def _target(target: str) -> str:
 
 
 def _public_key(text: str) -> str:
-    """Check a public key; return "type base64 comment" on one line."""
+    """Check a public key and return it as one line, "type base64 comment"."""
     if "PRIVATE KEY" in text:
         raise SettingsError(
-            "public key: this is a private key, which stays where it is; give the file whose name ends in .pub"
-            " ('ssh-keygen -y -f KEY' prints it)"
+            "public key: this is a private key, which must not leave its machine; give the .pub file"
+            " ('ssh-keygen -y -f KEY' prints its content)"
         )
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if len(lines) != 1:
-        raise SettingsError(f"public key: {len(lines)} keys in {shape(text)}; give exactly one")
+        raise SettingsError(f"public key: found {len(lines)} keys in {shape(text)}; give exactly one")
     kind, _, rest = lines[0].partition(" ")
     if not _KEY_TYPE.fullmatch(kind):
         raise SettingsError(
-            "public key: does not begin with a key type such as ssh-ed25519; give the line as 'ssh-keygen' wrote"
-            " it, without options in front"
+            "public key: does not begin with a key type such as ssh-ed25519; give the line as written by"
+            " 'ssh-keygen', without options in front"
         )
     if kind not in _PARTS:
         raise SettingsError(
-            f"public key: type {shown(kind)} cannot be used by a machine on its own; make one with"
+            f"public key: type {shown(kind)} cannot be used unattended; create a key with"
             " 'ssh-keygen -t ed25519 -N \"\" -f FILE'"
         )
     encoded, _, comment = rest.strip().partition(" ")
@@ -129,7 +129,7 @@ def _blob_problem(kind: str, encoded: str) -> str | None:
     if parts is None or len(parts) != _PARTS[kind]:
         return f"what follows {kind} is cut off or damaged"
     if parts[0] != kind.encode():
-        return f"it says {kind}, but holds a key of another type"
+        return f"it says {kind}, but contains a key of another type"
     if kind == "ssh-ed25519" and len(parts[1]) != 32:
         return "an ed25519 key has 32 bytes"
     if kind == "ssh-rsa" and int.from_bytes(parts[2], "big").bit_length() < RSA_BITS:
@@ -138,7 +138,7 @@ def _blob_problem(kind: str, encoded: str) -> str | None:
 
 
 def _strings(blob: bytes) -> list[bytes] | None:
-    """Split a blob into SSH strings (RFC 4251, 5: a 32-bit length, then as many bytes); None if it isn't one."""
+    """Split a blob into SSH strings (RFC 4251, 5: 32-bit length, then that many bytes); None if malformed."""
     parts = []
     while blob:
         end = 4 + int.from_bytes(blob[:4], "big")

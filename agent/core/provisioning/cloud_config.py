@@ -1,7 +1,7 @@
-"""What cloud-init would silently pass over: cloud-config keys that it does not know.
+"""Unknown keys in a cloud-config, which cloud-init would silently ignore.
 
-`cloud-init schema` of the versions in Debian 12 and Ubuntu 22.04 calls a misspelt top-level key valid, and the
-machine then boots without what stood below it.
+`cloud-init schema` in Debian 12 and Ubuntu 22.04 accepts a misspelt top-level key, and the machine then boots without
+what is below that key.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from agent.core.text.describe import nearest, shown
 
 HEADER = "#cloud-config"
 
-# The top-level names of cloud-init's own schema-cloud-config-v1.json, of 22.4 (Debian 12) up to 25.
-KNOWN = frozenset(  # one after the other, as a person would compare them
+# Top-level keys in cloud-init's schema-cloud-config-v1.json, from 22.4 (Debian 12) to 25.
+KNOWN = frozenset(  # in alphabetical order, for comparison
     """
     allow_public_ssh_keys ansible apk_repos apt apt_pipelining apt_reboot_if_required apt_update apt_upgrade
     authkey_hash autoinstall bootcmd byobu_by_default ca-certs ca_certs chef chpasswd cloud_config_modules
@@ -34,24 +34,22 @@ _FILE = frozenset({"path", "content", "owner", "permissions", "encoding", "appen
 
 
 def problems(text: str, config: object) -> list[str]:
-    """What is wrong with a cloud-config, given as its text and as YAML has read it: one sentence each."""
-    found = []
+    """Return the errors in a cloud-config, given as text and as parsed YAML: one sentence each."""
+    errors = []
     if text.split("\n", 1)[0].rstrip() != HEADER:
-        found.append(
-            f"the first line is not {HEADER}: cloud-init would not take it for its own; put it there"
-        )
+        errors.append(f"the first line is not {HEADER}, without which cloud-init ignores the file; add it")
     if not isinstance(config, Mapping):
-        return [*found, "what follows is no list of NAME: VALUE lines in YAML; take the template anew"]
-    found += [_unknown(key, KNOWN, "cloud-config") for key in config if key not in KNOWN]
+        return [*errors, "the rest is not a YAML mapping (NAME: VALUE lines); start again from the template"]
+    errors += [_unknown(key, KNOWN, "cloud-config") for key in config if key not in KNOWN]
     files = config.get("write_files")
     for entry in files if isinstance(files, list) else ():
         if isinstance(entry, Mapping):
-            found += [_unknown(key, _FILE, "write_files") for key in entry if key not in _FILE]
-    return found
+            errors += [_unknown(key, _FILE, "write_files") for key in entry if key not in _FILE]
+    return errors
 
 
 def written(config: object, path: str) -> str | None:
-    """What a cloud-config writes into a file, or None. Problems of its form are those of `problems`."""
+    """Return what a cloud-config writes into a file, or None. `problems` reports a wrong structure."""
     files = config.get("write_files") if isinstance(config, Mapping) else None
     for entry in files if isinstance(files, list) else ():
         if isinstance(entry, Mapping) and entry.get("path") == path and isinstance(entry.get("content"), str):
@@ -61,5 +59,5 @@ def written(config: object, path: str) -> str | None:
 
 def _unknown(key: Any, known: frozenset[str], where: str) -> str:
     near = nearest(str(key), sorted(known))
-    hint = f"did you mean {near}?" if near else "take it out"
-    return f"{shown(str(key))} is no key of {where} and cloud-init would pass over it without a word; {hint}"
+    hint = f"did you mean {near}?" if near else "remove it"
+    return f"{shown(str(key))} is not a {where} key; cloud-init would silently ignore it; {hint}"

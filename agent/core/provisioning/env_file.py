@@ -1,4 +1,4 @@
-"""The text of worker.env: settings as lines that no shell expands, the same from every renderer, byte for byte."""
+"""The text of worker.env: lines that no shell expands, byte for byte the same as from Terraform."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ _BARE = re.compile(r"[A-Za-z0-9_./:@,+=#%-]+")
 
 
 def value_problem(value: str) -> str | None:
-    """Say why worker.env cannot carry a value, or None. The answer completes a sentence, without the value."""
-    for sign in ("'", "\\"):  # readers of such files take a backslash in quotes for an escape
-        if sign in value:
-            return f"holds a {sign} and worker.env cannot carry one; put the text into a file there and name that"
+    """Return why worker.env cannot contain a value ("contains …"), or None. Never quotes the value."""
+    for character in ("'", "\\"):  # parsers of such files treat a backslash in quotes as an escape
+        if character in value:
+            return (
+                f"contains a {character}, which worker.env cannot represent; put the text into a file on the machine"
+                " and give its path"
+            )
     if any(not character.isprintable() and character != "\n" for character in value):
-        return "holds a control character and worker.env cannot carry one; take it out"
+        return "contains a control character, which worker.env cannot represent; remove it"
     return None
 
 
 def env_lines(settings: Mapping[str, str]) -> list[str]:
-    """The lines, by name; an empty value is left out. A value may go over several lines.
+    """Return the lines, sorted by name, without empty values. A value may span several lines.
 
-    Raises: ValueError for a value that worker.env cannot carry, by its name.
+    Raises: ValueError that names the setting, for a value that worker.env cannot represent.
     """
     lines: list[str] = []
     for name in sorted(settings):

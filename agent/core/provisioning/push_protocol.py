@@ -1,6 +1,6 @@
-"""What is said to a machine that is given its secrets, and what its answers mean.
+"""The protocol that delivers secrets to a machine over ssh: command line, input, and meaning of the output.
 
-Contents go over standard input, a line each; command lines hold names only, here and there.
+Secrets travel on standard input, one line each. Command lines, here and on the machine, contain only names.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from agent.core.tunnel.faults import FaultKind
 from agent.errors import AgentError, HostKeyError, RejectedError, SettingsError, TransientError
 
 KNOWN_AS = "beta9-machine"
-"""The name under which a key that was proven by its fingerprint is known to ssh."""
-WHERE = "/etc/beta9-worker/secrets"
+"""The host name for which a key is pinned once its fingerprint was checked."""
+DIRECTORY = "/etc/beta9-worker/secrets"
 CONNECT_TIMEOUT_S = 10
 
-# POSIX sh, as root. A line is base64 and a point: without the point it was cut off. `printf` is the shell's own, so
-# nothing of it shows in the list of processes. The old file or the new one is there at any moment, never half of one.
+# POSIX sh, run as root. A line is base64 and a final dot; without the dot, it was truncated. `printf` is a shell
+# builtin, so no secret appears in the process list. Files are renamed into place, so none is ever half written.
 _REMOTE = """\
 set -eu
 umask 077
-where={where}
-mkdir -p "$where"
-chmod 0700 "$where"
+directory={directory}
+mkdir -p "$directory"
+chmod 0700 "$directory"
 put() {{
   IFS= read -r line || line=
-  case $line in *.) ;; *) echo "cut off on the way" >&2; exit 65 ;; esac
-  rm -f "$where/.$1.new"
-  printf %s "${{line%.}}" | base64 -d >"$where/.$1.new"
-  if cmp -s "$where/.$1.new" "$where/$1"; then
-    rm -f "$where/.$1.new"
-    chmod 0600 "$where/$1"
+  case $line in *.) ;; *) echo "truncated in transit" >&2; exit 65 ;; esac
+  rm -f "$directory/.$1.new"
+  printf %s "${{line%.}}" | base64 -d >"$directory/.$1.new"
+  if cmp -s "$directory/.$1.new" "$directory/$1"; then
+    rm -f "$directory/.$1.new"
+    chmod 0600 "$directory/$1"
     echo "beta9 same $1"
   else
-    sync "$where/.$1.new"
-    mv -f "$where/.$1.new" "$where/$1"
+    sync "$directory/.$1.new"
+    mv -f "$directory/.$1.new" "$directory/$1"
     echo "beta9 new $1"
   fi
 }}
@@ -49,7 +49,7 @@ _AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec sh -c {script}; else exec sudo -n -
 
 @dataclass(frozen=True)
 class Target:
-    """The machine, and what proves that it is the one. `user` None: whoever ssh takes."""
+    """The machine, and how to verify its host key. `user` None: ssh's own choice."""
 
     host: str
     user: str | None = None
@@ -58,21 +58,21 @@ class Target:
     known_hosts: str | None = None
     """None: the user's own known_hosts file."""
     alias: bool = False
-    """The key stands in `known_hosts` under KNOWN_AS."""
+    """Whether `known_hosts` has the key under the name KNOWN_AS."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An attempt that did not succeed. `patience_s` is how long such failures may still pass by themselves."""
+    """A failed attempt. `patience_s`: for how long it is worth trying again, in seconds."""
 
     text: str
     patience_s: float
     error: type[AgentError] = TransientError
-    """What it is, once patience has run out."""
+    """What to raise after that."""
 
 
 def argv(target: Target, command: str) -> tuple[str, ...]:
-    """ssh with a person's own configuration (jump hosts, agent), less what would ask or trust on first use."""
+    """Return the ssh command line. It keeps the user's configuration (jump hosts, agent), but never prompts or adds keys."""
     options = [
         "BatchMode=yes",
         "StrictHostKeyChecking=yes",
@@ -89,61 +89,65 @@ def argv(target: Target, command: str) -> tuple[str, ...]:
         options.append(f"HostKeyAlias={KNOWN_AS}")
     identity = ["-i", target.identity, "-o", "IdentitiesOnly=yes"] if target.identity else []
     user = ["-l", target.user] if target.user else []
-    told = [part for option in options for part in ("-o", option)]
-    return ("ssh", "-T", "-p", str(target.port), *user, *identity, *told, "--", target.host, command)
+    flags = [part for option in options for part in ("-o", option)]
+    return ("ssh", "-T", "-p", str(target.port), *user, *identity, *flags, "--", target.host, command)
 
 
-def remote_command(names: Sequence[str], where: str = WHERE) -> str:
-    """What the login shell over there is given."""
-    script = _REMOTE.format(where=shlex.quote(where)) + "".join(f"put {name}\n" for name in names)
+def remote_command(names: Sequence[str], directory: str = DIRECTORY) -> str:
+    """Return the command for the machine's login shell."""
+    script = _REMOTE.format(directory=shlex.quote(directory)) + "".join(f"put {name}\n" for name in names)
     return f"sh -c {shlex.quote(_AS_ROOT.format(script=shlex.quote(script)))}"
 
 
 def payload(secrets: Mapping[str, str]) -> str:
-    """What goes over standard input, in the order of `secrets`."""
+    """Return the text for standard input, in the order of `secrets`."""
     return "".join(f"{base64.b64encode(text.encode()).decode()}.\n" for text in secrets.values())
 
 
 def outcome(stdout: str) -> dict[str, str]:
-    """By name, `new` or `same`; a login shell may say other things around it."""
+    """Return `new` or `same` by name. Ignores what else a login shell prints."""
     words = [line.split() for line in stdout.splitlines()]
     return {word[2]: word[1] for word in words if len(word) == 3 and word[0] == "beta9" and word[1] in _DONE}
 
 
 def failure(target: Target, stderr: str, code: int | None) -> Failure:
-    """What an ended ssh means. Its code is 255 for everything that is ssh's own, else the command's; None: killed."""
+    """Interpret a failed ssh. Exit code 255 is ssh's own failure, others are the command's; None: it was killed."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    how = "it did not end in time" if code is None else f"exit code {code}"
-    said = "".join(c if c.isprintable() else " " for c in lines[-1])[:200] if lines else how
+    how = "it did not finish in time" if code is None else f"exit code {code}"
+    last_line = "".join(c if c.isprintable() else " " for c in lines[-1])[:200] if lines else how
     if code != 255 and code is not None:
-        return Failure(f"{target.host} took no secrets ({said}); {_why_refused(lines)}", 0, SettingsError)
+        return Failure(
+            f"{target.host} did not store the secrets ({last_line}); {_storing_advice(lines)}",
+            0,
+            SettingsError,
+        )
     kind = ssh_stderr.fault_at_exit(lines, code).kind
-    advice, patience_s, error = _ADVICE.get(kind, _COMING)
-    return Failure(f"{target.host} was not reached ({said}); {advice}", patience_s, error)
+    advice, patience_s, error = _ADVICE.get(kind, _BOOTING)
+    return Failure(f"cannot reach {target.host} ({last_line}); {advice}", patience_s, error)
 
 
-def _why_refused(lines: Sequence[str]) -> str:
+def _storing_advice(lines: Sequence[str]) -> str:
     if any("sudo" in line for line in lines):
-        return "its user must be root, or be allowed 'sudo -n' without a password"
-    return "look at the disk and at the directory over there"
+        return "log in as root, or as a user who may run 'sudo -n' without a password"
+    return "check the disk and the directory on that machine"
 
 
 _ADVICE: Mapping[FaultKind, tuple[str, float, type[AgentError]]] = {
     FaultKind.HOST_KEY: (
-        "its host key is not a known one and nothing was sent: take the fingerprint from the cloud's console log and"
-        " give it by --fingerprint, or its line by --known-hosts",
+        "its host key is unknown, so nothing was sent: take the fingerprint from the cloud's console log and"
+        " pass it with --fingerprint, or pass a known_hosts file with --known-hosts",
         0,
         HostKeyError,
     ),
-    FaultKind.KEY_FILE: ("the key cannot be used: give another by --identity", 0, SettingsError),
-    FaultKind.NO_SSH: ("ssh does not work here: see what it says", 0, SettingsError),
+    FaultKind.KEY_FILE: ("the key cannot be used: give another with --identity", 0, SettingsError),
+    FaultKind.NO_SSH: ("ssh does not work on this machine: see its message", 0, SettingsError),
     FaultKind.AUTH: (
-        "it does not let this user in with this key: name the image's user (ubuntu, debian, root), and the key by"
-        " --identity; a key with a passphrase has to be in ssh-agent",
+        "it rejects this user or key: give the image's user (ubuntu, debian, root), and the key with"
+        " --identity; a key with a passphrase must be in ssh-agent",
         60,
         RejectedError,
     ),
-    FaultKind.DNS: ("its name is not known: check it", 60, TransientError),
+    FaultKind.DNS: ("the name cannot be resolved: check it", 60, TransientError),
 }
-"""What to do; how long it may still change while a machine boots, in seconds; and what it is if it does not."""
-_COMING = ("is it up, and does its firewall let ssh in?", float("inf"), TransientError)
+"""By kind: what to do, for how many seconds it may still change while the machine boots, and what to raise then."""
+_BOOTING = ("is it running, and does its firewall allow ssh?", float("inf"), TransientError)

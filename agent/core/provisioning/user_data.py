@@ -1,6 +1,6 @@
-"""User data for a new machine: the template with its settings filled in, and what each cloud takes of it.
+"""User data for a new machine: a template with settings filled in, and the limits of each cloud.
 
-Pure: templates come in as texts, and go out as one.
+Pure: takes templates as text and returns text.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ BEGIN = "# settings"
 END = "# end of settings"
 WORKER_ENV = "/etc/beta9-worker/worker.env"
 HEREDOC_END = "BETA9_END_OF_SETTINGS"
-"""The line in script-head.sh that ends the settings there."""
+"""The line that ends the here-document with the settings in script-head.sh."""
 
 CLOUD_CONFIG, SCRIPT, GZIP, BASE64 = FORMATS = ("cloud-config", "script", "gzip", "base64")
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """What a cloud takes as user data."""
+    """What a cloud accepts as user data."""
 
     name: str
     limit_bytes: int | None
-    """Of what is handed over, before the base64 that a cloud's interface may ask for. None: we know none."""
+    """Limit on the data before the base64 encoding that a cloud's API may require. None: no known limit."""
     formats: tuple[str, ...]
-    """The first is the usual one."""
+    """The first is the default."""
     off_ends_cost: bool = False
-    """A machine that powers itself off stops costing."""
+    """Whether a machine that powers itself off is no longer billed."""
 
 
 CLOUDS = {
     cloud.name: cloud
     for cloud in (
-        # EC2 user guide, "Run commands when you launch an EC2 instance": 16 KB in raw form, before base64.
+        # EC2 user guide, "Run commands when you launch an EC2 instance": 16 KB raw, before base64.
         Cloud("aws", 16 * 1024, (CLOUD_CONFIG, GZIP, BASE64, SCRIPT), off_ends_cost=True),
-        # Crusoe's start-up scripts: bash, ASCII, less than 64 kB; not cloud-init.
+        # Crusoe's startup scripts: bash, ASCII, less than 64 kB; no cloud-init.
         Cloud("crusoe", 64 * 1024 - 1, (SCRIPT,), off_ends_cost=True),
-        # Lambda's launch API: plain cloud-init user data, 1 MB. Only its terminate call ends the costs.
+        # Lambda's launch API: plain cloud-init user data, 1 MB. Only its terminate call ends the billing.
         Cloud("lambda", 1024 * 1024, (CLOUD_CONFIG, SCRIPT)),
         Cloud("generic", None, FORMATS),
     )
@@ -48,19 +48,19 @@ CLOUDS = {
 
 
 def cloud_config(template: str, settings: Mapping[str, str]) -> str:
-    """cloud-init/user-data.yaml with these settings. Raises: ValueError as `env_lines` does."""
+    """Return cloud-init/user-data.yaml with these settings. Raises: ValueError as `env_lines` does."""
     return _filled(template, env_lines(settings))
 
 
 def start_script(head: str, boot: str, settings: Mapping[str, str]) -> str:
-    """The same as one bash script: cloud-init/script-head.sh with these settings, then boot.sh.
+    """Return one bash script with the same effect: cloud-init/script-head.sh with these settings, then boot.sh.
 
-    Raises: ValueError as `env_lines` does, and for a value that would end the settings early.
+    Raises: ValueError as `env_lines` does, and for a value that would end the here-document early.
     """
     lines = env_lines(settings)
     if HEREDOC_END in lines:
         raise ValueError(
-            f"a setting has a line {HEREDOC_END}, at which the script would stop reading; change it"
+            f"a setting contains the line {HEREDOC_END}, which ends the settings in the script; change it"
         )
     return _filled(head, lines) + boot
 
@@ -68,60 +68,60 @@ def start_script(head: str, boot: str, settings: Mapping[str, str]) -> str:
 def _filled(template: str, settings: Iterable[str]) -> str:
     lines = template.split("\n")
     begin, end, indent = _between(lines)
-    # An empty line stays empty: YAML wants no indentation there, and editors take it away.
-    inner = [f"{indent}{line}" if line else "" for line in settings]
-    return "\n".join([*lines[: begin + 1], *inner, *lines[end:]])
+    # Empty lines are not indented: YAML does not need it, and editors strip it.
+    indented = [f"{indent}{line}" if line else "" for line in settings]
+    return "\n".join([*lines[: begin + 1], *indented, *lines[end:]])
 
 
 def _between(lines: list[str]) -> tuple[int, int, str]:
-    """The markers' lines, and how far they are indented."""
+    """Return the line numbers of the two markers, and their indentation."""
     begins = [number for number, line in enumerate(lines) if line.strip() == BEGIN]
     ends = [number for number, line in enumerate(lines) if line.strip() == END]
     if len(begins) != 1 or len(ends) != 1 or begins[0] > ends[0]:
-        raise ValueError(f"the settings do not stand between one line '{BEGIN}' and one line '{END}'")
+        raise ValueError(f"the template must have one line '{BEGIN}' and, below it, one line '{END}'")
     first = lines[begins[0]]
     return begins[0], ends[0], first[: len(first) - len(first.lstrip())]
 
 
 def format_problem(cloud: Cloud, form: str) -> str | None:
-    """Say why a cloud does not take a format, or None."""
+    """Return why a cloud does not accept a format, or None."""
     if form in cloud.formats:
         return None
-    return f"--format {form}: {cloud.name} does not take that; choose {' or '.join(cloud.formats)}"
+    return f"--format {form}: {cloud.name} does not accept it; choose {' or '.join(cloud.formats)}"
 
 
 def size_problem(cloud: Cloud, form: str, size_bytes: int, gzip_bytes: int) -> str | None:
-    """Say that a cloud would refuse the text for its length, and what to do; or None."""
+    """Return that the text is too long for a cloud, with ways to shorten it; or None."""
     if cloud.limit_bytes is None or size_bytes <= cloud.limit_bytes:
         return None
     ways = [
-        "give secrets by reference or by 'beta9-worker push-secrets'",
+        "give secrets by reference or with 'beta9-worker push-secrets'",
         "put long values into files on the machine",
     ]
     if form != GZIP and GZIP in cloud.formats and gzip_bytes <= cloud.limit_bytes:
-        ways.insert(0, f"take --format gzip ({gzip_bytes} bytes), which cloud-init unpacks")
-    too_long = f"the user data has {size_bytes} bytes and {cloud.name} takes {cloud.limit_bytes}"
-    return f"{too_long}; {', or '.join(ways)}"
+        ways.insert(0, f"use --format gzip ({gzip_bytes} bytes), which cloud-init unpacks")
+    error = f"the user data has {size_bytes} bytes, but {cloud.name} accepts at most {cloud.limit_bytes}"
+    return f"{error}; {', or '.join(ways)}"
 
 
 def ascii_problem(text: str) -> str | None:
-    """Say which line of a start-up script holds more than ASCII, or None."""
+    """Return which line of a startup script is not ASCII, or None."""
     for line in text.split("\n"):
         if not line.isascii():
-            return f"a start-up script must be ASCII and {line.partition('=')[0]} is not; spell its value otherwise"
+            return f"a startup script must be ASCII, but {line.partition('=')[0]} is not; change its value"
     return None
 
 
 def indentation_problem(worker_env: str) -> str | None:
-    """Say that YAML left blanks before a setting, because the first line stands further left; or None."""
+    """Return which setting YAML leaves indented, because the first line is indented less; or None."""
     for line in worker_env.split("\n"):
         if line.lstrip() != line and line.lstrip().startswith("BETA9_"):
-            return f"{line.partition('=')[0].strip()} is indented more than the first line there; align them"
+            return f"{line.partition('=')[0].strip()} is indented more than the first line of its block; align them"
     return None
 
 
 def require(*problems: str | None) -> None:
-    """Raises: SettingsError with all that are no None, if there are any."""
-    told = [problem for problem in problems if problem]
-    if told:
-        raise SettingsError(*told)
+    """Raise SettingsError with all problems that are not None, if any."""
+    found = [problem for problem in problems if problem]
+    if found:
+        raise SettingsError(*found)

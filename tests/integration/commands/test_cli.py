@@ -122,7 +122,7 @@ def test_a_mistyped_flag_is_named_and_what_follows_it_is_not(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("statsu", "did you mean status?"), ("frobnicate", "there are run, ")]
+    ("word", "hint"), [("statsu", "did you mean status?"), ("frobnicate", "choose from run, ")]
 )
 def test_an_unknown_command_is_answered_with_the_known_ones(cli: Cli, word: str, hint: str) -> None:
     ended = cli(word)

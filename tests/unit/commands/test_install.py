@@ -69,7 +69,7 @@ def test_a_name_stands_for_contents_paths_and_modes(bundle: Path) -> None:
 def test_outside_the_image_it_says_where_it_works(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as refused:
         install.run(arguments(tmp_path / "host"))
-    assert "works in the image" in refused.value.problems[0]
+    assert "works only in the image" in refused.value.problems[0]
     assert install.LINE in refused.value.problems[1]
 
 
@@ -78,9 +78,9 @@ def test_settings_that_the_host_lacks_are_named(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env_file: str
 ) -> None:
     monkeypatch.setattr(install, "BUNDLE", bundle)
-    monkeypatch.setattr(install, "_is_host_s_init", lambda _: True)
+    monkeypatch.setattr(install, "_has_host_init", lambda _: True)
     (tmp_path / "host/etc").mkdir(parents=True)
-    with pytest.raises(SettingsError, match=f"^{env_file} is not on the host"):
+    with pytest.raises(SettingsError, match=f"^{env_file} does not exist on the host"):
         install.run(arguments(tmp_path / "host", env_file=env_file))
 
 

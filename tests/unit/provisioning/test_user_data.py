@@ -48,7 +48,7 @@ def test_lines_are_sorted_and_quoted_only_where_they_must_be() -> None:
 def test_what_worker_env_cannot_carry_is_refused(user_data_of: UserDataCommand, value: str) -> None:
     code, out, err = user_data_of({**GOOD, "BETA9_SSH_KNOWN_HOSTS": value})
     assert (code, out) == (78, b"")
-    assert "BETA9_SSH_KNOWN_HOSTS: holds a " in err
+    assert "BETA9_SSH_KNOWN_HOSTS: contains a " in err
 
 
 TEXTS = st.text(
@@ -69,7 +69,7 @@ def test_a_key_over_several_lines_arrives_as_it_was(user_data_of: UserDataComman
     code, out, err = user_data_of({**GOOD, "BETA9_SSH_KEY": PLAIN_KEY}, "--allow-plain-secrets")
     assert code == 0
     assert worker_env(out)["BETA9_SSH_KEY"] == PLAIN_KEY
-    assert "user-data: BETA9_SSH_KEY stands in it in plain text" in err
+    assert "user-data: BETA9_SSH_KEY is included in plain text" in err
 
 
 def test_the_same_settings_give_the_same_bytes(user_data_of: UserDataCommand) -> None:

@@ -33,7 +33,7 @@ def check(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Check:
 def test_what_is_rendered_passes_the_check(check: Check) -> None:
     code, out, err = check(user_data.cloud_config(TEMPLATE, GOOD))
     assert (code, err) == (0, "")
-    assert re.search(r"user-data.yaml: all well, \d+ bytes", out)
+    assert re.search(r"user-data.yaml: valid, \d+ bytes", out)
 
 
 def test_the_template_that_nobody_filled_in_is_refused_with_all_that_is_missing(check: Check) -> None:
@@ -46,18 +46,18 @@ def test_the_template_that_nobody_filled_in_is_refused_with_all_that_is_missing(
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("runcmd:", "runcmds:", "'runcmds' is no key of cloud-config"),
-        ("    permissions: '0600'", "    permission: '0600'", "'permission' is no key of write_files"),
+        ("runcmd:", "runcmds:", "'runcmds' is not a cloud-config key"),
+        ("    permissions: '0600'", "    permission: '0600'", "'permission' is not a write_files key"),
         ("#cloud-config\n", "\n#cloud-config\n", "the first line is not #cloud-config"),
         ("      BETA9_POOL_NAME=gpu", "      BETA9_POOL=gpu", "did you mean BETA9_POOL_NAME?"),
         ("      # settings", "     # settings", "BETA9_POOL_NAME is indented more than the first line"),
-        ("      BETA9_POOL_NAME", "    BETA9_POOL_NAME", "it is no YAML"),
+        ("      BETA9_POOL_NAME", "    BETA9_POOL_NAME", "not valid YAML"),
         (
             "/etc/beta9-worker/worker.env",
             "/etc/worker.env",
             "nothing in it writes /etc/beta9-worker/worker.env",
         ),
-        ("ssm:///beta9/token", SECRET, "a secret in plain text"),
+        ("ssm:///beta9/token", SECRET, "this secret in plain text"),
     ],
 )
 def test_slips_of_the_hand_are_found(check: Check, old: str, new: str, reason: str) -> None:
@@ -72,7 +72,7 @@ def test_slips_of_the_hand_are_found(check: Check, old: str, new: str, reason: s
 def test_a_text_that_is_too_long_is_found(check: Check) -> None:
     code, _, err = check(user_data.cloud_config(TEMPLATE, GOOD) + "#" * 16384, "--cloud", "aws")
     assert code == 78
-    assert "aws takes 16384" in err
+    assert "aws accepts at most 16384" in err
 
 
 def test_keys_of_one_s_own_are_let_through() -> None:

@@ -19,7 +19,7 @@ def test_a_cloud_is_given_only_what_it_takes(user_data_of: UserDataCommand, clou
         assert out
     else:
         assert (code, out) == (78, b"")
-        assert f"--format {form}: {cloud} does not take that; choose {CLOUDS[cloud].formats[0]}" in err
+        assert f"--format {form}: {cloud} does not accept it; choose {CLOUDS[cloud].formats[0]}" in err
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
@@ -34,7 +34,7 @@ def test_a_machine_whose_boot_fails_powers_off_where_that_ends_the_costs(
 
 
 def test_lambda_is_told_that_nothing_here_ends_its_costs(user_data_of: UserDataCommand) -> None:
-    assert "cannot end its own costs" in user_data_of(GOOD, "--cloud", "lambda")[2]
+    assert "cannot end its own billing" in user_data_of(GOOD, "--cloud", "lambda")[2]
 
 
 def fill(user_data_of: UserDataCommand, cloud: str, over: int) -> CommandResult:
@@ -54,8 +54,8 @@ def test_the_limit_of_each_cloud_is_kept_to_the_byte(user_data_of: UserDataComma
     assert (code, len(out)) == (0, limit)
     code, out, err = fill(user_data_of, cloud, 1)
     assert (code, out) == (78, b"")
-    assert f"the user data has {limit + 1} bytes and {cloud} takes {limit};" in err
-    assert ("take --format gzip" in err) == (cloud == "aws")
+    assert f"the user data has {limit + 1} bytes, but {cloud} accepts at most {limit};" in err
+    assert ("use --format gzip" in err) == (cloud == "aws")
 
 
 def test_aws_counts_what_gzip_leaves_and_base64_does_not_add(user_data_of: UserDataCommand) -> None:
@@ -75,7 +75,7 @@ def test_a_script_is_ascii_or_refused(user_data_of: UserDataCommand) -> None:
     assert user_data_of(settings, "--cloud", "lambda")[0] == 0
     code, out, err = user_data_of(settings, "--cloud", "crusoe")
     assert (code, out) == (78, b"")
-    assert "a start-up script must be ASCII and BETA9_SSH_KNOWN_HOSTS is not" in err
+    assert "a startup script must be ASCII, but BETA9_SSH_KNOWN_HOSTS is not" in err
 
 
 def test_a_value_cannot_end_the_script_s_settings_early(user_data_of: UserDataCommand) -> None:

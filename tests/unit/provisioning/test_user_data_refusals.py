@@ -26,7 +26,7 @@ def test_without_secrets_it_works_and_says_who_will_wait(user_data_of: UserDataC
     code, out, err = user_data_of(without("BETA9_TOKEN", "BETA9_SSH_KEY"))
     assert code == 0
     assert worker_env(out) == without("BETA9_TOKEN", "BETA9_SSH_KEY")
-    assert "without ssh_key and token: the machine will wait" in err
+    assert "without ssh_key and token, the machine will wait" in err
     assert "push-secrets" in err
 
 
@@ -38,11 +38,11 @@ def test_in_a_tailnet_its_key_is_what_a_machine_waits_for(user_data_of: UserData
     }
     code, _, err = user_data_of({**settings, "BETA9_SOURCE": GOOD["BETA9_SOURCE"]})
     assert code == 0
-    assert "without tailscale_auth and token: the machine will wait" in err
+    assert "without tailscale_auth and token, the machine will wait" in err
     plain = {**settings, "BETA9_SOURCE": GOOD["BETA9_SOURCE"], "BETA9_TAILSCALE_AUTH": SECRET}
     code, out, err = user_data_of(plain)
     assert (code, out) == (78, b"")
-    assert "BETA9_TAILSCALE_AUTH: a secret in plain text" in err
+    assert "BETA9_TAILSCALE_AUTH: the cloud would store this secret in plain text" in err
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_secret_in_plain_text_is_refused_and_not_shown(
     assert SECRET not in err
     assert "openssh-key" not in err
     if "FILES_DIR" not in variable:
-        assert "a secret in plain text" in err
+        assert "this secret in plain text" in err
         assert "push-secrets" in err
 
 
@@ -72,7 +72,7 @@ def test_a_plain_token_is_written_out_for_who_insists_with_a_warning(user_data_o
     code, out, err = user_data_of({**GOOD, "BETA9_TOKEN": SECRET}, "--allow-plain-secrets")
     assert code == 0
     assert worker_env(out)["BETA9_TOKEN"] == SECRET
-    assert "user-data: BETA9_TOKEN stands in it in plain text" in err
+    assert "user-data: BETA9_TOKEN is included in plain text" in err
     assert SECRET not in err
 
 
@@ -80,7 +80,7 @@ def test_a_misspelt_variable_is_refused_with_the_nearest_name(user_data_of: User
     code, out, err = user_data_of({**GOOD, "BETA9_SSH_PROT": "22"})
     assert (code, out) == (78, b"")
     assert (
-        "'BETA9_SSH_PROT' (by --set) is not a setting and nothing would read it; did you mean BETA9_SSH_PORT?"
+        "'BETA9_SSH_PROT' (from --set) is not a setting and would have no effect; did you mean BETA9_SSH_PORT?"
         in err
     )
 
@@ -105,7 +105,7 @@ def test_a_set_without_name_and_value_is_refused_without_showing_it(
 ) -> None:
     code, out, err = user_data_of(GOOD, "--set", word)
     assert (code, out) == (78, b"")
-    assert "write --set BETA9_POOL_NAME=gpu" in err
+    assert "write, for example, --set BETA9_POOL_NAME=gpu" in err
     assert SECRET not in err
 
 
@@ -113,7 +113,7 @@ def test_a_set_without_name_and_value_is_refused_without_showing_it(
     ("variable", "value", "reason"),
     [
         ("BETA9_SSH_PORT", "70000", "is not a port"),
-        ("BETA9_POOL_NAME", "-x", "is not a name"),
+        ("BETA9_POOL_NAME", "-x", "is not a valid name"),
         ("BETA9_SOURCE", "https://example.com/b.tar.gz", "is not LOCATION#sha256=CHECKSUM"),
         ("BETA9_SOURCE", f"ftp://example.com/b.tar.gz{SUM}", "is not LOCATION#sha256=CHECKSUM"),
         ("BETA9_SOURCE", f"b.tar.gz{SUM}", "is not LOCATION#sha256=CHECKSUM"),

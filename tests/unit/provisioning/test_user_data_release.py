@@ -63,7 +63,7 @@ def test_between_releases_somebody_has_to_choose(
     templates = dataclasses.replace(read_templates(), release="# none\n")
     monkeypatch.setattr(user_data, "read_templates", lambda: templates)
     assert cli.main(ARGUMENTS) == 78
-    assert "nothing says where the machine gets bootstrap and agent" in capsys.readouterr().err
+    assert "so the machine cannot get the bootstrap and the agent" in capsys.readouterr().err
 
 
 def test_the_file_that_is_here_can_be_read() -> None:

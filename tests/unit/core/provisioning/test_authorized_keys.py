@@ -100,11 +100,14 @@ def test_a_comment_keeps_no_control_characters() -> None:
     [
         ("", "0 keys"),
         (f"{ED25519}\n{ED25519}\n", "2 keys"),
-        ("-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\n", r"ends in \.pub"),
+        (
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\n",
+            r"give the \.pub file",
+        ),
         (f"no-pty {ED25519}", "without options"),
         ("AAAAC3NzaC1lZDI1NTE5AAAA", "does not begin with a key type"),
         (f"ssh-dss {blob(b'ssh-dss', b'x')}", "ssh-dss"),
-        (f"sk-ssh-ed25519@openssh.com {blob(b'sk-ssh-ed25519@openssh.com', b'x')}", "on its own"),
+        (f"sk-ssh-ed25519@openssh.com {blob(b'sk-ssh-ed25519@openssh.com', b'x')}", "unattended"),
         ("ssh-ed25519", "cut off"),
         ("ssh-ed25519 not/base64!", "not base64"),
         (ED25519.replace("ssh-ed25519", "ssh-rsa"), "cut off or damaged"),
@@ -178,7 +181,7 @@ def test_the_command_reads_standard_input_and_allows_the_forwards_targets_once(
     [
         (("--pool-key", "/nonexistent/key.pub"), "No such file"),
         (("--pool-key", "/"), "Is a directory"),
-        (("--pool-key", "--forward", "redis:6379", "-"), "--forward: has the part 'redis:6379'"),
+        (("--pool-key", "--forward", "redis:6379", "-"), "--forward: contains 'redis:6379'"),
     ],
 )
 def test_what_the_command_cannot_use_is_named(arguments: tuple[str, ...], reason: str) -> None:
