@@ -2,10 +2,10 @@
 #
 #   docker build -t beta9-worker .
 #
-#   BASE_IMAGE    Debian 12. By name here; a release gives it by digest.
-#   BUILD_IMAGE   where the Python packages are put together, if that takes more than the base has (a certificate of
-#                 one's own for pip). Nothing of it but the installed packages reaches the image.
-#   PIP_…         pip's own settings, for the build alone.
+#   BASE_IMAGE    Debian 12, by name; a release pins it by digest.
+#   BUILD_IMAGE   image for installing the Python packages, if that needs more than the base has (such as a site's own
+#                 CA certificate for pip). Only the installed packages are copied from it.
+#   PIP_…         pip's own settings, for the build only.
 ARG BASE_IMAGE=debian:bookworm-slim
 ARG BUILD_IMAGE=${BASE_IMAGE}
 
@@ -22,7 +22,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3 python3-venv \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-# The tools stay here: what is shipped has neither pip nor setuptools.
+# The tools stay in this stage: the image contains neither pip nor setuptools.
 COPY requirements/build.lock requirements/runtime.lock requirements/
 RUN python3 -m venv /tools \
     && /tools/bin/pip install --require-hashes -r requirements/build.lock \
@@ -32,22 +32,22 @@ RUN python3 -m venv /tools \
 COPY LICENSE README.md pyproject.toml ./
 COPY agent agent
 COPY cloud-init cloud-init
-# Compiled beforehand, since a root file system may be read-only; by the source's hash, so that no time is in it.
+# Precompiled, because the root file system may be read-only; validated by hash, so that no timestamp is embedded.
 RUN /tools/bin/pip wheel --no-deps --no-index --no-build-isolation -w /wheels . \
     && /tools/bin/pip --python /usr/local/lib/beta9-worker install --no-compile --no-deps --no-index \
         --find-links /wheels beta9-worker \
     && PYTHONHASHSEED=0 /usr/local/lib/beta9-worker/bin/python -m compileall -q -j 1 --invalidation-mode unchecked-hash \
         /usr/local/lib/beta9-worker/lib
-# What `install` runs on the host. Modes as they shall be, whatever the checkout's are.
+# What `install` runs on the host, with fixed modes whatever those of the checkout are.
 COPY bootstrap /host/bootstrap
 COPY image/beta9-worker.sh /host/beta9-worker.sh
 RUN cp -r cloud-init /host/cloud-init && chmod -R u=rwX,go=rX /host && chmod 0755 /host/beta9-worker.sh
 
 # hadolint ignore=DL3006
 FROM ${BASE_IMAGE}
-# What is noted of the day on which users were made.
+# Sets the date of the last password change that useradd records, which must not vary between builds.
 ARG SOURCE_DATE_EPOCH=86400
-# openssh-server is for `demo`, which makes its own host keys; libnss-extrausers gives a name to a uid that has none.
+# openssh-server is for `demo`, which creates its own host keys; libnss-extrausers lets the entry point name any uid.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
@@ -65,14 +65,14 @@ COPY --from=build /usr/local/lib/beta9-worker /usr/local/lib/beta9-worker
 COPY --from=build /host/bootstrap /opt/beta9-worker/bootstrap
 COPY --from=build /host/cloud-init /opt/beta9-worker/cloud-init
 COPY --from=build /host/beta9-worker.sh /usr/local/bin/beta9-worker
-# Of NVIDIA's driver only NVML is needed.
+# NVML is the only part of NVIDIA's driver that is needed.
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/local/lib/beta9-worker/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 NVIDIA_DRIVER_CAPABILITIES=utility
-# Last, so that a new commit does not build all of it anew.
+# Last, so that a new commit does not invalidate the layers above.
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="beta9-worker" \
-      org.opencontainers.image.description="Makes a machine with GPUs, anywhere, a worker of a Beta9 cluster, by dialling out." \
+      org.opencontainers.image.description="Turns any GPU machine into a worker of your Beta9 cluster, by dialling out over SSH." \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The stand-in gateway in compose.yaml, and what `beta9 machine create` would do: a machine, whose token goes to the worker.
+# The stand-in gateway in compose.yaml. It creates a machine, as `beta9 machine create` would, and gives the worker its
+# token.
 set -Eeuo pipefail
 umask 077
 

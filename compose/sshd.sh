@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The gateway's host in compose.yaml: keys for host and worker, made once, the tunnel-only user, then sshd.
+# The gateway's host in compose.yaml: creates keys for host and worker, unless they exist, and the tunnel-only user, then
+# runs sshd.
 set -Eeuo pipefail
 umask 077
 

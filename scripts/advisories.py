@@ -1,9 +1,9 @@
-"""Answers OSV's query API on loopback from a checkout of the Python Packaging Advisory Database.
+"""Serves OSV's query API on loopback from a checkout of the Python Packaging Advisory Database.
 
-For sites that reach no vulnerability service: `make audit ADVISORIES=DIR`. The database is
+For sites that cannot reach a vulnerability service: `make audit ADVISORIES=DIR`. The database is
 https://github.com/pypa/advisory-database: one YAML file per advisory, in the OSV schema, below vulns/PACKAGE/.
-The API is https://google.github.io/osv.dev/post-v1-query/, of which pip-audit asks one thing: what is known of this
-version of this package.
+The API is https://google.github.io/osv.dev/post-v1-query/, of which pip-audit uses one query: the known vulnerabilities
+of one version of a package.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from packaging.version import InvalidVersion, Version
 
 
 class Advisories:
-    """The advisories below one directory, read by package, when asked for."""
+    """The advisories in a checkout, read lazily by package."""
 
     def __init__(self, checkout: Path) -> None:
-        """Raises: FileNotFoundError where the directory holds no advisories."""
+        """Raises: FileNotFoundError if the checkout contains no advisories."""
         self._packages: dict[str, list[Path]] = {}
         for folder in (path for path in (checkout / "vulns").glob("*") if path.is_dir()):
             self._packages.setdefault(canonicalize_name(folder.name), []).append(folder)
         if not self._packages:
             raise FileNotFoundError(
-                f"{checkout}: no vulns/PACKAGE/*.yaml below it; give a checkout of pypa/advisory-database"
+                f"{checkout} contains no vulns/PACKAGE/*.yaml; give a checkout of pypa/advisory-database"
             )
 
     def of(self, package: str, version: str) -> list[dict[str, Any]]:
-        """What is known of one version. Raises: InvalidVersion."""
+        """Return the advisories that affect one version. Raises: InvalidVersion."""
         wanted = Version(version)
         folders = self._packages.get(canonicalize_name(package), [])
-        read = (
+        advisories = (
             yaml.load(path.read_bytes(), _Loader)
             for folder in folders
             for path in sorted(folder.glob("*.yaml"))
         )
-        return [advisory for advisory in read if _concerns(advisory, canonicalize_name(package), wanted)]
+        return [each for each in advisories if _concerns(each, canonicalize_name(package), wanted)]
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML whose dates stay text, as in the JSON that the API sends."""
+    """Loads YAML but keeps dates as text, as in the API's JSON."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -72,20 +72,20 @@ def _affects(affected: Mapping[str, Any], wanted: Version) -> bool:
 
 
 def _within(events: list[Mapping[str, str]], wanted: Version) -> bool:
-    """OSV's rule: the events in the order of their versions; each at or below ours opens or closes the range."""
-    inside = False
+    """Apply OSV's rule: in version order, each event at or below the version opens or closes the range."""
+    affected = False
     for kind, version in sorted(
         ((kind, _version(text)) for event in events for kind, text in event.items()), key=lambda each: each[1]
     ):
         if kind == "last_affected":
-            inside = inside and wanted <= version
+            affected = affected and wanted <= version
         elif version <= wanted:
-            inside = kind == "introduced"
-    return inside
+            affected = kind == "introduced"
+    return affected
 
 
 def _version(text: str) -> Version:
-    """A version that is none (seen in old advisories) is nobody's."""
+    """Parse a version. Invalid ones, as in old advisories, become a version that no package has."""
     try:
         return Version(text)
     except InvalidVersion:
@@ -108,12 +108,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
-        """Requests of our own need no log."""
+        """Log nothing: every request comes from this process's own pip-audit."""
 
 
 @contextmanager
 def served(checkout: Path) -> Iterator[str]:
-    """The query API's URL while the block runs. Raises: FileNotFoundError where there are no advisories."""
+    """Serve the query API and yield its URL. Raises: FileNotFoundError if the checkout has no advisories."""
     handler = partial(_Handler, Advisories(checkout))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)

@@ -1,12 +1,12 @@
-"""`make audit`: every locked dependency looked up for known vulnerabilities, and none passed over.
+"""`make audit`: checks every locked dependency for known vulnerabilities, without silently skipping any.
 
     python -m scripts.audit [LOCK …]
 
-Asks PyPI (its JSON API carries the Python Packaging Advisory Database), or, with ADVISORIES=DIR, a checkout of that
-database. pip-audit exits 0 when it could not look a package up; here that is a failure, and so is a package of the
-lock that its report does not name.
+Queries PyPI (its JSON API includes the Python Packaging Advisory Database), or, with ADVISORIES=DIR, a checkout of that
+database. pip-audit exits with 0 if it could not look up a package; here that is a failure, and so is a locked package
+that is missing from its report.
 
-Exit 0: all were looked up, nothing is known. 1: something is known, or was not looked up; each is named.
+Exit code 0: all packages were checked and none is vulnerable. 1: each finding, or package not checked, is listed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _PIN = re.compile(r"(?m)^[A-Za-z0-9].*?==.*?(?= \\$| --hash|$)")
 
 
 def locked(lock: Path) -> list[Requirement]:
-    """Every pin of a lock, also those for other Pythons and platforms."""
+    """Return every pin of a lock, including those for other Python versions and platforms."""
     return [Requirement(line.strip()) for line in _PIN.findall(lock.read_text(encoding="utf-8"))]
 
 
 def pins(lock: Path) -> dict[str, str]:
-    """Package → version, as the lock holds for this Python and platform."""
+    """Return package → version, as locked for this Python version and platform."""
     return {
         canonicalize_name(each.name): str(each.specifier).removeprefix("==")
         for each in locked(lock)
@@ -46,11 +46,11 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def audit(locks: Sequence[Path], service: Sequence[str]) -> Mapping[str, Any]:
-    """pip-audit's report. Raises: RuntimeError with its words where it makes none."""
+    """Return pip-audit's report. Raises: RuntimeError with its error output if there is none."""
     files = [word for lock in locks for word in ("-r", str(lock))]
-    how = ["--disable-pip", "--require-hashes", "--progress-spinner=off", "--format=json", *service]
+    options = ["--disable-pip", "--require-hashes", "--progress-spinner=off", "--format=json", *service]
     done = subprocess.run(
-        [sys.executable, "-m", "pip_audit", *how, *files],
+        [sys.executable, "-m", "pip_audit", *options, *files],
         capture_output=True,
         text=True,
         check=False,
@@ -66,13 +66,13 @@ def audit(locks: Sequence[Path], service: Sequence[str]) -> Mapping[str, Any]:
 
 
 def findings(report: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]:
-    """What is wrong: known vulnerabilities, packages that were skipped, packages that the report lacks."""
+    """Return the findings: known vulnerabilities, skipped packages, and packages missing from the report."""
     found = []
     seen: dict[str, set[str]] = {}
     for each in report["dependencies"]:
         name = canonicalize_name(each["name"])
         if "skip_reason" in each:
-            found.append(f"{name}: not looked up: {each['skip_reason']}")
+            found.append(f"{name}: not checked: {each['skip_reason']}")
             continue
         seen.setdefault(name, set()).add(each["version"])
         for known in each["vulns"]:
@@ -81,10 +81,10 @@ def findings(report: Mapping[str, Any], wanted: Mapping[str, str]) -> list[str]:
                 f"{name} {each['version']}: {known['id']} ({', '.join(known['aliases'])}), fixed in {fixed}"
             )
     found += [
-        f"{name} {version}: locked, and not in the report"
+        f"{name} {version}: locked, but missing from the report"
         for name, version in wanted.items()
         if version not in seen.get(name, set())
-        and not any(line.startswith(f"{name}: not looked up") for line in found)
+        and not any(line.startswith(f"{name}: not checked") for line in found)
     ]
     return sorted(found)
 

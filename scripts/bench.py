@@ -1,13 +1,13 @@
-"""Measures what README and docs state about speed and size, on this machine, and prints it as a table.
+"""Measures the speed and size figures in README and docs on this machine and prints them as a table.
 
     make bench                                     everything; about three minutes
     python -m scripts.bench --runs 3 --idle 10     a first impression
     python -m scripts.bench --import requests click [--python OTHER/bin/python]
-                                                   what importing a library costs
+                                                   the cost of importing a library
 
-Agent, ssh and sshd are the real programs, on loopback; gateway and k3s API are the embedded ones, as processes
-of their own. There are no assertions: a busy machine gives other figures, and a test that fails for that
-teaches people to ignore it.
+Agent, ssh and sshd are the real programs, on loopback; the gateway and the k3s API are the embedded ones, as separate
+processes. There are no assertions: figures depend on the machine's load, and people learn to ignore a test that fails
+because of it.
 """
 
 from __future__ import annotations
@@ -50,22 +50,22 @@ class Row:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print."""
-    given = _arguments(argv)
+    """Measure and print the table."""
+    args = _arguments(argv)
     load = os.getloadavg()[0]
-    if given.modules:
-        show([imports_row(given.python, [name], given.runs) for name in given.modules], load)
+    if args.modules:
+        show([imports_row(args.python, [name], args.runs) for name in args.modules], load)
         return 0
-    rows = [imports_row(sys.executable, ["agent.cli", "agent.runtime.main", "requests"], given.runs)]
+    rows = [imports_row(sys.executable, ["agent.cli", "agent.runtime.main", "requests"], args.runs)]
     with tempfile.TemporaryDirectory(prefix="beta9-bench-") as place, laboratory(Path(place)) as lab:
-        rows.insert(0, start_row(lab, given.runs))
-        # Each loss counts as the first: the pause grows only with losses less than a minute apart.
+        rows.insert(0, start_row(lab, args.runs))
+        # settled_s=0 makes every loss count as the first; otherwise losses less than a minute apart would back off.
         agent = lab.ready_agent({"settled_s": 0}, BETA9_KEEPALIVE_INTERVAL="5")
-        rows.append(reconnect_row(agent, "api", given.runs))
-        rows.append(reconnect_row(agent, "reverse", given.runs))
-        rows.append(wiped_row(lab, agent, given.runs))
+        rows.append(reconnect_row(agent, "api", args.runs))
+        rows.append(reconnect_row(agent, "reverse", args.runs))
+        rows.append(wiped_row(lab, agent, args.runs))
         agent.stop()
-        rows += idle_rows(lab.ready_agent(), given.idle)
+        rows += idle_rows(lab.ready_agent(), args.idle)
     show(rows, load)
     return 0
 
@@ -75,15 +75,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m scripts.bench", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
-        "--runs", type=int, default=11, help="repetitions of what is repeated; medians are shown"
+        "--runs", type=int, default=11, help="repetitions of each measurement; medians are shown"
     )
     parser.add_argument(
-        "--idle", type=float, default=60, metavar="SECONDS", help="how long idleness is watched"
+        "--idle", type=float, default=60, metavar="SECONDS", help="how long to measure the idle agent"
     )
     parser.add_argument(
-        "--import", dest="modules", nargs="+", metavar="MODULE", help="measure these imports only"
+        "--import", dest="modules", nargs="+", metavar="MODULE", help="measure only these imports"
     )
-    parser.add_argument("--python", default=sys.executable, help="the interpreter for --import")
+    parser.add_argument("--python", default=sys.executable, help="interpreter for --import")
     return parser.parse_args(argv)
 
 
@@ -91,16 +91,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def imports_row(python: str, modules: list[str], runs: int) -> Row:
-    """Importing modules in a fresh interpreter: wall-clock time, and resident memory that it adds."""
-    told = [_import_once(python, modules) for _ in range(runs)]
-    seconds = statistics.median(each[0] for each in told)
-    mib = statistics.median(each[1] for each in told)
-    ours = modules[0].startswith("agent")
+    """Measure importing modules in a fresh interpreter: wall-clock time and added resident memory."""
+    samples = [_import_once(python, modules) for _ in range(runs)]
+    seconds = statistics.median(each[0] for each in samples)
+    mib = statistics.median(each[1] for each in samples)
+    is_agent = modules[0].startswith("agent")
     return Row(
-        "of which imports" if ours else f"import {modules[0]}",
+        "of which imports" if is_agent else f"import {modules[0]}",
         f"{seconds:.2f} s, {mib:.0f} MiB",
-        "≤ 0.35 s" if ours else "",
-        f"{', '.join(modules)}; median of {runs}, {_range([each[0] for each in told])}",
+        "≤ 0.35 s" if is_agent else "",
+        f"{', '.join(modules)}; median of {runs}, {_range([each[0] for each in samples])}",
     )
 
 
@@ -113,7 +113,7 @@ def _import_once(python: str, modules: list[str]) -> tuple[float, float]:
 
 
 def start_row(lab: Lab, runs: int) -> Row:
-    """From starting the process to the first accepted keepalive, on the gateway's own clock."""
+    """Measure from process start to the first accepted keepalive, by the gateway's timestamps."""
     took_s = [_start_once(lab) for _ in range(runs)]
     return Row(
         "start to ready",
@@ -125,7 +125,7 @@ def start_row(lab: Lab, runs: int) -> Row:
 
 def _start_once(lab: Lab) -> float:
     agent = lab.agent()
-    # Gateway and bench read the same CLOCK_MONOTONIC, so one moment can be subtracted from the other.
+    # The gateway and this process read the same CLOCK_MONOTONIC, so their timestamps can be subtracted.
     began_s = time.monotonic()
     agent.start()
 
@@ -133,25 +133,25 @@ def _start_once(lab: Lab) -> float:
         sent = lab.gateway.requests("keepalive", agent.machine_id)
         return [each["at_s"] for each in sent if each["status"] == 200]
 
-    # Looking often would take from the processor that the agent starts on.
-    first_s = wait_for("the first keepalive", _every(0.25, accepted))[0]
+    # Polling more often would take CPU time from the starting agent.
+    first_s = wait_for("the first keepalive", _delayed(0.25, accepted))[0]
     agent.stop()
     return first_s - began_s
 
 
-def _every(seconds: float, look: Callable[[], list[float]]) -> Callable[[], list[float]]:
-    def look_after_a_while() -> list[float]:
+def _delayed(seconds: float, condition: Callable[[], list[float]]) -> Callable[[], list[float]]:
+    def check() -> list[float]:
         time.sleep(seconds)
-        return look()
+        return condition()
 
-    return look_after_a_while
+    return check
 
 
-# --- Coming back -----------------------------------------------------------------------------------------
+# --- Recovery --------------------------------------------------------------------------------------------
 
 
 def reconnect_row(agent: AgentProcess, purpose: str, runs: int) -> Row:
-    """From killing an ssh child to being ready, with both ways up and the offer standing."""
+    """Measure from killing an ssh child until the agent is ready, with both links up and capacity offered."""
     before = agent.status()["registration"]["times"]
     took_s = [_reconnect_once(agent, purpose) for _ in range(runs)]
     registrations = agent.status()["registration"]["times"] - before
@@ -174,7 +174,7 @@ def _reconnect_once(agent: AgentProcess, purpose: str) -> float:
 
 
 def wiped_row(lab: Lab, agent: AgentProcess, runs: int) -> Row:
-    """From wiping the gateway's memory of all machines to being ready there again."""
+    """Measure from wiping the gateway's machines until the agent is ready there again."""
     took_s = [_wipe_once(lab, agent) for _ in range(runs)]
     return Row(
         "ready again after the gateway forgot everything",
@@ -195,8 +195,8 @@ def _wipe_once(lab: Lab, agent: AgentProcess) -> float:
 
 
 def idle_rows(agent: AgentProcess, seconds: float) -> list[Row]:
-    """Processor time and memory of a ready agent and every process below it."""
-    time.sleep(5)  # what a start does lazily is over
+    """Measure CPU time and memory of a ready agent and its descendants."""
+    time.sleep(5)  # lazy initialisation is over by then
     before = {pid: _cpu_s(pid) for pid in _family(agent.pid)}
     began_s = time.monotonic()
     time.sleep(seconds)
@@ -230,9 +230,9 @@ def _family(pid: int) -> list[int]:
 
 
 def _cpu_s(pid: int) -> float:
-    """Processor time of a process and of its children that have ended, in seconds."""
+    """Return the CPU seconds of a process and of its children that have ended."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    # proc(5): utime, stime, cutime, cstime are fields 14 to 17; the two before ")" are cut off here.
+    # proc(5): utime, stime, cutime, cstime are fields 14 to 17; the first two, up to ")", are cut off here.
     return sum(int(word) for word in words[11:15]) / TICKS_PER_S
 
 
@@ -241,7 +241,7 @@ def _pss_mib(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-# --- Showing ---------------------------------------------------------------------------------------------
+# --- Output ----------------------------------------------------------------------------------------------
 
 
 def _range(seconds: list[float]) -> str:
@@ -249,13 +249,20 @@ def _range(seconds: list[float]) -> str:
 
 
 def show(rows: list[Row], load: float) -> None:
-    """Print the table, under what it was measured on."""
+    """Print the table below a line about the machine."""
     python = f"Python {sys.version.split()[0]}"
     print(f"{_processor()}, {os.cpu_count()} cores, {python}; load {load:.1f} before\n")
     head = Row("", "measured", "target")
-    wide = [max(len(getattr(row, name)) for row in [head, *rows]) for name in ("what", "measured", "target")]
+    widths = [
+        max(len(getattr(row, name)) for row in [head, *rows]) for name in ("what", "measured", "target")
+    ]
     for row in [head, *rows]:
-        cells = [row.what.ljust(wide[0]), row.measured.rjust(wide[1]), row.target.rjust(wide[2]), row.how]
+        cells = [
+            row.what.ljust(widths[0]),
+            row.measured.rjust(widths[1]),
+            row.target.rjust(widths[2]),
+            row.how,
+        ]
         print("  ".join(cells).rstrip())
 
 

@@ -1,9 +1,9 @@
-"""Measures what the way back to the machine's Kubernetes costs, on a real API server, and prints it as a table.
+"""Measures the cost of the reverse path to the machine's Kubernetes, on a real API server, as a table.
 
     make kubernetes-server && python -m scripts.bench_kubernetes      about two minutes
 
-Job creations are what the gateway does: one after the other on one connection, with the gateway's token, here of
-suspended Jobs, so that no pods are made meanwhile. ssh and sshd are the real programs, on loopback.
+It creates Jobs as the gateway does: one after the other on one connection, with the gateway's token. The Jobs are
+suspended, so that no pods are created meanwhile. ssh and sshd are the real programs, on loopback.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ JOBS = "/apis/batch/v1/namespaces/default/jobs"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; 1 where there is no API server to measure on."""
-    given = _arguments(argv)
-    why = missing()
-    if why is not None:
-        print(f"not measured: {why}", file=sys.stderr)
+    """Measure and print; return 1 if there is no API server."""
+    args = _arguments(argv)
+    reason = missing()
+    if reason is not None:
+        print(f"not measured: {reason}", file=sys.stderr)
         return 1
     load = os.getloadavg()[0]
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beta9-bench-")))
-        real = RealKubernetes(_made(place / "kubernetes"), stack)
-        lab = stack.enter_context(laboratory(_made(place / "lab")))
+        real = RealKubernetes(_new_directory(place / "kubernetes"), stack)
+        lab = stack.enter_context(laboratory(_new_directory(place / "lab")))
         agent = lab.agent(
             BETA9_K3S_API="{}:{}".format(*real.address),
             BETA9_KUBECONFIG=str(real.kubeconfig),
             BETA9_K3S_TOKEN_FILE="",
         ).start()
         agent.wait_back()
-        rows = creation_rows(lab, agent, real, given.jobs, given.runs)
-        memory = idle_rows(agent, given.idle)[1]
+        rows = creation_rows(lab, agent, real, args.jobs, args.runs)
+        memory = idle_rows(agent, args.idle)[1]
         rows.append(replace(memory, what="memory (PSS) with Kubernetes", target="≤ 72 MiB"))
         rows.append(killed_row(lab, agent, real))
     show(rows, load)
@@ -63,51 +63,49 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m scripts.bench_kubernetes", description=(__doc__ or "").split("\n", maxsplit=1)[0]
     )
-    parser.add_argument("--jobs", type=int, default=200, help="Jobs to create each way")
-    parser.add_argument("--runs", type=int, default=3, help="rounds over all ways; medians are shown")
+    parser.add_argument("--jobs", type=int, default=200, help="number of Jobs to create on each path")
+    parser.add_argument("--runs", type=int, default=3, help="rounds over all paths; medians are shown")
     parser.add_argument(
-        "--idle", type=float, default=30, metavar="SECONDS", help="before memory is looked at"
+        "--idle", type=float, default=30, metavar="SECONDS", help="idle time before memory is measured"
     )
     return parser.parse_args(argv)
 
 
-def _made(directory: Path) -> Path:
+def _new_directory(directory: Path) -> Path:
     directory.mkdir()
     return directory
 
 
 def creation_rows(lab: Lab, agent: AgentProcess, real: RealKubernetes, count: int, runs: int) -> list[Row]:
-    """Creating Jobs directly, through the agent's reverse path, and through an ssh that only forwards."""
+    """Measure creating Jobs directly, through the agent's reverse path, and through an ssh that only forwards."""
     machine = lab.gateway.machine(agent.machine_id)
     assert machine is not None
     spare = addresses.candidates(agent.machine_id)[-1]
     forward_only = Ssh(lab.sshd, "-R", f"{spare}:6443:{real.address[0]}:{real.address[1]}", session=False)
     try:
         wait_for("the forward-only address answers", lambda: _answers(spare, machine["token"]))
-        ways = {
+        paths = {
             "direct": real.address,
             "through the reverse path": (machine["hostname"], 6443),
             "through ssh -N (forward-only)": (spare, 6443),
         }
-        _create(
-            real, real.address, machine["token"], count
-        )  # the server's first Jobs take longer than the rest
+        _create(real, real.address, machine["token"], count)  # warm-up: the server's first Jobs take longer
         rounds = [
-            {way: _create(real, address, machine["token"], count) for way, address in ways.items()}
+            {path: _create(real, address, machine["token"], count) for path, address in paths.items()}
             for _ in range(runs)
         ]
     finally:
         forward_only.end()
-    took_s = {way: statistics.median(each[way] for each in rounds) for way in ways}
+    took_s = {path: statistics.median(each[path] for each in rounds) for path in paths}
     targets = {"through the reverse path": "≤ 1.5 x"}
     return [
         Row(
-            f"{count} Job creations {way}",
+            f"{count} Job creations {path}",
             f"{seconds:.2f} s, {seconds / took_s['direct']:.1f} x",
-            targets.get(way, ""),
+            targets.get(path, ""),
             f"one after the other on one connection; median of {runs}",
         )
-        for way, seconds in took_s.items()
+        for path, seconds in took_s.items()
     ]
 
 
@@ -120,7 +118,7 @@ def _answers(host: str, token: str) -> bool:
 
 def _create(real: RealKubernetes, address: tuple[str, int], token: str, count: int) -> float:
     connection = _connection(address)
-    _call(connection, "GET", f"{JOBS}?limit=1", token)  # the TLS handshake is not what is measured
+    _call(connection, "GET", f"{JOBS}?limit=1", token)  # so that the TLS handshake is not measured
     began_s = time.monotonic()
     for number in range(count):
         code = _call(connection, "POST", JOBS, token, _job(f"bench-{number}"))
@@ -147,7 +145,7 @@ def _connection(address: tuple[str, int]) -> HTTPSConnection:
     return HTTPSConnection(*address, timeout=60, context=context)
 
 
-def _call(connection: HTTPSConnection, method: str, path: str, token: str, body: Any = None) -> int:
+def _call(connection: HTTPSConnection, method: str, path: str, token: str, body: object = None) -> int:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     connection.request(method, path, None if body is None else json.dumps(body), headers)
     reply = connection.getresponse()
@@ -156,7 +154,7 @@ def _call(connection: HTTPSConnection, method: str, path: str, token: str, body:
 
 
 def killed_row(lab: Lab, agent: AgentProcess, real: RealKubernetes) -> Row:
-    """The API server is killed and, once nothing is offered, started again."""
+    """Kill the API server, and start it again once the agent offers nothing."""
     began_s = time.monotonic()
     real.children["kube-apiserver"].signal(signal.SIGKILL)
     wait_for("nothing is offered", lambda: not lab.gateway.would_place(agent.machine_id)[0])
@@ -169,7 +167,7 @@ def killed_row(lab: Lab, agent: AgentProcess, real: RealKubernetes) -> Row:
         "offered again after the API server was killed and started",
         f"{back_s:.1f} s",
         "≤ 10 s",
-        f"with the server's own start of seconds; nothing was offered {withdrawn_s:.1f} s after the kill",
+        f"including the server's own start; the offer was withdrawn {withdrawn_s:.1f} s after the kill",
     )
 
 

@@ -1,9 +1,9 @@
-"""Measures how long after a spot notice the gateway would place nothing more, and how long the whole drain takes.
+"""Measures the time from a spot notice until the gateway places no more work, and until the drain is complete.
 
     python -m scripts.bench_spot [--runs 50]
 
-Agent, ssh and sshd are the real programs; gateway, k3s API and metadata service are the stand-ins. The agent's
-poll of the metadata service (every 2 s, with jitter) is part of what is measured.
+Agent, ssh and sshd are the real programs; the gateway, the k3s API and the metadata service are stand-ins. The figures
+include the agent's polling of the metadata service (every 2 s, with jitter).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TARGET_S = 5.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; exit 1 where the worst run misses the target."""
+    """Measure and print; return 1 if the worst run misses the target."""
     parser = argparse.ArgumentParser(prog="python -m scripts.bench_spot", description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
     runs = parser.parse_args(argv).runs
@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def notice_once(lab: Lab) -> tuple[float, float]:
-    """Seconds from a notice until nothing is placeable, and until the agent has ended, on a machine of its own."""
+    """Return the seconds from a notice until nothing is placeable, and until the agent exits, on a new machine."""
     with MetadataService() as cloud:
         agent = lab.ready_agent(
             BETA9_INTERRUPTION="auto",
             BETA9_METADATA_ENDPOINT=cloud.url,
             BETA9_KUBECONFIG=str(lab.kubeconfig),
         )
-        # At any moment between two looks.
+        # A random moment between two polls.
         time.sleep(random.uniform(0, 3))
         began_s = time.monotonic()
         cloud.announce(120)
@@ -55,7 +55,7 @@ def notice_once(lab: Lab) -> tuple[float, float]:
         to_withdrawn_s = time.monotonic() - began_s
         code = agent.wait_exit()
         if code != 0:
-            raise RuntimeError(f"the agent ended with {code}: {agent.lines[-5:]}")
+            raise RuntimeError(f"the agent exited with code {code}: {agent.lines[-5:]}")
         return to_withdrawn_s, time.monotonic() - began_s
 
 

@@ -1,12 +1,12 @@
-"""`make faults`: run every test of the fault table, print the table, and say whether each row held.
+"""`make faults`: runs every test of the fault table, and prints the table with each row's result.
 
     python -m scripts.faults [--serial] [--write docs/reliability.md] [--durations] [PYTEST ARGUMENT…]
 
-The rows are those of tests/faults.md. What a row shows is what its tests recorded (`happened`, `seconds`); several
-tests of one row count together. The exit code is 1 where a row failed, was skipped, or has no result.
+The rows are those of tests/faults.md. Each row shows what its tests recorded (`happened`, `seconds`); the tests of one
+row are combined. The exit code is 1 if a row failed, was skipped, or has no result.
 
-As root the tests run side by side, each worker in namespaces of its own (tests/isolation.py), with bounds that a busy
-machine keeps (tests/integration/bounds.py). Figures worth printing come from one test at a time: `--serial`.
+As root the tests run in parallel, each worker in its own namespaces (tests/isolation.py), with limits that a busy
+machine can meet (tests/integration/bounds.py). Figures for publication come from one test at a time: `--serial`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.isolation import MEASURED
 
 TABLE = Path(__file__).parents[1] / "tests" / "faults.md"
 WORKERS = 4
-"""Tests wait more than they compute: two processors carry this many."""
+"""Two cores can run this many, because tests mostly wait."""
 _ROW = re.compile(r"\| (?P<number>\d+) \| (?P<fault>.+?) \| (?P<must>.+) \|")
 TEST = re.compile(r"(?m)^def test_fault_(\d+)_")
 _NAME = re.compile(r"test_fault_(\d+)_([a-z0-9_]+)")
@@ -58,17 +58,17 @@ class Case:
     """`held`, `FAILED` or `skipped`."""
     happened: str = ""
     seconds: float = 0.0
-    told: bool = False
-    """It recorded what happened: the test that shows the row, where others show the same on a smaller scale."""
+    recorded: bool = False
+    """Whether it recorded what happened; other tests of the row show the same on a smaller scale."""
     test: str = ""
-    """Its node id."""
+    """Its pytest node id."""
     took_s: float = 0.0
-    """How long the whole test took."""
+    """Duration of the whole test."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of what is printed."""
+    """One printed row."""
 
     number: int
     fault: str
@@ -79,23 +79,25 @@ class Row:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run, print, and perhaps write."""
+    """Run the tests, print the table, and write what the options ask for."""
     parser = argparse.ArgumentParser(description="Run the fault table and print it.")
     parser.add_argument(
-        "--serial", action="store_true", help="one test at a time, so that nothing else takes time"
+        "--serial", action="store_true", help="run one test at a time, so that nothing distorts the figures"
     )
-    parser.add_argument("--write", type=Path, metavar="PAGE", help="also make this page of it")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="also write the results to this page")
     parser.add_argument(
-        "--durations", action="store_true", help=f"also write {MEASURED.name}, by which tests are spread"
+        "--durations",
+        action="store_true",
+        help=f"also write {MEASURED.name}, which balances the workers",
     )
-    parser.add_argument("--slowest", metavar="FILE", help="as pytest's own (tests/conftest.py)")
-    args, chosen = parser.parse_known_args(argv)
+    parser.add_argument("--slowest", metavar="FILE", help="as for pytest (tests/conftest.py)")
+    args, pytest_args = parser.parse_known_args(argv)
     faults = read_table(TABLE.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "faults.xml"
         options = [f"--slowest={args.slowest}"] if args.slowest else []
-        cases = run(report, [*options, *(chosen or files())], is_serial=args.serial or os.geteuid() != 0)
-    if chosen:  # only the rows of the chosen tests are asked for
+        cases = run(report, [*options, *(pytest_args or files())], is_serial=args.serial or os.geteuid() != 0)
+    if pytest_args:  # report only the rows of the selected tests
         faults = [fault for fault in faults if any(case.row == fault.number for case in cases)]
     rows = table(cases, faults)
     host, when = describe_host(), datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
@@ -115,11 +117,11 @@ def read_table(text: str) -> list[Fault]:
 
 
 def run(report: Path, arguments: Sequence[str], *, is_serial: bool) -> list[Case]:
-    """Run the tests that bear the mark and read what they recorded."""
+    """Run the tests marked `fault` and return what they recorded."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "fault", "--tb=short"]
     if not is_serial:
         command += ["-p", "tests.isolation", "--isolate", "-n", str(WORKERS)]
-    # The older family is the one that has properties on a test.
+    # Only the older JUnit family keeps properties on a test.
     command += ["-o", "junit_family=xunit1", f"--junitxml={report}"]
     environment = {**os.environ, SERIAL: "1"} if is_serial else None
     subprocess.run([*command, *arguments], check=False, env=environment)
@@ -130,13 +132,13 @@ def run(report: Path, arguments: Sequence[str], *, is_serial: bool) -> list[Case
 
 
 def files() -> list[str]:
-    """Return the files that have tests of the table: importing all the others costs each worker many seconds."""
+    """Return the files with fault tests, because importing all others would cost each worker many seconds."""
     every = sorted(TABLE.parent.rglob("test_*.py"))
     return [str(file) for file in every if TEST.search(file.read_text(encoding="utf-8"))]
 
 
 def read(element: ElementTree.Element) -> Case | None:
-    """One `testcase` of the JUnit report; None where its name is not that of a row."""
+    """Return one `testcase` of the JUnit report, None if its name belongs to no row."""
     match = _NAME.match(element.get("name", ""))
     if match is None:
         return None
@@ -148,7 +150,7 @@ def read(element: ElementTree.Element) -> Case | None:
         verdict=verdict,
         happened=happened or recorded.get("happened", ""),
         seconds=float(recorded.get("seconds") or took_s),
-        told="happened" in recorded,
+        recorded="happened" in recorded,
         test=f"{element.get('file')}::{element.get('name', '').partition('@')[0]}",  # xdist adds @GROUP
         took_s=took_s,
     )
@@ -164,7 +166,7 @@ def _verdict(element: ElementTree.Element) -> tuple[str, str]:
 
 
 def table(cases: Iterable[Case], faults: Iterable[Fault]) -> list[Row]:
-    """One row per fault, in the table's order, and one for each number that only a test knows; both must agree."""
+    """Return one row per fault, in the table's order, then one for each number that only tests have."""
     by_row: dict[int, list[Case]] = {}
     for case in cases:
         by_row.setdefault(case.row, []).append(case)
@@ -177,14 +179,14 @@ def table(cases: Iterable[Case], faults: Iterable[Fault]) -> list[Row]:
 def _row(fault: Fault, cases: list[Case]) -> Row:
     if not cases:
         return Row(*_of(fault), "no test gave a result", None, "missing")
-    telling = [case for case in cases if case.told] or cases
-    worst = [case for case in cases if case.verdict != "held"]
-    happened = [case.happened for case in (worst or telling) if case.happened]
+    main = [case for case in cases if case.recorded] or cases
+    failed = [case for case in cases if case.verdict != "held"]
+    happened = [case.happened for case in (failed or main) if case.happened]
     return Row(
         *_of(fault),
         "; ".join(dict.fromkeys(happened)) or f"{len(cases)} tests passed",
-        sum(case.seconds for case in telling),
-        worst[0].verdict if worst else "held",
+        sum(case.seconds for case in main),
+        failed[0].verdict if failed else "held",
     )
 
 
@@ -193,7 +195,7 @@ def _of(fault: Fault) -> tuple[int, str, str]:
 
 
 def describe_host() -> str:
-    """The machine that the figures are of: they mean nothing without it."""
+    """Describe the machine, without which the figures mean nothing."""
     ssh = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False)
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     release = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
@@ -211,22 +213,22 @@ def _cpu_model() -> str:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """How many rows held."""
+    """Say how many rows held."""
     held = sum(row.verdict == "held" for row in rows)
     return f"{held} of {len(rows)} rows as expected"
 
 
 def show(rows: Sequence[Row], host: str, when: str) -> None:
     """Print the table."""
-    told = Table(
+    grid = Table(
         "row", "fault", "what must happen", "what happened", "s", title="Fault table", show_lines=False
     )
     for row in rows:
         style = "" if row.verdict == "held" else "bold red"
-        told.add_row(str(row.number), row.fault, row.must, row.happened, _seconds(row), style=style)
-    # Wide enough to be read where there is no terminal (a log, a pipe).
+        grid.add_row(str(row.number), row.fault, row.must, row.happened, _seconds(row), style=style)
+    # Without a terminal (a log, a pipe) rich would assume 80 columns, too narrow to read.
     console = Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False)
-    console.print(told)
+    console.print(grid)
     console.print(f"{summary(rows)}\n{host}\n{when}")
 
 
@@ -235,16 +237,16 @@ def _seconds(row: Row) -> str:
 
 
 def page(rows: Sequence[Row], host: str, when: str) -> str:
-    """The same as a page of the documentation."""
+    """Return the table as a page of the documentation."""
     lines = [
         "# Reliability",
         "",
-        "What the agent does when something fails. Each row is one test or more (`test_fault_NN_…`) against a real",
-        "sshd, real sockets and real processes; the gateway and the Kubernetes API are the embedded ones. Times that",
-        "nobody can wait for (leases of 300 s, pauses of a minute) are scaled down; each test says which.",
+        "What the agent does when something fails. Each row is one or more tests (`test_fault_NN_…`) against a real",
+        "sshd, real sockets and real processes; the gateway and the Kubernetes API are the embedded ones. Long times",
+        "(leases of 300 s, pauses of a minute) are scaled down; each test says which.",
         "",
-        "Made by `python -m scripts.faults --serial --write docs/reliability.md`, not by hand: one test at a time,",
-        "since it states figures. `make faults` prints the table of a run side by side.",
+        "Generated by `python -m scripts.faults --serial --write docs/reliability.md`; do not edit. To get comparable",
+        "figures, the tests run one at a time; `make faults` runs them in parallel and prints the same table.",
         "",
         f"{summary(rows)}, on {when}.",
         "",

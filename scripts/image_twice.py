@@ -1,7 +1,7 @@
-"""`make image-twice`: build the image a second time from nothing, and name what differs but for times.
+"""`make image-twice`: checks that two builds of the image are identical apart from timestamps.
 
-Compares the layers that our own Dockerfile makes, file by file: path, kind, mode, owner, link, contents. Times are
-left out: only BuildKit can set those (SOURCE_DATE_EPOCH), and the classic builder shall do, too.
+Compares the layers file by file: path, type, mode, owner, link target, contents. Timestamps are ignored: only BuildKit
+can fix them (SOURCE_DATE_EPOCH), and the classic builder is supported, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Layers = list[dict[str, Entry]]
 
 
 def main() -> int:
-    """Build, compare, print; 1 where something differs."""
+    """Build twice and compare; return 1 if anything differs."""
     build()
     docker("tag", IMAGE, FIRST)
     try:
@@ -41,24 +41,24 @@ def main() -> int:
         if one.get(path) != other.get(path)
     ]
     for number, path in differing:
-        print(f"layer {number}: {path}: {first[number].get(path)} and {second[number].get(path)}")
+        print(f"layer {number}: {path}: {first[number].get(path)} became {second[number].get(path)}")
     files = sum(len(each) for each in second)
-    print(f"{len(second)} layers, {files} files, {len(differing)} differ but for times")
+    print(f"{len(second)} layers, {files} files, {len(differing)} differ (ignoring timestamps)")
     return 1 if differing else 0
 
 
 def build(*arguments: str) -> None:
-    """One build; what it says is only shown if it fails."""
-    more = " ".join([os.environ.get("DOCKER_BUILD_ARGS", ""), *arguments])
+    """Build the image; print its output only if it fails."""
+    build_args = " ".join([os.environ.get("DOCKER_BUILD_ARGS", ""), *arguments])
     done = subprocess.run(
         [str(ROOT / "scripts/image.sh")],
-        env={**os.environ, "DOCKER_BUILD_ARGS": more},
+        env={**os.environ, "DOCKER_BUILD_ARGS": build_args},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\nthe build failed")
+        sys.exit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\nimage-twice: the build failed")
 
 
 def docker(*words: str) -> None:
@@ -66,7 +66,7 @@ def docker(*words: str) -> None:
 
 
 def layers(image: str) -> Layers:
-    """What `docker save` holds, layer by layer, lowest first."""
+    """Return the contents of `docker save`, layer by layer, lowest first."""
     with tempfile.TemporaryDirectory() as directory:
         archive = Path(directory, "image.tar")
         docker("save", "--output", str(archive), image)
@@ -78,7 +78,7 @@ def layers(image: str) -> Layers:
 def _file(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     found = archive.extractfile(name)
     if found is None:
-        raise ValueError(f"{name} is no file")
+        raise ValueError(f"{name} is not a regular file")
     return found
 
 

@@ -1,9 +1,9 @@
-"""`make sbom`: what the product is made of, as CycloneDX JSON, complete or not at all.
+"""`make sbom`: writes the software bill of materials as CycloneDX JSON, or fails if it would be incomplete.
 
     python -m scripts.sbom OUTPUT [LOCK]
 
-From the lock, not from an environment: what is listed is what the image installs, hashes included. Reproducible:
-the same lock gives the same bytes.
+It is derived from the lock, not from an environment, so it lists exactly what the image installs, including hashes. It
+is reproducible: the same lock gives the same bytes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from scripts.audit import ROOT, locked
 
 
 def make(lock: Path, *, validate: bool = True) -> str:
-    """Return the SBOM's text; checking it against CycloneDX's schema takes nine tenths of the time.
+    """Return the SBOM's text. Validation against CycloneDX's schema takes nine tenths of the time.
 
-    Raises: RuntimeError naming the locked packages that it lacks.
+    Raises: RuntimeError naming the locked packages that are missing from it.
     """
     program = Path(sys.executable).with_name("cyclonedx-py")
-    how = [
+    options = [
         "--pyproject",
         str(ROOT / "pyproject.toml"),
         "--output-reproducible",
@@ -35,18 +35,16 @@ def make(lock: Path, *, validate: bool = True) -> str:
         "-",
     ]
     done = subprocess.run(
-        [str(program), "requirements", *how, str(lock)], capture_output=True, text=True, check=False
+        [str(program), "requirements", *options, str(lock)], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise RuntimeError(f"cyclonedx-py ended {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise RuntimeError(f"cyclonedx-py exited with {done.returncode}: {done.stderr.strip()[-2000:]}")
     listed = {
         (canonicalize_name(each["name"]), each["version"]) for each in json.loads(done.stdout)["components"]
     }
     wanted = {(canonicalize_name(each.name), str(each.specifier).removeprefix("==")) for each in locked(lock)}
     if missing := sorted(wanted - listed):
-        raise RuntimeError(
-            f"the SBOM lacks {', '.join(' '.join(each) for each in missing)}, which {lock} has"
-        )
+        raise RuntimeError(f"the SBOM lacks {', '.join(' '.join(each) for each in missing)} from {lock}")
     return done.stdout
 
 

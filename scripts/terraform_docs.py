@@ -1,9 +1,9 @@
-"""The tables in the modules' and examples' READMEs, and what modules/user-data knows of the agent's variables.
+"""Generates the tables in the READMEs of Terraform modules and examples, and modules/user-data's list of variables.
 
-    python -m scripts.terraform_docs          write them anew
-    python -m scripts.terraform_docs --check  say what is out of date, and exit with 1
+    python -m scripts.terraform_docs          write them
+    python -m scripts.terraform_docs --check  list what is out of date, and exit with 1
 
-Reads the *.tf files as `terraform fmt` leaves them: a block begins and ends in the first column, its arguments are
+The *.tf files must be formatted by `terraform fmt`: blocks begin and end in the first column, and their arguments are
 indented by two.
 """
 
@@ -25,7 +25,7 @@ KNOWN = ROOT / "terraform/modules/user-data/known_variables.json"
 
 @dataclass(frozen=True)
 class Block:
-    """One block of the first level: its labels, and its arguments as they are written."""
+    """One top-level block: its labels, and its arguments as source text."""
 
     kind: str
     labels: tuple[str, ...]
@@ -33,13 +33,14 @@ class Block:
 
     @property
     def description(self) -> str:
-        found = re.fullmatch(r'"(.*)"', self.arguments.get("description", ""), re.DOTALL)
-        assert found, f"{self.kind} {self.labels} has no description in one line"
-        return found[1].replace('\\"', '"').replace("|", "\\|")
+        """The text of its `description`, escaped for a Markdown table."""
+        match = re.fullmatch(r'"(.*)"', self.arguments.get("description", ""), re.DOTALL)
+        assert match, f"{self.kind} {self.labels} has no one-line description"
+        return match[1].replace('\\"', '"').replace("|", "\\|")
 
 
 def blocks(folder: Path) -> Iterator[Block]:
-    """Every block of a module, file by file."""
+    """Yield every block of a module, file by file."""
     for path in sorted(folder.glob("*.tf")):
         for kind, labels, body in re.findall(
             r'^(\w+)((?: "[^"]+")*) \{(?:\}$|\n(.*?)^\}$)', path.read_text(), re.MULTILINE | re.DOTALL
@@ -48,7 +49,7 @@ def blocks(folder: Path) -> Iterator[Block]:
 
 
 def tables(folder: Path) -> str:
-    """What a README says of a module or example."""
+    """Return the tables for the README of a module or example."""
     found = list(blocks(folder))
     parts = [
         _table("Requirements", ("name", "version"), _requirements(folder)),
@@ -60,16 +61,16 @@ def tables(folder: Path) -> str:
 
 
 def filled(readme: str, made: str) -> str:
-    """The README with its tables made anew. Raises: ValueError if it has no place for them."""
+    """Return the README with new tables. Raises: ValueError if it has no place for them."""
     head, begins, rest = readme.partition(BEGIN)
     _, ends, tail = rest.partition(END)
     if not begins or not ends:
-        raise ValueError(f"no line {BEGIN} followed by a line {END}")
+        raise ValueError(f"contains no line {BEGIN} followed by a line {END}")
     return f"{head}{BEGIN}\n\n{made}\n{END}{tail}"
 
 
 def wanted() -> dict[Path, str]:
-    """Every file that is made, and what it should hold."""
+    """Return every generated file and its expected contents."""
     known = json.dumps(sorted(known_variables()), indent=2) + "\n"
     made = {KNOWN: known}
     for versions in sorted((ROOT / "terraform").glob("*/*/versions.tf")):
@@ -82,6 +83,7 @@ def wanted() -> dict[Path, str]:
 
 
 def main() -> int:
+    """Write the files, or with --check list the stale ones."""
     stale = [path for path, text in wanted().items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
@@ -94,7 +96,7 @@ def main() -> int:
 
 
 def _arguments(body: str) -> dict[str, str]:
-    """Arguments of the block itself, with all lines of those that go over several."""
+    """Return the block's own arguments; multi-line values are complete."""
     found = re.findall(r"^  (\w+)\s*=\s*(.*(?:\n(?:    .*|  [\]})].*))*)", body, re.MULTILINE)
     return {name: value.strip() for name, value in found}
 

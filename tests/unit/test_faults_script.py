@@ -42,7 +42,7 @@ def test_the_rows_are_numbered_once_each_and_in_order() -> None:
 def test_a_row_is_what_its_test_recorded() -> None:
     held = case("test_fault_01_ssh_child_killed[a]", RECORDED)
     name = "tests/x.py::test_fault_01_ssh_child_killed[a]"
-    assert held == Case(1, "held", "back in 1 s", 0.9, told=True, test=name, took_s=1.5)
+    assert held == Case(1, "held", "back in 1 s", 0.9, recorded=True, test=name, took_s=1.5)
     assert case("test_something_else") is None
     assert table([held], [ONE]) == [Row(1, "ssh child killed", "back in 3 s", "back in 1 s", 0.9, "held")]
 
@@ -62,7 +62,7 @@ def test_a_failure_an_error_and_a_skip_do_not_hold() -> None:
 
 
 def test_one_bad_test_among_good_ones_makes_the_row_bad() -> None:
-    good = Case(1, "held", "it works", 1.0, told=True)
+    good = Case(1, "held", "it works", 1.0, recorded=True)
     bad = Case(1, "skipped", "skipped: no root", 0.0)
     for cases in ([good, bad], [bad, good]):
         (row,) = table(cases, [ONE])
