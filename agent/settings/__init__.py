@@ -1,9 +1,10 @@
-"""The agent's settings: what there is to set, where it is read from, and what must hold between settings.
+"""The agent's settings: which exist, where they are read from, and which rules hold between them.
 
-`fields` is the table of settings; `sources` finds the text of each, `parsers` makes values of them, `rules`
-looks at them together, `reading` does all this at once; `flags` declares the command line, `page` the
-documentation. Only the standard library is imported here, and `eq=False` stands wherever nothing is compared
-(half a dataclass's price): a start has 350 ms for everything.
+`fields` is the table of settings; `sources` finds the text of each, `parsers` converts it, `rules` checks
+combinations, and `reading` runs all of this; `flags` declares the command line, `page` generates the documentation.
+
+The agent must start within 350 ms. So this package imports the standard library only, and dataclasses that are never
+compared have `eq=False`, which halves the cost of creating the class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The settings as the rest of the agent sees them: one frozen value, every field of its final type."""
+"""The settings as the rest of the agent sees them: one immutable value with typed fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agent.settings.values import (
 
 @dataclass(frozen=True, eq=False)
 class Settings:
-    """What `load` makes. agent/settings/fields.py explains the fields; docs/settings.md is made from it."""
+    """All settings, as returned by `load`. agent/settings/fields/ describes each; docs/settings.md shows the same."""
 
     token: SecretRef
     pool_name: str
@@ -35,21 +35,21 @@ class Settings:
     ssh_key: SecretRef | None
     ssh_known_hosts: SecretRef | None
     ssh_host_key_fingerprint: str | None
-    """Comma-separated, without blanks."""
+    """Comma-separated, without spaces."""
     ssh_target: HostPort
     ssh_forwards: tuple[Forward, ...]
     reverse_bind: str
-    """`auto`, or an address on the gateway's side."""
+    """`auto`, or an address on the SSH host."""
     hostname: str | None
     tailscale_url: str | None
-    """Without a slash at its end; None: whatever control server tailscaled has."""
+    """Without trailing slash; None: the control server that tailscaled is configured with."""
     tailscale_auth: SecretRef | None
     tailscale_socket: Path
     k3s: K3sMode
     kubeconfig: Path | None
     k3s_token: SecretRef | None
     k3s_api: HostPort
-    """Where this machine's own k3s API answers; the reverse forward points there."""
+    """This machine's own k3s API, the target of the reverse forward."""
     reserve_cpu_millicores: int
     reserve_memory_mib: int
     interruption: Interruption
@@ -58,18 +58,18 @@ class Settings:
     aws_launch_hook: LifecycleHook | None
     aws_termination_hook: LifecycleHook | None
     metadata_endpoint: str
-    """Base URL, without a slash at its end."""
+    """Base URL, without trailing slash."""
     drain_timeout_s: float
     state_dir: Path
     status_addr: HostPort
-    """Port 0 means that the system chooses."""
+    """Port 0: the system chooses a free one."""
     log_format: str | None
-    """`json`, `text`, or None: by whether a terminal listens."""
+    """`json`, `text`, or None: text on a terminal, otherwise JSON."""
     log_level: str
     once: bool
     dry_run: bool
     policy: Policy
-    """With this machine's keepalive interval and drain time-out, and BETA9_TUNING applied."""
+    """Timings, including the keepalive interval, the drain timeout and BETA9_TUNING."""
     warnings: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Field name to the place its value came from, for people."""
+    """For people: the source of each value that was given, by field name."""

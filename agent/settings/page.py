@@ -1,60 +1,91 @@
-"""docs/settings.md, made from the table of fields: `python -m agent.settings.page > docs/settings.md`."""
+"""docs/settings.md, made from the table of settings: `python -m agent.settings.page > docs/settings.md`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 
-from agent.settings.fields import BOOTSTRAP_VARIABLES, FIELDS, Field
+from agent.settings.fields import BOOTSTRAP_VARIABLES, FIELDS, BootstrapVariable, Field
+from agent.settings.sources import DEFAULT_SECRETS
 
 INTRODUCTION = """\
 # Settings
 
-<!-- Made by `python -m agent.settings.page > docs/settings.md`; change agent/settings/fields.py instead. -->
+<!-- Made by `python -m agent.settings.page > docs/settings.md`; change agent/settings/fields/ instead. -->
 
-A flag beats the environment, which beats the first `.env` file that has the variable, which beats the default.
-Read are `./.env` and `/etc/beta9-worker/worker.env` where they exist, or only the file that `--env-file` names. In
-such a file a line is `NAME=value`; quotes may enclose several lines (a key), and nothing in it is expanded. An empty
-value counts as not given.
+A flag overrides the environment, the environment overrides `.env` files, and those override the default. The agent
+reads `./.env` and then `/etc/beta9-worker/worker.env` if they exist, and the first one that sets a variable wins; with
+`--env-file` it reads only that file. Each line is `NAME=value`. A quoted value may span several lines (a key, for
+example), and nothing in it is expanded. An empty value counts as not set.
 
-`beta9-worker run --dry-run` shows what is set, and from where. All that is wrong is reported at once, and the agent
-ends with exit code 78; a `BETA9_*` variable that nothing reads is a warning that names the nearest one.
+`beta9-worker run --dry-run` shows every value and where it comes from. The agent reports all errors at once and exits
+with code 78. A `BETA9_*` variable that is not a setting causes a warning, which suggests the closest name.
 """
 
 SECRETS = """\
 ## Secrets
 
-Each variable marked *also by file or reference* may be given in these ways; one source must use only one of them:
+A variable marked *also by file or reference* can be given in one of these ways, but in only one of them per source:
 
 | | |
 |---|---|
-| `NAME` | the text itself; visible to whoever may read the process's environment |
-| `NAME_FILE` | the path of a file that holds it, read again each time it is needed |
+| `NAME` | the text itself; visible to everyone who can read the process's environment |
+| `NAME_FILE` | the path of a file that contains it; read again whenever it is needed |
 | `NAME=ssm:///path/to/name` | AWS Systems Manager Parameter Store (`ssm://name` for a name without a path) |
-| `NAME=secretsmanager://id#json-key` | AWS Secrets Manager, by name or ARN; without `#…` the whole text |
+| `NAME=secretsmanager://id#json-key` | AWS Secrets Manager, by name or ARN; without `#…`, the whole text |
 
-Where neither is given, `/etc/beta9-worker/secrets/token` and `/etc/beta9-worker/secrets/ssh_key` are used if they
-exist. References are fetched with the machine's role or the usual chain of credentials, in the region of the ARN,
-of `AWS_REGION`, of AWS's configuration file, or of the instance metadata service, in this order. `AWS_*` variables
-are read from the environment only, not from `.env` files.
+If none is given, the agent uses these files if they exist:
 
-A token travels in an HTTP header, so it is one line without control characters. Blanks and line breaks at its ends
-are taken off when it comes from a file or a store.
+{default_files}
+
+References are fetched with the machine's role or AWS's usual credential chain. The region is that of the ARN, of
+`AWS_REGION`, of AWS's configuration file, or of the instance metadata service, in this order. `AWS_*` variables are
+read from the environment only, not from `.env` files.
+
+A token is sent in an HTTP header, so it must be a single line without control characters. Whitespace around it is
+removed if it comes from a file or a secret store.
+"""
+
+BOOTSTRAP = """\
+## Variables of the bootstrap
+
+The bootstrap reads the same `worker.env`; the agent accepts and ignores these variables. [bootstrap.md](bootstrap.md)
+and [gpu.md](gpu.md) explain the most important ones. `versions.env` is `bootstrap/versions.env`, which pins every
+version, address and checksum; change an address together with its checksum.
+"""
+
+TESTS = """\
+## For tests only
+
+`BETA9_TUNING=field=number,field=number` replaces timings of `agent/core/policy.py`, which lists their names and
+defaults; names that end in `_s` are in seconds. Other values are not supported on a real cluster.
 """
 
 
 def page() -> str:
     """Return the whole page."""
     rows = [_row(field) for field in FIELDS if field.name != "tuning"]
+    files = "\n".join(
+        f"- `/etc/beta9-worker/secrets/{name}` for `{variable}`" for variable, name in DEFAULT_SECRETS.items()
+    )
     return "\n".join(
         [
             INTRODUCTION,
-            "| variable | flag | default | |\n|---|---|---|---|\n" + "\n".join(rows),
-            "\n`--once` registers, sends one keepalive, and stops; `--debug` is `BETA9_LOG_LEVEL=debug`. What"
-            " `beta9 machine create`\nprints (`--tailscale-url`, `--tailscale-auth`, `--flux-*`) is accepted.\n",
-            SECRETS,
-            _others(),
+            _table("| variable | flag | default | |\n|---|---|---|---|", rows),
+            "`--once` registers the machine, sends one keepalive and stops; `--debug` sets `BETA9_LOG_LEVEL=debug`. All"
+            " flags that\n`beta9 machine create` prints are accepted; `--flux-*` is ignored.\n",
+            SECRETS.replace("{default_files}", files),
+            BOOTSTRAP,
+            _table(
+                "| variable | default | |\n|---|---|---|", map(_bootstrap_row, BOOTSTRAP_VARIABLES.values())
+            ),
+            TESTS,
         ]
     )
+
+
+def _table(head: str, rows: Iterable[str]) -> str:
+    return "\n".join([head, *rows]) + "\n"
 
 
 def _row(field: Field) -> str:
@@ -64,20 +95,8 @@ def _row(field: Field) -> str:
     return f"| `{field.variable}` | {flag} | {default} | {field.help}{marks} |"
 
 
-def _others() -> str:
-    names = ",\n".join(f"`{name}`" for name in BOOTSTRAP_VARIABLES)
-    return f"""\
-## Variables of the bootstrap
-
-The bootstrap reads the same `worker.env`. The agent accepts these and leaves them alone:
-{names}.
-
-## For tests only
-
-`BETA9_TUNING=field=number,field=number` replaces timings (seconds, where the name ends in `_s`) of
-`agent/core/policy.py`, which has their names and defaults. Nothing is promised about what other values do to a real
-cluster.
-"""
+def _bootstrap_row(variable: BootstrapVariable) -> str:
+    return f"| `{variable.variable}` | {variable.default} | {variable.help} |"
 
 
 if __name__ == "__main__":

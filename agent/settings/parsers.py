@@ -1,7 +1,7 @@
-"""Text to value, one function per kind of setting.
+"""Parsers from text to value, one function per kind of setting.
 
-Each raises ValueError with what is wrong and what would be right; the caller puts the setting's name and the
-value's shape in front of it ("BETA9_GATEWAY_PORT: 'abc' is not a port; …").
+Each raises ValueError that says what is wrong and what to give instead. The caller puts the setting's name and value
+in front ("BETA9_GATEWAY_PORT: 'abc' is not a port; …").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from agent.settings.values import Forward, HostPort, LifecycleHook
 
 E = TypeVar("E", bound=Enum)
 
-# Plain texts: `re` compiles (and keeps) only those that a start really uses.
+# Not compiled here: `re` compiles and caches only those that a start really needs.
 _HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}"
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
@@ -34,26 +34,26 @@ _FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}=?"
 
 
 def text(value: str) -> str:
-    """Take any text as it is."""
+    """Return any text unchanged."""
     return value
 
 
 def name(value: str) -> str:
-    """Parse a pool's or provider's name: both become part of a Kubernetes label and of the gateway's keys."""
+    """Parse the name of a pool or provider. Both become part of a Kubernetes label and of the gateway's keys."""
     if not re.fullmatch(_NAME, value):
         raise ValueError(
-            "is not a name that the gateway can use; give 1-63 letters, digits, '-', '_' or '.',"
+            "is not a valid name for the gateway; give 1-63 letters, digits, '-', '_' or '.',"
             " beginning and ending with a letter or digit"
         )
     return value
 
 
 def machine_id(value: str) -> str:
-    """Parse a machine id. One spelling only: the machine's addresses are derived from these characters."""
+    """Parse a machine id. Lower case only, because the machine's addresses are derived from these characters."""
     if not re.fullmatch(r"[0-9a-f]{8}", value):
         raise ValueError(
             "is not a machine id; give 8 hexadecimal characters in lower case, such as 1165a9b6"
-            " ('beta9 machine create' prints it), or leave it out"
+            " ('beta9 machine create' prints it), or leave it unset"
         )
     return value
 
@@ -67,25 +67,25 @@ def port(value: str) -> int:
 
 
 def port_or_any(value: str) -> int:
-    """Parse a TCP port to listen on; 0 lets the system choose."""
+    """Parse a TCP port to listen on; with 0 the system chooses one."""
     if not (value.isascii() and value.isdigit() and int(value[:6]) <= 65535 and len(value) <= 5):
         raise ValueError("is not a port; give a whole number from 1 to 65535")
     return int(value)
 
 
 def host(value: str) -> str:
-    """Parse a host name or IP address; brackets around IPv6 are taken off.
+    """Parse a host name or IP address; brackets around IPv6 are removed.
 
-    Nothing that ssh could take for an option or a second argument comes through.
+    Rejects everything that ssh could mistake for an option or a second argument.
     """
     if "://" in value:
-        raise ValueError("is a URL; give the host name alone, without scheme, path or port")
+        raise ValueError("is a URL; give only the host name, without scheme, path or port")
     if value.startswith("[") and value.endswith("]"):
         value = value[1:-1]
     if ":" in value:
         return _ipv6(value)
     if "@" in value:
-        raise ValueError("has a user in it; give the host name alone (the user is BETA9_SSH_USER)")
+        raise ValueError("contains a user name; give only the host name (BETA9_SSH_USER is the user)")
     if len(value) > 253 or not re.fullmatch(_HOST, value):
         raise ValueError(
             "is not a host name or IP address; give one such as gateway.example.com or 192.0.2.7"
@@ -101,75 +101,75 @@ def _ipv6(value: str) -> str:
         IPv6Address(value)
     except ValueError as error:
         if tail.isdigit() and ":" not in head:
-            raise ValueError("has a port in it; give the host name alone") from error
+            raise ValueError("contains a port; give only the host name") from error
         raise ValueError("is not a host name or IP address; IPv6 looks like 2001:db8::7") from error
     if "%" in value and not re.fullmatch(r"[^%]+%[A-Za-z0-9_.-]{1,15}", value):
-        raise ValueError("has an interface name that ssh would not take; give one such as fe80::1%eth0")
+        raise ValueError(
+            "contains an interface name that ssh does not accept; give an address such as fe80::1%eth0"
+        )
     return value
 
 
 def user(value: str) -> str:
-    """Parse a login name for ssh. OpenSSH itself refuses shell characters in it since 9.6."""
+    """Parse a login name for ssh. OpenSSH itself has rejected shell characters in it since 9.6."""
     if not re.fullmatch(_USER, value):
         raise ValueError("is not a login name; give letters, digits, '_', '.', '-', not beginning with '-'")
     return value
 
 
 def bind_address(value: str) -> str:
-    """Parse `auto`, or the address on the gateway's side that `-R` binds."""
+    """Parse `auto`, or the address on the SSH host that `ssh -R` binds."""
     if value == "auto":
         return value
     if value == "*":
-        raise ValueError(
-            "would open the machine's k3s to everything that reaches the gateway's host; use auto"
-        )
+        raise ValueError("would expose the machine's k3s to everyone who can reach the SSH host; use auto")
     return host(value)
 
 
 def host_port(value: str) -> HostPort:
-    """Parse `host:port` for something that is dialled."""
-    where, number = _split(value)
-    return HostPort(where, port(number))
+    """Parse `host:port` of something to connect to."""
+    address, number = _split(value)
+    return HostPort(address, port(number))
 
 
 def listen_address(value: str) -> HostPort:
-    """Parse `host:port` for something that listens here; port 0 lets the system choose."""
-    where, number = _split(value)
-    return HostPort(where, port_or_any(number))
+    """Parse `host:port` to listen on; with port 0 the system chooses one."""
+    address, number = _split(value)
+    return HostPort(address, port_or_any(number))
 
 
 def _split(value: str) -> tuple[str, str]:
-    where, colon, number = value.rpartition(":")
-    if not colon or not where or (":" in where and not where.startswith("[")):
+    address, colon, number = value.rpartition(":")
+    if not colon or not address or (":" in address and not address.startswith("[")):
         raise ValueError(
             "is not host:port; give one such as localhost:31994, or [2001:db8::7]:31994 for IPv6"
         )
-    return host(where), number
+    return host(address), number
 
 
 def forwards(value: str) -> tuple[Forward, ...]:
-    """Parse comma-separated `[bind:]port:host:port`; bind is 127.0.0.1 where it is left out."""
+    """Parse comma-separated `[bind:]port:host:port`; bind defaults to 127.0.0.1."""
     return tuple(_forward(part.strip()) for part in value.split(",") if part.strip())
 
 
 def _forward(part: str) -> Forward:
-    how = "write [bind:]port:host:port, such as 6379:redis:6379, with IPv6 addresses in brackets"
+    syntax = "write [bind:]port:host:port, such as 6379:redis:6379, with IPv6 addresses in brackets"
     match = re.fullmatch(_FORWARD, part)
     if not match:
-        raise ValueError(f"has the part {shown(part)}, which is no forward; {how}")
+        raise ValueError(f"contains {shown(part)}, which is not a valid forward; {syntax}")
     try:
         bind = host(match["bind"] or "127.0.0.1")
         return Forward(bind, port(match["port"]), host(match["host"]), port(match["host_port"]))
     except ValueError as error:
-        raise ValueError(f"has the part {shown(part)}, of which one piece {error}; {how}") from error
+        raise ValueError(f"contains {shown(part)}, of which one part {error}; {syntax}") from error
 
 
 def fingerprints(value: str) -> str:
-    """Check comma-separated host key fingerprints; gives them back without blanks and padding."""
+    """Check comma-separated host key fingerprints; return them without spaces and padding."""
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not parts or not all(re.fullmatch(_FINGERPRINT, part) for part in parts):
         raise ValueError(
-            "is not a host key's fingerprint; give SHA256: and 43 characters, as printed on the gateway's"
+            "is not the fingerprint of a host key; give SHA256: and 43 characters, as printed on the SSH"
             " host by 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' (MD5 is not accepted)"
         )
     return ",".join(part.rstrip("=") for part in parts)
@@ -179,12 +179,12 @@ def lifecycle_hook(value: str) -> LifecycleHook:
     """Parse `GROUP/HOOK`: an EC2 Auto Scaling group, and one of its lifecycle hooks."""
     group, _, hook = value.partition("/")
     if not re.fullmatch(r"[^\s/]{1,255}", group) or not re.fullmatch(r"[A-Za-z0-9_/-]{1,255}", hook):
-        raise ValueError("is no lifecycle hook; give the group's name, a slash and the hook's name")
+        raise ValueError("is not a lifecycle hook; give GROUP/HOOK")
     return LifecycleHook(group, hook)
 
 
 def seconds(value: str) -> float:
-    """Parse a time in seconds, more than 0; an `s` behind it is allowed."""
+    """Parse a time in seconds, more than 0; a trailing `s` is allowed."""
     number = _number(value.removesuffix("s"))
     if not number > 0:
         raise ValueError("is not a time; give seconds as a number above 0, such as 60")
@@ -206,15 +206,15 @@ def _number(value: str) -> float:
 
 
 def cpu_millicores(value: str) -> int:
-    """Parse a Kubernetes quantity of cpu: `500m`, or cores (`2`, `0.5`)."""
+    """Parse a Kubernetes CPU quantity: `500m`, or cores (`2`, `0.5`)."""
     match = re.fullmatch(_CPU, value)
     if not match:
-        raise ValueError("is not an amount of cpu; give millicores such as 500m, or cores such as 2 or 0.5")
+        raise ValueError("is not an amount of CPU; give millicores such as 500m, or cores such as 2 or 0.5")
     return int(match["milli"]) if match["milli"] else round(float(match["cores"]) * 1000)
 
 
 def memory_mib(value: str) -> int:
-    """Parse a Kubernetes quantity of memory with its unit (Ki, Mi, Gi, Ti), rounded up to MiB."""
+    """Parse a Kubernetes memory quantity with a unit (Ki, Mi, Gi, Ti); return MiB, rounded up."""
     match = re.fullmatch(_MEMORY, value)
     if not match:
         raise ValueError(
@@ -224,34 +224,34 @@ def memory_mib(value: str) -> int:
 
 
 def path(value: str) -> Path:
-    """Parse a file's path, `~` expanded."""
+    """Parse a file path; `~` is expanded."""
     if not value.isprintable():
-        raise ValueError("is not the path of a file")
+        raise ValueError("is not a file path")
     return expanded(value)
 
 
 def expanded(value: str) -> Path:
-    """Expand `~` and `~user`; where there is no such user, leave it (Path.expanduser raises RuntimeError)."""
+    """Expand `~` and `~user`; leave an unknown user as it is, where Path.expanduser raises RuntimeError."""
     return Path(os.path.expanduser(value))  # noqa: PTH111 - see above
 
 
 def state_dir(value: str) -> Path:
-    """Parse the state directory, made absolute. Its files are named in ssh's options, which expand some signs."""
+    """Parse the state directory; return it absolute. Its files appear in ssh options, which expand some characters."""
     directory = path(value).absolute()
     if re.search(r'[%":\\]', str(directory)):
-        raise ValueError('has a sign in it that ssh would take for something else (one of % : " \\)')
+        raise ValueError('contains a character that is special to ssh (one of % : " \\)')
     return directory
 
 
 def url(value: str) -> str:
-    """Parse an http(s) base URL; a slash at its end is taken off."""
+    """Parse an http(s) base URL; a trailing slash is removed."""
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value) or not value.isprintable():
         raise ValueError("is not a base URL; give one such as http://169.254.169.254")
     return value.rstrip("/")
 
 
 def choice(kind: type[E]) -> Callable[[str], E]:
-    """Make a parser for one of an enumeration's values, in any case."""
+    """Return a parser for the values of an enumeration, in any case."""
 
     def parse(value: str) -> E:
         try:
@@ -263,7 +263,7 @@ def choice(kind: type[E]) -> Callable[[str], E]:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """Make a parser for one of some words, in any case."""
+    """Return a parser for a choice of words, in any case."""
 
     def parse(value: str) -> str:
         if value.lower() not in words:

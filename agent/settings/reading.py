@@ -1,4 +1,4 @@
-"""Reading all settings at once, so that every problem is reported in one go."""
+"""Read all settings at once, so that all errors are reported together."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ETC = Path("/etc/beta9-worker")
 
 @dataclass(eq=False)
 class Draft:
-    """Values as far as they could be read; `failed` names the settings for which a stand-in stands here."""
+    """Values read so far. `failed` names the settings with an error, whose value is a default or None."""
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -43,17 +43,17 @@ def load(
     """Read and check all settings.
 
     Args:
-        flags: `vars()` of what argparse found, as declared by `add_arguments`; None means not given.
+        flags: `vars()` of the namespace that argparse returned (see `add_arguments`); None means not given.
         environ: the process's environment.
-        directory: where `.env` is looked for; the working directory by default.
-        etc: where `worker.env` and `secrets/` are looked for.
+        directory: where `.env` may be; the working directory by default.
+        etc: where `worker.env` and `secrets/` may be.
 
     Raises:
-        SettingsError: holds every problem there is, one line each.
+        SettingsError: contains all errors, one line each.
     """
-    settings, problems = examine(flags, environ, directory=directory, etc=etc)
-    if problems:
-        raise SettingsError(*problems)
+    settings, errors = examine(flags, environ, directory=directory, etc=etc)
+    if errors:
+        raise SettingsError(*errors)
     return settings
 
 
@@ -64,85 +64,89 @@ def examine(
     directory: Path | None = None,
     etc: Path = ETC,
 ) -> tuple[Settings, tuple[str, ...]]:
-    """Read as `load` does, but return the problems beside what could be read, for `doctor`.
+    """Read as `load` does, but return the errors beside the settings, for `doctor`.
 
-    Where a setting has a problem, its default stands in (or an empty name, or a secret that is nowhere).
+    A setting with an error has its default (or an empty name, or a SecretRef without a source).
     """
     draft = Draft()
     env_file = flags.get("env_file")
-    files, file_problems = sources.from_files(
+    files, file_errors = sources.from_files(
         Path(str(env_file)) if env_file else None, directory or Path.cwd(), etc
     )
-    draft.problems += file_problems
+    draft.errors += file_errors
     layers = [sources.from_flags(flags), Layer("", environ), *files]
-    for each in FIELDS:
-        _read(draft, each, [*layers, sources.from_secrets_directory(etc)])
+    for setting in FIELDS:
+        _read(draft, setting, [*layers, sources.from_secrets_directory(etc)])
     draft.warnings += sources.unknown(layers, known_variables())
     draft.warnings += _flag_warnings(flags, draft) + _file_warnings(draft)
     settings = _settings(draft, flags)
-    draft.problems += rules.broken(rules.PROBLEMS, settings, draft.failed)
+    draft.errors += rules.broken(rules.ERRORS, settings, draft.failed)
     draft.warnings += rules.broken(rules.WARNINGS, settings, draft.failed)
-    return replace(settings, warnings=tuple(draft.warnings)), tuple(draft.problems)
+    return replace(settings, warnings=tuple(draft.warnings)), tuple(draft.errors)
 
 
-def _read(draft: Draft, each: Field, layers: list[Layer]) -> None:
+def _read(draft: Draft, setting: Field, layers: list[Layer]) -> None:
     try:
-        value = _take(draft, each, layers)
+        value = _parsed(draft, setting, layers)
     except ValueError as error:
-        draft.problems.append(str(error))
-        draft.failed.add(each.name)
-        value = each.parse(each.default) if each.default is not None else None
-    draft.values[each.name] = value
+        draft.errors.append(str(error))
+        draft.failed.add(setting.name)
+        value = _default(setting)
+    draft.values[setting.name] = value
 
 
-def _take(draft: Draft, each: Field, layers: list[Layer]) -> object:
-    given = sources.find(each, layers)
+def _parsed(draft: Draft, setting: Field, layers: list[Layer]) -> object:
+    given = sources.find(setting, layers)
     if given is None:
-        if each.required:
-            raise ValueError(_missing(each, layers))
-        return each.parse(each.default) if each.default is not None else None
-    draft.sources[each.name] = given.label
-    if each.file_variant:
-        return secret_ref(each.variable, given)
+        if setting.required:
+            raise ValueError(_missing(setting, layers))
+        return _default(setting)
+    draft.sources[setting.name] = given.label
+    if setting.file_variant:
+        return secret_ref(setting.variable, given)
     try:
-        return each.parse(given.text)
+        return setting.parse(given.text)
     except ValueError as error:
         raise ValueError(f"{given.label}: {shown(given.text)} {error}") from error
 
 
-def _missing(each: Field, layers: list[Layer]) -> str:
-    is_empty = any(layer.values.get(each.variable) == "" for layer in layers)
-    ways = f"{each.variable}, {each.flag}" if each.flag else each.variable
-    if each.file_variant:
-        ways = f"{each.variable}_FILE, {ways}, or the file /etc/beta9-worker/secrets/token"
-    return f"{each.variable}: {'empty' if is_empty else 'not set'}; give the {each.help} (by {ways})"
+def _default(setting: Field) -> object:
+    return setting.parse(setting.default) if setting.default is not None else None
+
+
+def _missing(setting: Field, layers: list[Layer]) -> str:
+    is_empty = any(layer.values.get(setting.variable) == "" for layer in layers)
+    ways = f"{setting.variable}, {setting.flag}" if setting.flag else setting.variable
+    if setting.file_variant:
+        ways = f"{setting.variable}_FILE, {ways}, or the file /etc/beta9-worker/secrets/token"
+    return f"{setting.variable}: {'empty' if is_empty else 'not set'}; give the {setting.help} (with {ways})"
 
 
 def _file_warnings(draft: Draft) -> list[str]:
-    refs = [draft.values[each.name] for each in FIELDS if each.secret]
-    open_ones = [(ref, open_to_others(ref.file)) for ref in refs if ref and ref.file]
+    refs = [draft.values[setting.name] for setting in FIELDS if setting.secret]
+    modes = [(ref, open_to_others(ref.file)) for ref in refs if ref and ref.file]
     return [
-        f"{ref.setting}_FILE: everybody on this machine may read {ref.file} (mode {mode});"
-        f" 'chmod 600 {ref.file}' ends that"
-        for ref, mode in open_ones
+        f"{ref.setting}_FILE: every user of this machine can read {ref.file} (mode {mode});"
+        f" 'chmod 600 {ref.file}' prevents that"
+        for ref, mode in modes
         if mode
     ]
 
 
 def _flag_warnings(flags: Mapping[str, object], draft: Draft) -> list[str]:
     warnings = [
-        f"{flag}: everybody on this machine can read it in the list of processes; {hidden}_FILE hides it"
-        for name, flag, hidden in _SEEN_BY_ALL
+        f"{flag}: every user of this machine can read it in the process list; use {variable}_FILE instead"
+        for name, flag, variable in _SECRET_FLAGS
         if flags.get(name) and draft.sources.get(name) == flag
     ]
     tailscale = [name for name in ("tailscale_url", "tailscale_auth") if flags.get(name)]
     if tailscale and draft.values.get("connection") is not Connection.TAILSCALE:
         flag = "--" + tailscale[0].replace("_", "-")
-        warnings.append(f"{flag} has no effect: set BETA9_CONNECTION=tailscale to use the tailnet")
+        warnings.append(f"{flag} has no effect; set BETA9_CONNECTION=tailscale to use the tailnet")
     return warnings
 
 
-_SEEN_BY_ALL = (
+_SECRET_FLAGS = (
     ("token", "--token", "BETA9_TOKEN"),
     ("tailscale_auth", "--tailscale-auth", "BETA9_TAILSCALE_AUTH"),
 )
@@ -161,9 +165,9 @@ def _settings(draft: Draft, flags: Mapping[str, object]) -> Settings:
     policy = Policy(
         keepalive_interval_s=values.pop("keepalive_interval_s"), drain_timeout_s=values["drain_timeout_s"]
     )
-    policy, wrong = tuned(policy, values.pop("tuning"))
-    draft.problems += [f"BETA9_TUNING: {problem}" for problem in wrong]
-    draft.failed |= {"tuning"} if wrong else set()
+    policy, errors = tuned(policy, values.pop("tuning"))
+    draft.errors += [f"BETA9_TUNING: {error}" for error in errors]
+    draft.failed |= {"tuning"} if errors else set()
     return Settings(
         **values,
         once=bool(flags.get("once")),

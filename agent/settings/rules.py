@@ -1,7 +1,7 @@
-"""What must hold between settings, and what is only worth a warning.
+"""Rules between settings: broken ones are errors (`ERRORS`) or only deserve a warning (`WARNINGS`).
 
-A rule names the settings it looks at, and is asked only when each of these was read without a problem: a bad
-port is reported once, not again by every rule that looks at the port.
+A rule names the settings it depends on and is checked only if all of them were read without error. So a bad port is
+reported once, not again by every rule about that port.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from agent.settings.model import Settings
 from agent.settings.values import Connection, K3sMode
 
 LONGEST_DRAIN_S = 105
-"""The service gives 110 s (`docker stop -t 110`); the rest is for saying goodbye."""
+"""The service allows 110 s (`docker stop -t 110`); the rest is for deregistering and closing the tunnel."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """`check` returns a sentence when the rule is broken."""
+    """`check` returns a sentence if the rule is broken, else None."""
 
-    looks_at: tuple[str, ...]
+    depends_on: tuple[str, ...]
     check: Callable[[Settings], str | None]
 
 
 def _ssh_host(s: Settings) -> str | None:
     if s.connection is Connection.SSH and not s.ssh_host:
-        return "BETA9_SSH_HOST: not set, but BETA9_CONNECTION is ssh; name the host to dial"
+        return "BETA9_SSH_HOST: not set, but BETA9_CONNECTION is ssh; give the SSH host to dial"
     return None
 
 
 def _ssh_key(s: Settings) -> str | None:
     if s.connection is Connection.SSH and not s.ssh_key:
         return (
-            "BETA9_SSH_KEY_FILE: not set, and ssh needs a private key; name its file"
-            " (or put it into /etc/beta9-worker/secrets/ssh_key)"
+            "BETA9_SSH_KEY_FILE: not set, but ssh needs a private key; give the path of its file"
+            " (or store the key as /etc/beta9-worker/secrets/ssh_key)"
         )
     return None
 
@@ -44,8 +44,8 @@ def _ssh_key(s: Settings) -> str | None:
 def _ssh_host_key(s: Settings) -> str | None:
     if s.connection is Connection.SSH and not (s.ssh_known_hosts or s.ssh_host_key_fingerprint):
         return (
-            "BETA9_SSH_KNOWN_HOSTS: not set, and an unknown host key is never accepted; give the host's"
-            " known_hosts lines by BETA9_SSH_KNOWN_HOSTS(_FILE), or its fingerprint by"
+            "BETA9_SSH_KNOWN_HOSTS: not set, and an unknown host key is never accepted; put the host's"
+            " known_hosts lines into BETA9_SSH_KNOWN_HOSTS(_FILE), or its fingerprint into"
             " BETA9_SSH_HOST_KEY_FINGERPRINT"
             " ('ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on that host prints it)"
         )
@@ -69,7 +69,7 @@ def _local_end(s: Settings) -> str | None:
     if s.connection is Connection.SSH and not _is_loopback(s.gateway_host):
         return (
             f"BETA9_GATEWAY_HOST: {shown(s.gateway_host)} is not this machine, but with ssh it is the tunnel's local"
-            " end; leave it out, and give the gateway's address as the SSH host sees it by BETA9_SSH_TARGET"
+            " end; remove it, and set BETA9_SSH_TARGET to the gateway's address as seen from the SSH host"
         )
     return None
 
@@ -83,7 +83,7 @@ def _ports_differ(s: Settings) -> str | None:
     same = s.status_addr.port == s.gateway_port and s.status_addr.host in local
     if s.connection is Connection.SSH and same:
         return (
-            f"BETA9_STATUS_ADDR: {s.status_addr} is the port of the tunnel's local end (BETA9_GATEWAY_PORT);"
+            f"BETA9_STATUS_ADDR: {s.status_addr} uses the port of the tunnel's local end (BETA9_GATEWAY_PORT);"
             " choose another"
         )
     return None
@@ -92,14 +92,16 @@ def _ports_differ(s: Settings) -> str | None:
 def _forwards_differ(s: Settings) -> str | None:
     taken = {("127.0.0.1", s.gateway_port): "the tunnel's local end (BETA9_GATEWAY_PORT)"}
     for forward in s.ssh_forwards:
-        here = ("127.0.0.1" if forward.bind == "localhost" else forward.bind, forward.port)
-        if here in taken:
-            return f"BETA9_SSH_FORWARDS: {forward} listens where {taken[here]} does; choose another port"
-        taken[here] = f"{forward}"
+        listener = ("127.0.0.1" if forward.bind == "localhost" else forward.bind, forward.port)
+        if listener in taken:
+            return (
+                f"BETA9_SSH_FORWARDS: {forward} listens on the same port as {taken[listener]}; choose another"
+            )
+        taken[listener] = f"{forward}"
     return None
 
 
-PROBLEMS: tuple[Rule, ...] = (
+ERRORS: tuple[Rule, ...] = (
     Rule(("connection", "ssh_host"), _ssh_host),
     Rule(("connection", "ssh_key"), _ssh_key),
     Rule(("connection", "ssh_known_hosts", "ssh_host_key_fingerprint"), _ssh_host_key),
@@ -122,30 +124,34 @@ def _ssh_unused(s: Settings) -> str | None:
 
 def _both_pins(s: Settings) -> str | None:
     if s.ssh_known_hosts and s.ssh_host_key_fingerprint:
-        return "BETA9_SSH_HOST_KEY_FINGERPRINT has no effect: BETA9_SSH_KNOWN_HOSTS is given and counts"
+        return (
+            "BETA9_SSH_HOST_KEY_FINGERPRINT has no effect: BETA9_SSH_KNOWN_HOSTS is set and takes precedence"
+        )
     return None
 
 
 def _no_hostname(s: Settings) -> str | None:
     if s.connection is Connection.DIRECT and not s.hostname and not s.once:
         return (
-            "BETA9_HOSTNAME is not set: with a direct connection the gateway cannot know where this machine's"
-            " k3s is, so nothing will be offered"
+            "BETA9_HOSTNAME is not set: with a direct connection the gateway cannot find this machine's"
+            " k3s, so nothing will be offered"
         )
     return None
 
 
 def _no_k3s(s: Settings) -> str | None:
     if s.k3s is K3sMode.NONE and not s.k3s_token and not s.once:
-        return "BETA9_K3S is none and no BETA9_K3S_TOKEN is given: no work can start here, nothing is offered"
+        return (
+            "BETA9_K3S is none and BETA9_K3S_TOKEN is not set: no work can start here, so nothing is offered"
+        )
     return None
 
 
 def _long_drain(s: Settings) -> str | None:
     if s.drain_timeout_s > LONGEST_DRAIN_S:
         return (
-            f"BETA9_DRAIN_TIMEOUT is {s.drain_timeout_s:g} s, but the service ends the agent after 110 s;"
-            " raise 'docker stop -t' and TimeoutStopSec with it"
+            f"BETA9_DRAIN_TIMEOUT is {s.drain_timeout_s:g} s, but the service stops the agent after 110 s;"
+            " also raise 'docker stop -t' and TimeoutStopSec"
         )
     return None
 
@@ -168,6 +174,6 @@ WARNINGS: tuple[Rule, ...] = (
 
 
 def broken(rules: tuple[Rule, ...], settings: Settings, failed: set[str]) -> list[str]:
-    """Ask every rule whose settings were read, and return what the broken ones say."""
-    said = (rule.check(settings) for rule in rules if failed.isdisjoint(rule.looks_at))
-    return [sentence for sentence in said if sentence]
+    """Check every rule that depends on none of the `failed` settings; return the sentences of broken rules."""
+    sentences = (rule.check(settings) for rule in rules if failed.isdisjoint(rule.depends_on))
+    return [sentence for sentence in sentences if sentence]

@@ -1,4 +1,4 @@
-"""Reading a small text file that holds a secret, with every way it can be unusable said in one sentence."""
+"""Read a small text file that contains a secret, and explain in one sentence why one cannot be used."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from pathlib import Path
 from agent.errors import SettingsError
 
 LIMIT_BYTES = 64 * 1024
-"""Far more than any token, key or list of host keys; a wrong path (an image, a disk) must not fill memory."""
+"""Far more than any token, key or list of host keys. A wrong path (an image, a disk) must not fill memory."""
 
 
 def read_secret_file(path: Path) -> str:
-    """Return the file's text as it is.
+    """Return the file's text, unchanged.
 
     Raises:
         SettingsError: it is missing, not a regular file, not readable, empty, too large, or not text.
-            The message begins with the path and never holds contents.
+            The message begins with the path and never quotes the content.
     """
     try:
         status = path.stat()
-        # Asked before opening: opening a named pipe would wait for a writer.
+        # Checked before opening, because opening a named pipe would block until there is a writer.
         if not stat.S_ISREG(status.st_mode):
-            raise SettingsError(
-                f"{path} is not a regular file; name a file that can be read again at any time"
-            )
+            raise SettingsError(f"{path} is not a regular file; name one that can be read repeatedly")
         if status.st_size > LIMIT_BYTES:
             raise SettingsError(
-                f"{path} has {status.st_size} bytes, more than any secret ({LIMIT_BYTES}); wrong file?"
+                f"{path} has {status.st_size} bytes, more than a secret may have ({LIMIT_BYTES}); is it the right file?"
             )
         with path.open("rb") as file:
             content = file.read(LIMIT_BYTES + 1)
@@ -40,11 +38,13 @@ def read_secret_file(path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise SettingsError(f"{path} holds bytes that are not text; wrong file?") from error
+        raise SettingsError(
+            f"{path} contains bytes that are not UTF-8 text; is it the right file?"
+        ) from error
 
 
 def open_to_others(path: Path) -> str | None:
-    """Return the file's mode, such as "0644", where others on this machine may read it; else None."""
+    """Return the file's mode, such as "0644", if all users of this machine can read it, else None."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:

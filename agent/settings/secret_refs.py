@@ -1,4 +1,4 @@
-"""Making a SecretRef of what was given for a secret, having looked at all that needs no network."""
+"""Make a SecretRef from the text given for a secret, and check all that can be checked without network."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _REFERENCE = r"[A-Za-z][A-Za-z0-9+.-]*://.*"
 
 
 def secret_ref(variable: str, given: Given) -> SecretRef:
-    """Return the reference for what was given.
+    """Return the SecretRef for a given text.
 
     Raises:
-        ValueError: the text, the file or the reference cannot serve. The message begins with the setting's
-            label, and names file paths and references, never a secret.
+        ValueError: the text, the file or the reference cannot be used. The message begins with the setting's
+            label; it may contain file paths and references, never a secret.
     """
     if given.is_file:
         return SecretRef(variable, file=_file(variable, given))
@@ -34,7 +34,7 @@ def secret_ref(variable: str, given: Given) -> SecretRef:
 
 
 def secret_problem(variable: str, text: str) -> str | None:
-    """Say why a secret's text cannot serve for its setting ("is …", "holds …"), or None; never the text."""
+    """Return why a secret's text cannot be used for its setting ("is …", "contains …"), or None. Never quotes it."""
     if is_token(variable):
         return _tailnet_key_problem(text) if variable == "BETA9_TAILSCALE_AUTH" else token_problem(text)
     from agent.core.tunnel.key_formats import key_problem, known_hosts_problem  # noqa: PLC0415 - 6 ms, for ssh only
@@ -43,24 +43,24 @@ def secret_problem(variable: str, text: str) -> str | None:
 
 
 def _tailnet_key_problem(text: str) -> str | None:
-    # 'tailscale up' would make a key with it first, at Tailscale's own API and with tags that it needs.
+    # An OAuth client would first have to create an auth key, through Tailscale's API and with tags of its own.
     if text.startswith("tskey-client-"):
-        return "is an OAuth client's secret, which logs no machine in; make an auth key"
+        return "is the secret of an OAuth client, which cannot log a machine in; create an auth key"
     problem = token_problem(text)
-    return "is no single line of plain characters; give the key alone" if problem else None
+    return "is not a single line of plain characters; give only the key" if problem else None
 
 
 def _reference(given: Given) -> str:
     if not given.text.startswith(SCHEMES):
         raise ValueError(
-            f"{given.label}: {shape(given.text)} is no reference known here; use {' or '.join(SCHEMES)}"
+            f"{given.label}: {shape(given.text)} is not a supported reference; use {' or '.join(SCHEMES)}"
         )
     scheme, _, rest = given.text.partition("://")
     name, hash_sign, key = rest.partition("#")
     wrong_key = bool(hash_sign) and (scheme == "ssm" or not key)
     if not name.strip("/") or wrong_key or not given.text.isprintable() or " " in name:
         raise ValueError(
-            f"{given.label}: {shown(given.text)} names no secret; write ssm:///path/to/name"
+            f"{given.label}: {shown(given.text)} does not name a secret; write ssm:///path/to/name"
             " or secretsmanager://id#json-key"
         )
     return given.text
@@ -68,9 +68,9 @@ def _reference(given: Given) -> str:
 
 def _file(variable: str, given: Given) -> Path:
     path = expanded(given.text).absolute() if given.text.isprintable() else None
-    # Somebody may have put the secret itself where its file's name belongs: then it must not be shown.
+    # The value may be the secret itself, put where its file's name belongs: never show it.
     if path is None or not (given.text.startswith(("/", "~", "./", "../")) or _exists(path)):
-        raise ValueError(f"{given.label}: {shape(given.text)} is not the path of a file; give it from / on")
+        raise ValueError(f"{given.label}: {shape(given.text)} is not a file path; give an absolute path")
     try:
         text = read_secret_file(path)
     except SettingsError as error:
@@ -84,5 +84,5 @@ def _file(variable: str, given: Given) -> Path:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # too long for a name, or not to be asked for: no path that anybody meant
+    except OSError:  # too long for a file name, or not accessible: not a path
         return False

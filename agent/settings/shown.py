@@ -1,4 +1,4 @@
-"""Settings as a person may see them: every effective value and where it came from, secrets by shape only."""
+"""Settings for display: every effective value and its source; secrets only by their shape."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from agent.core.policy import Policy
 from agent.core.text.describe import shape
 from agent.settings.fields import FIELDS
 from agent.settings.model import Settings
+from agent.settings.tuning import HAVE_SETTINGS
 from agent.settings.values import SecretRef
 
 
 def describe(settings: Settings) -> dict[str, dict[str, object]]:
-    """Return variable → {"value", "from"} for every setting, ready for JSON; secrets are masked."""
+    """Return {variable: {"value", "from"}} for every setting, ready for JSON; secrets are masked."""
     described: dict[str, dict[str, object]] = {}
     for field in FIELDS:
         origin = settings.sources.get(field.name)
@@ -43,7 +44,11 @@ def _masked(ref: SecretRef) -> str:
 
 
 def _tuned(settings: Settings) -> dict[str, float]:
-    own = ("keepalive_interval_s", "drain_timeout_s")
-    plain = Policy()
-    names = [field.name for field in dataclass_fields(Policy) if field.name not in own]
-    return {n: getattr(settings.policy, n) for n in names if getattr(settings.policy, n) != getattr(plain, n)}
+    """Return the timings that differ from their defaults and have no setting of their own."""
+    defaults = Policy()
+    names = [field.name for field in dataclass_fields(Policy) if field.name not in HAVE_SETTINGS]
+    return {
+        name: getattr(settings.policy, name)
+        for name in names
+        if getattr(settings.policy, name) != getattr(defaults, name)
+    }

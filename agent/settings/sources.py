@@ -1,4 +1,4 @@
-"""Where settings come from, and which source wins: flag, environment, .env files, the secrets' directory."""
+"""Sources of settings, in order of precedence: flags, environment, .env files, the directory of secrets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ DEFAULT_SECRETS = {
     "BETA9_SSH_KEY": "ssh_key",
     "BETA9_TAILSCALE_AUTH": "tailscale_auth",
 }
-"""Files in /etc/beta9-worker/secrets that are used when nothing else names the secret."""
+"""Files in /etc/beta9-worker/secrets, used if no other source gives the secret."""
 
 DOTENV_LIMIT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """Variables from one source. `place` completes "BETA9_POOL_NAME …": "" or " (in ./.env)"."""
+    """Variables from one source. `place` follows a variable's name in messages: "" or " (in ./.env)"."""
 
     place: str
     values: Mapping[str, str]
@@ -31,7 +31,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A text somebody gave for a setting. `label` is how messages name it."""
+    """The text given for a setting. `label` names the setting in messages."""
 
     text: str
     label: str
@@ -39,66 +39,65 @@ class Given:
 
 
 def from_flags(flags: Mapping[str, object]) -> Layer:
-    """Turn what argparse found into a layer; None means that the flag was not given."""
+    """Return the layer of flags that argparse parsed; a value of None means that the flag was not given."""
     values = {field.variable: str(flags[field.name]) for field in FIELDS if flags.get(field.name) is not None}
     return Layer("", values, flags=True)
 
 
 def from_files(env_file: Path | None, directory: Path, etc: Path) -> tuple[list[Layer], list[str]]:
-    """Read `--env-file`, or else ./.env and /etc/beta9-worker/worker.env where they exist.
+    """Read `--env-file`, or else ./.env and /etc/beta9-worker/worker.env if they exist.
 
-    Returns the layers, the first wins, and what is wrong with the files.
+    Returns the layers, of which the first wins, and errors in the files.
     """
-    found = (
-        [env_file]
-        if env_file
-        else [p for p in (directory / ".env", etc / "worker.env") if os.path.lexists(p)]
-    )
+    defaults = (directory / ".env", etc / "worker.env")
+    paths = [env_file] if env_file else [path for path in defaults if os.path.lexists(path)]
     layers: list[Layer] = []
-    problems: list[str] = []
-    for path in found:
+    errors: list[str] = []
+    for path in paths:
         try:
-            values, wrong = _read_dotenv(path)
+            values, bad_lines = _read_dotenv(path)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            problems.append(f"{path}: cannot be read ({reason}); correct it, or name another with --env-file")
+            errors.append(f"{path}: cannot be read ({reason}); fix it, or name another file with --env-file")
             continue
         layers.append(Layer(f" (in {path})", values))
-        problems += wrong
-    return layers, problems
+        errors += bad_lines
+    return layers, errors
 
 
 def _read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
-    from dotenv.parser import parse_stream  # noqa: PLC0415 - needed only where there is such a file
+    from dotenv.parser import parse_stream  # noqa: PLC0415 - needed only if there is such a file
 
     with path.open(encoding="utf-8-sig") as stream:
         if path.is_file() and path.stat().st_size > DOTENV_LIMIT_BYTES:
             raise OSError(0, f"it is larger than {DOTENV_LIMIT_BYTES} bytes")
         bindings = list(parse_stream(stream))
-    # Nothing is interpolated: a token may hold a dollar sign.
+    # No interpolation: a token may contain a dollar sign.
     values = {b.key: b.value for b in bindings if b.key and b.value is not None and not b.error}
-    bad = [b.original.line for b in bindings if b.error or (b.key and b.value is None)]
-    return values, [f"{path}: line {line} is not NAME=value (or a quote is not closed)" for line in bad]
+    bad_lines = [b.original.line for b in bindings if b.error or (b.key and b.value is None)]
+    return values, [
+        f"{path}: line {line} is not NAME=value (or its quotes are not closed)" for line in bad_lines
+    ]
 
 
 def from_secrets_directory(etc: Path) -> Layer:
-    """Name the default secret files that exist, as if they had been given by `*_FILE`."""
+    """Return a layer that names the default secret files that exist, by `*_FILE` variables."""
     paths = {f"{variable}_FILE": etc / "secrets" / name for variable, name in DEFAULT_SECRETS.items()}
-    return Layer(f" (in {etc}/secrets)", {v: str(p) for v, p in paths.items() if os.path.exists(p)})  # noqa: PTH110 - Path.exists raises where the directory may not be entered
+    return Layer(f" (in {etc}/secrets)", {v: str(p) for v, p in paths.items() if os.path.exists(p)})  # noqa: PTH110 - Path.exists raises PermissionError if the directory may not be entered
 
 
 def find(field: Field, layers: list[Layer]) -> Given | None:
-    """Return what the first layer that knows the setting says.
+    """Return the setting's text from the first layer that has it.
 
     Raises:
-        ValueError: that layer gives both a value and a file.
+        ValueError: that layer has both a value and a file.
     """
     for layer in layers:
-        value = _taken(field, layer, field.variable)
-        file = _taken(field, layer, f"{field.variable}_FILE") if field.file_variant else None
+        value = _value(field, layer, field.variable)
+        file = _value(field, layer, f"{field.variable}_FILE") if field.file_variant else None
         if value is not None and file is not None:
-            both = f"{field.variable}{layer.place}: given together with {field.variable}_FILE"
-            raise ValueError(f"{both}; keep one of the two")
+            conflict = f"{field.variable}{layer.place}: set together with {field.variable}_FILE"
+            raise ValueError(f"{conflict}; keep only one of them")
         if file is not None:
             return Given(file, f"{field.variable}_FILE{layer.place}", is_file=True)
         if value is not None:
@@ -107,22 +106,22 @@ def find(field: Field, layers: list[Layer]) -> Given | None:
     return None
 
 
-def _taken(field: Field, layer: Layer, variable: str) -> str | None:
+def _value(field: Field, layer: Layer, variable: str) -> str | None:
     value = layer.values.get(variable)
     return None if value == "" and field.may_be_empty else value
 
 
 def unknown(layers: list[Layer], known: tuple[str, ...]) -> list[str]:
-    """Warn of variables that nothing reads: BETA9_* ones, with the nearest name, and AWS's in .env files."""
-    from agent.core.text.describe import nearest  # noqa: PLC0415 - see there
+    """Return warnings about variables without effect: unknown BETA9_* ones, and AWS_* ones in .env files."""
+    from agent.core.text.describe import nearest  # noqa: PLC0415 - imports difflib
 
     warnings = []
     for layer in layers:
         for variable in layer.values:
             if variable.startswith("AWS_") and layer.place:
-                warnings.append(f"{variable}{layer.place} has no effect there; put it into the environment")
+                warnings.append(f"{variable}{layer.place} has no effect there; set it in the environment")
             if variable.startswith("BETA9_") and variable not in known:
                 near = nearest(variable, known)
-                hint = f"; did you mean {near}?" if near else "; see docs/settings.md for those there are"
+                hint = f"; did you mean {near}?" if near else "; docs/settings.md lists all settings"
                 warnings.append(f"{shown(variable)}{layer.place} is not a setting and has no effect{hint}")
     return warnings

@@ -1,9 +1,10 @@
-"""BETA9_TUNING: timings of the policy replaced by a test, `field=number,field=number`."""
+"""BETA9_TUNING: timings of the policy that a test overrides, as `field=number,field=number`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from typing import Any
 
 from agent.core.policy import Policy
 from agent.core.text.describe import nearest, shown
@@ -12,33 +13,35 @@ HAVE_SETTINGS = {
     "keepalive_interval_s": "BETA9_KEEPALIVE_INTERVAL",
     "drain_timeout_s": "BETA9_DRAIN_TIMEOUT",
 }
+"""Fields of the policy with a setting of their own, by field name."""
 
 
 def tuned(policy: Policy, tuning: str) -> tuple[Policy, list[str]]:
-    """Return the policy with the fields that a tuning names replaced, and what is wrong with the tuning."""
-    changes: dict[str, float] = {}
-    problems: list[str] = []
+    """Return the policy with the given fields replaced, and the errors in `tuning`."""
+    changes: dict[str, Any] = {}
+    errors: list[str] = []
     for part in (part.strip() for part in tuning.split(",") if part.strip()):
         name, _, number = part.partition("=")
         value = _number(number)
-        problem = _problem(name, value, number)
-        if problem:
-            problems.append(problem)
+        error = _error(name, value, number)
+        if error:
+            errors.append(error)
         else:
-            changes[name] = value
-    return replace(policy, **changes), problems
+            # A count of 2.5 failures is reached with the third.
+            changes[name] = math.ceil(value) if isinstance(getattr(policy, name), int) else value
+    return replace(policy, **changes), errors
 
 
-def _problem(name: str, value: float, number: str) -> str | None:
+def _error(name: str, value: float, number: str) -> str | None:
     names = [field.name for field in fields(Policy)]
     if name in HAVE_SETTINGS:
-        return f"has {name}, which has a setting of its own: {HAVE_SETTINGS[name]}"
+        return f"contains {name}, which has its own setting: {HAVE_SETTINGS[name]}"
     if name not in names:
         near = nearest(name, names)
-        hint = f"; did you mean {near}?" if near else "; agent/core/policy.py has the names"
-        return f"has {shown(name)}, which the policy does not know{hint}"
+        hint = f"; did you mean {near}?" if near else "; agent/core/policy.py lists the names"
+        return f"contains {shown(name)}, which is not a field of the policy{hint}"
     if math.isnan(value):
-        return f"gives {name} the value {shown(number)}; write {name}=NUMBER, 0 or more"
+        return f"sets {name} to {shown(number)}; write {name}=NUMBER, 0 or more"
     return None
 
 

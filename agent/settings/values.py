@@ -1,4 +1,4 @@
-"""The types that settings have once they are read. Nothing here reads or decides anything."""
+"""Types of parsed settings. Plain data: nothing here reads or decides anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Interruption(str, Enum):
-    """Whose notices of an end of the machine are listened to."""
+    """Which cloud's interruption notices the agent acts on."""
 
     AUTO = "auto"
     AWS = "aws"
@@ -41,7 +41,7 @@ class HostPort:
 
 @dataclass(frozen=True)
 class Forward:
-    """One `ssh -L`: what listens here, and what it reaches on the gateway's side."""
+    """One `ssh -L` forward: `bind:port` on this machine leads to `host:host_port` as seen from the SSH host."""
 
     bind: str
     port: int
@@ -54,7 +54,7 @@ class Forward:
 
 @dataclass(frozen=True)
 class LifecycleHook:
-    """A hook of an EC2 Auto Scaling group."""
+    """A lifecycle hook of an EC2 Auto Scaling group."""
 
     group: str
     name: str
@@ -65,9 +65,9 @@ class LifecycleHook:
 
 @dataclass(frozen=True)
 class SecretRef:
-    """Where a secret is to be had: exactly one of value, file, reference. `adapters.secrets` resolves it.
+    """Where a secret comes from: exactly one of value, file and reference. `adapters.secrets` resolves it.
 
-    `value` is the secret itself and is left out of `repr` and `str`; file and reference are only names.
+    `value` is the secret itself, so `repr` and `str` omit it; file and reference are only names.
     """
 
     setting: str
@@ -77,15 +77,15 @@ class SecretRef:
 
     @property
     def is_token(self) -> bool:
-        """Whether the text is one line (a token, a tailnet's key), rather than lines for ssh."""
+        """Whether the text is a single line (a token or tailnet key), as opposed to a file for ssh."""
         return is_token(self.setting)
 
 
 def is_token(setting: str) -> bool:
-    """Whether a secret is one line, from whose ends blanks may be taken."""
+    """Return whether a secret is a single line, which may be stripped."""
     return setting.endswith(("_TOKEN", "_TAILSCALE_AUTH"))
 
 
 def bracketed(host: str) -> str:
-    """Put an IPv6 address in brackets, as in URLs and in ssh's forwards; leave all else alone."""
+    """Put an IPv6 address in brackets, as URLs and ssh forwards need it; return any other host unchanged."""
     return f"[{host}]" if ":" in host else host

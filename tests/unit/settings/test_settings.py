@@ -72,7 +72,7 @@ def test_a_dotenv_value_is_taken_as_it_stands(tmp_path: Path) -> None:
 def test_what_is_wrong_with_a_dotenv_file_is_said_by_line_without_its_text(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"BETA9_POOL_NAME=gpu\nBETA9_TOKEN='{TOKEN}\n")
     found = problems({})
-    assert f"{tmp_path}/.env: line 2 is not NAME=value (or a quote is not closed)" in found
+    assert f"{tmp_path}/.env: line 2 is not NAME=value (or its quotes are not closed)" in found
     assert TOKEN not in "".join(found)
 
 

@@ -29,7 +29,7 @@ def test_fault_61_every_setting_wrong_at_once_is_one_report_naming_each(tmp_path
     for field in FIELDS:
         named = [problem for problem in found if problem.startswith(f"{field.variable}:")]
         assert len(named) == 1, (field.variable, found)
-        fix = ("give", "use", "write", "did you mean", "is not one of", "is not the path")
+        fix = ("give", "use", "write", "did you mean", "is not one of", "is not a file path")
         assert any(word in named[0] for word in fix), named[0]
     report = "\n".join(found)
     for part in (secret, "a secret", "of two lines", "\x00", "\x7f"):
@@ -79,15 +79,15 @@ def test_fault_62_tokens_that_no_header_can_carry_are_refused_with_the_reason(
         ("BETA9_MACHINE_ID", "1165A9B6", "lower case"),
         ("BETA9_MACHINE_ID", "1165a9b6\n", "is not a machine id"),
         ("BETA9_MACHINE_ID", "xyz", "8 hexadecimal"),
-        ("BETA9_PROVIDER_NAME", "", "is not a name"),
-        ("BETA9_PROVIDER_NAME", "a:b", "is not a name"),
-        ("BETA9_POOL_NAME", "gpu pool", "is not a name"),
+        ("BETA9_PROVIDER_NAME", "", "is not a valid name"),
+        ("BETA9_PROVIDER_NAME", "a:b", "is not a valid name"),
+        ("BETA9_POOL_NAME", "gpu pool", "is not a valid name"),
         ("BETA9_GATEWAY_HOST", "http://localhost", "is a URL"),
-        ("BETA9_GATEWAY_HOST", "localhost:1994", "has a port in it"),
+        ("BETA9_GATEWAY_HOST", "localhost:1994", "contains a port"),
         ("BETA9_SSH_HOST", "root@gateway", "BETA9_SSH_USER"),
         ("BETA9_SSH_HOST", "-oProxyCommand=touch /tmp/x", "is not a host name"),
         ("BETA9_SSH_HOST", "a b", "is not a host name"),
-        ("BETA9_SSH_HOST", "fe80::1%a b", "would not take"),
+        ("BETA9_SSH_HOST", "fe80::1%a b", "ssh does not accept"),
         ("BETA9_SSH_USER", "-lroot", "is not a login name"),
         ("BETA9_SSH_USER", "a\tb", "is not a login name"),
         ("BETA9_CONNECTION", "vpn", "is not one of ssh, tailscale, direct"),
@@ -106,16 +106,16 @@ def test_fault_62_tokens_that_no_header_can_carry_are_refused_with_the_reason(
         ("BETA9_RESERVE_MEMORY", "1GB", "1Gi"),
         ("BETA9_INTERRUPTION", "gcp", "is not one of auto, aws, none"),
         ("BETA9_METADATA_ENDPOINT", "169.254.169.254", "is not a base URL"),
-        ("BETA9_STATE_DIR", '/var/"x"', "has a sign in it"),
+        ("BETA9_STATE_DIR", '/var/"x"', "contains a character that is special"),
         ("BETA9_STATUS_ADDR", "9464", "is not host:port"),
         ("BETA9_LOG_FORMAT", "xml", "is not one of json, text"),
         ("BETA9_LOG_LEVEL", "loud", "is not one of"),
         ("BETA9_TUNING", "ttl=3", "did you mean ttl_s?"),
         ("BETA9_TUNING", "ttl_s=soon", "ttl_s=NUMBER"),
         ("BETA9_TUNING", "drain_timeout_s=3", "BETA9_DRAIN_TIMEOUT"),
-        ("BETA9_TOKEN", "vault://x", "no reference known here"),
-        ("BETA9_TOKEN", "ssm://", "names no secret"),
-        ("BETA9_TOKEN", "secretsmanager://id#", "names no secret"),
+        ("BETA9_TOKEN", "vault://x", "not a supported reference"),
+        ("BETA9_TOKEN", "ssm://", "does not name a secret"),
+        ("BETA9_TOKEN", "secretsmanager://id#", "does not name a secret"),
         ("BETA9_SSH_KEY", "/root/.ssh/id_ed25519", "BETA9_SSH_KEY_FILE"),
         ("BETA9_TOKEN_FILE", "/nowhere/token", "/nowhere/token cannot be read: No such file"),
         ("BETA9_SSH_KEY_FILE", "/", "is not a regular file"),
@@ -131,7 +131,7 @@ def test_a_wrong_value_is_refused_by_name_with_the_fix(variable: str, value: str
 
 def test_missing_settings_are_named_with_the_ways_to_give_them() -> None:
     token, pool = problems({})
-    assert token.startswith("BETA9_TOKEN: not set; give the machine token, from 'beta9 machine create' (by ")
+    assert token.startswith("BETA9_TOKEN: not set; give the machine token, from 'beta9 machine create' (with ")
     assert all(way in token for way in ("BETA9_TOKEN_FILE", "--token", "/etc/beta9-worker/secrets/token"))
     assert pool.startswith("BETA9_POOL_NAME: not set")
 
@@ -143,7 +143,7 @@ def test_a_flag_is_named_as_a_flag() -> None:
 def test_a_secret_in_place_of_its_files_path_is_not_shown(tmp_path: Path) -> None:
     for text in (TOKEN, "x" * 5000, "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"):
         found = problems({"BETA9_POOL_NAME": "gpu", "BETA9_TOKEN_FILE": text})
-        assert "is not the path of a file" in found[0]
+        assert "is not a file path" in found[0]
         assert text[:30] not in found[0]
 
 
@@ -154,7 +154,7 @@ def test_a_secret_in_the_wrong_setting_is_not_shown() -> None:
 def test_value_and_file_together_are_one_too_many_in_one_source_only(tmp_path: Path) -> None:
     (tmp_path / "token").write_text(TOKEN)
     both = with_(BETA9_TOKEN_FILE=str(tmp_path / "token"))
-    assert problems(both)[0] == "BETA9_TOKEN: given together with BETA9_TOKEN_FILE; keep one of the two"
+    assert problems(both)[0] == "BETA9_TOKEN: set together with BETA9_TOKEN_FILE; keep only one of them"
     (tmp_path / ".env").write_text(f"BETA9_TOKEN_FILE={tmp_path}/token\n")
     assert read(MINIMAL).token.value == TOKEN
 

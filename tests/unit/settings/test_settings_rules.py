@@ -38,15 +38,15 @@ def test_an_ssh_host_means_ssh(tmp_path: Path) -> None:
         ),
         (
             {"BETA9_STATUS_ADDR": "127.0.0.1:1994"},
-            "BETA9_STATUS_ADDR: 127.0.0.1:1994 is the port of the tunnel's",
+            "BETA9_STATUS_ADDR: 127.0.0.1:1994 uses the port of the tunnel's",
         ),
         (
             {"BETA9_SSH_FORWARDS": "1994:redis:6379"},
-            "BETA9_SSH_FORWARDS: 127.0.0.1:1994:redis:6379 listens where",
+            "BETA9_SSH_FORWARDS: 127.0.0.1:1994:redis:6379 listens on the same port",
         ),
         (
             {"BETA9_SSH_FORWARDS": "1:a:1,localhost:1:b:2"},
-            "BETA9_SSH_FORWARDS: localhost:1:b:2 listens where",
+            "BETA9_SSH_FORWARDS: localhost:1:b:2 listens on the same port",
         ),
         ({"BETA9_CONNECTION": "tailscale", "BETA9_SSH_HOST": ""}, "BETA9_GATEWAY_HOST: not set"),
     ],
@@ -70,10 +70,10 @@ def test_a_broken_setting_is_not_complained_of_twice(tmp_path: Path) -> None:
             with_(BETA9_TOKEN_FILEE="x"),
             "'BETA9_TOKEN_FILEE' is not a setting and has no effect; did you mean BETA9_TOKEN_FILE?",
         ),
-        (with_(BETA9_XYZZY="x"), "see docs/settings.md"),
+        (with_(BETA9_XYZZY="x"), "docs/settings.md lists all settings"),
         (with_(), "BETA9_HOSTNAME is not set"),
         (with_(BETA9_K3S="none"), "nothing is offered"),
-        (with_(BETA9_DRAIN_TIMEOUT="300"), "ends the agent after 110 s"),
+        (with_(BETA9_DRAIN_TIMEOUT="300"), "stops the agent after 110 s"),
         (with_(BETA9_SSH_FORWARDS="0.0.0.0:1:a:1"), "can be reached from outside"),
         (with_(BETA9_SSH_FORWARDS="1:a:1"), "BETA9_SSH_FORWARDS has no effect"),
     ],
@@ -98,7 +98,9 @@ def test_a_secret_file_that_all_may_read_is_a_warning(tmp_path: Path) -> None:
 
 def test_aws_variables_in_env_files_are_a_warning(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("AWS_REGION=eu-central-1\n")
-    assert [w for w in read(MINIMAL).warnings if w.startswith("AWS_REGION") and "into the environment" in w]
+    assert [
+        w for w in read(MINIMAL).warnings if w.startswith("AWS_REGION") and "set it in the environment" in w
+    ]
 
 
 def test_tuning_reaches_the_policy() -> None:
