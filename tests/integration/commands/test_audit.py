@@ -95,8 +95,8 @@ def test_a_package_that_was_skipped_or_left_out_is_a_finding() -> None:
         ]
     }
     assert findings(report, {"a": "1", "b-c": "1.0", "d": "2"}) == [
-        "a: not looked up: not on PyPI",
-        "d 2: locked, and not in the report",
+        "a: not checked: not on PyPI",
+        "d 2: locked, but missing from the report",
     ]
 
 

@@ -90,7 +90,7 @@ def test_a_pool_asked_for_by_name_must_be_there(host: Host, tmp_path: Path) -> N
     [
         ("config.yaml", "a: 1", "skipped", "install python3-yaml"),
         ("config.json", '{"secret": ', "failed", "is not JSON"),
-        ("config.json", "[1]", "failed", "holds no settings"),
+        ("config.json", "[1]", "failed", "contains no settings"),
     ],
 )
 def test_a_configuration_that_cannot_be_read_is_explained(  # noqa: PLR0917 - a table's columns

@@ -55,7 +55,7 @@ def test_a_host_that_is_right_passes(host: Host) -> None:
         ({"DenyUsers": "daem*"}, "admitted", "DenyUsers daem*"),
         ({"AllowGroups": "wheel"}, "admitted", "AllowGroups wheel"),
         ({"ChrootDirectory": "/nonexistent"}, "chroot", "/nonexistent: No such file"),
-        ({"ChrootDirectory": "/tmp"}, "chroot", "/tmp is writable by others"),
+        ({"ChrootDirectory": "/tmp"}, "chroot", "/tmp is writable by users other than root"),
         ({"AuthorizedKeysFile": "/nonexistent"}, "keys", "no key in /nonexistent"),
     ],
 )

@@ -153,7 +153,7 @@ def test_a_persons_account_is_neither_changed_nor_removed(site: Site) -> None:
     for arguments in ((), ("--remove",)):
         result = site.setup("--user", "daemon", *arguments)
         assert result.returncode == 1
-        assert "was not made by this script" in result.stderr
+        assert "was not created by this script" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [("--nonsense",), ("--key-line",), ("positional",)])

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 from collections.abc import Callable, Iterator
 
+import psutil  # noqa: F401 - loaded before the fork, since `daemon` may not be allowed to read site-packages
 import pytest
 
 from agent.core.provisioning.authorized_keys import Grant

@@ -49,7 +49,7 @@ def test_an_entrys_arn_says_its_region(store: Any, monkeypatch: pytest.MonkeyPat
         ("ssm:///beta9/nothing", "no such entry"),
         ("secretsmanager://nothing", "no such entry"),
         ("secretsmanager://machine#tokn", "did you mean 'token'?"),
-        ("secretsmanager://machine#password", "has no key 'password' (it has 2 others)"),
+        ("secretsmanager://machine#password", "has no key 'password' (it has 2 other keys)"),
         ("secretsmanager://machine#n", "the value of 'n' in the entry is not text"),
         ("secretsmanager://plain#token", "is not a JSON object"),
         ("secretsmanager://bytes", "is binary, not text"),

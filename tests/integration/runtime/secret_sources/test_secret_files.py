@@ -35,7 +35,7 @@ def test_a_file_is_read_anew_each_time_and_its_line_end_taken_off(tmp_path: Path
         (lambda file: file.mkdir(), "not a regular file"),
         (lambda file: file.write_text(" \n"), "is empty"),
         (lambda file: file.write_text("x" * 70_000), "more than a secret may have"),
-        (lambda file: file.write_bytes(b"\xff\xfe\x00"), "not text"),
+        (lambda file: file.write_bytes(b"\xff\xfe\x00"), "not UTF-8 text"),
         (lambda file: file.write_text("two\nlines"), "line break"),
     ],
 )
