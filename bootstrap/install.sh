@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Makes this machine a Beta9 worker: Ubuntu 22.04 or 24.04, or Debian 12. May be run again at any time.
+# Turns this machine into a Beta9 worker: Ubuntu 22.04 or 24.04, or Debian 12. Safe to run again at any time.
 #
-#   sudo bootstrap/install.sh --env-file worker.env    (without it: /etc/beta9-worker/worker.env)
+#   sudo bootstrap/install.sh --env-file worker.env    (default: /etc/beta9-worker/worker.env)
 #
-#   --dry-run      say what would run, in which order and with which settings; change nothing
-#   --steps DIR    other steps than those beside this script
+#   --dry-run      show what would run, in which order and with which settings; change nothing
+#   --steps DIR    run the steps in DIR instead of those next to this script
 #
-# What it did and how long it took: /var/lib/beta9-worker/bootstrap.json; what each step printed:
-# /var/log/beta9-worker/bootstrap/. Exit 0: done, or rebooting to go on; 1: failed, with stage and fix; 2: called wrongly.
+# Results and timings: /var/lib/beta9-worker/bootstrap.json. Output of each step: /var/log/beta9-worker/bootstrap/.
+# Exit 0: done, or rebooting to continue; 1: failed (the failed stage and its fix are printed); 2: usage error.
 set -Eeuo pipefail
 umask 022
 export LC_ALL=C HOME=${HOME:-/root} PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-# A machine that is busy with its first boot can keep systemctl waiting for longer than the 25 s that it gives itself.
+# During a busy first boot systemd may take longer to answer than systemctl's default timeout of 25 s.
 export SYSTEMD_BUS_TIMEOUT=${SYSTEMD_BUS_TIMEOUT:-300}
 
 BETA9_BOOTSTRAP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -25,7 +25,7 @@ done
 
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
-parse() {
+parse_arguments() {
   while (($#)); do
     case $1 in
       --dry-run) dry_run=yes ;;
@@ -35,7 +35,7 @@ parse() {
         shift
         ;;
       --help | -h) usage; exit 0 ;;
-      *) printf 'install.sh: %s is not an option\n' "$1" >&2; usage >&2; exit 2 ;;
+      *) printf 'install.sh: unknown option %s\n' "$1" >&2; usage >&2; exit 2 ;;
     esac
     shift
   done
@@ -44,32 +44,32 @@ parse() {
 }
 
 main() {
-  parse "$@"
-  if [[ -n $dry_run ]]; then dry; exit; fi
-  ((EUID == 0)) || { say "this changes the system: run it as root (sudo $0)"; exit 1; }
-  one_at_a_time
+  parse_arguments "$@"
+  if [[ -n $dry_run ]]; then show_plan; exit; fi
+  ((EUID == 0)) || { say "this script changes the system: run it as root (sudo $0)"; exit 1; }
+  take_installer_lock
   export BETA9_BOOTSTRAP BETA9_ROOT BETA9_ENV_FILE BETA9_RUN
   BETA9_RUN=$(mktemp -d "${TMPDIR:-/tmp}/beta9-bootstrap.XXXXXX")
-  trap at_exit EXIT
-  trap 'stopped' INT TERM HUP
-  trap 'unforeseen $? $LINENO "$BASH_COMMAND"' ERR
+  trap on_exit EXIT
+  trap 'on_signal' INT TERM HUP
+  trap 'on_error $? $LINENO "$BASH_COMMAND"' ERR
   prepare
   timeline_write running
-  exec 3>&2 # what steps say to people
+  exec 3>&2 # messages that steps send to the installer's output
   run_stages
-  [[ -z $FAILED ]] || end_failed "$FAILED" "$(reason "$FAILED")" "$(fix_of "$FAILED")"
+  [[ -z $FAILED ]] || end_failed "$FAILED" "$(failure_reason "$FAILED")" "$(fix_of "$FAILED")"
   [[ -z $REBOOT ]] || end_rebooting "$REBOOT"
-  ended_well
+  report_success
 }
 
-# A second installer (a boot script and a person) waits for the first, and then finds everything done.
-one_at_a_time() {
+# A second installer (for example the boot script and a person) waits for the first and then finds nothing left to do.
+take_installer_lock() {
   state_dir
-  # shellcheck disable=SC2153 # lib/record.sh names it
+  # shellcheck disable=SC2153 # set in lib/record.sh
   exec 9>>"$BETA9_STATE/installer.lock"
   flock -n 9 && return
-  say "another run of the installer is at work; waiting for it"
-  flock -w 7200 9 || { say "it did not end within two hours"; exit 1; }
+  say "another installer is running; waiting for it to finish"
+  flock -w 7200 9 || { say "the other installer did not finish within two hours"; exit 1; }
 }
 
 prepare() {
@@ -77,31 +77,31 @@ prepare() {
   mkdir -p "$BETA9_LOGS"
   chmod 0700 "$BETA9_LOGS"
   resume_or_begin
-  load_settings || end_failed settings "a settings file cannot be read" "see the line above; values are NAME=value or NAME='value'"
-  read_stages "$steps" || end_failed installer "the steps cannot be read" "see the line above"
+  load_settings || end_failed settings "a settings file cannot be parsed" "correct the line named above; the syntax is NAME=value or NAME='value'"
+  read_stages "$steps" || end_failed installer "the headers of the steps are invalid" "see the line above"
 }
 
-# The last net: what passes no ERR trap (an unset variable, say) still follows the failure policy.
-at_exit() {
+# Some failures, such as an unset variable, bypass the ERR trap; the failure policy applies to them as well.
+on_exit() {
   local code=$?
   trap - EXIT ERR
-  if ((code)) && [[ -z ${SAID:-} ]]; then
+  if ((code)) && [[ -z ${FAILURE_REPORTED:-} ]]; then
     kill_stages
-    (end_failed installer "it ended unforeseen, see the line above" "this is a mistake in the installer: report it with its output") || true
+    (end_failed installer "it stopped unexpectedly, see the line above" "this is a bug in the installer: report it with its output") || true
   fi
   rm -rf "$BETA9_RUN"
   exit "$code"
 }
 
-# unforeseen CODE LINE COMMAND: in a subshell only that ends; the line that waits for it then fails, too.
-unforeseen() {
+# on_error CODE LINE COMMAND: in a subshell, exit only the subshell; the command that waits for it then fails as well.
+on_error() {
   ((BASH_SUBSHELL == 0)) || exit "$1"
-  end_failed installer "'$3' ended with $1 (line $2)" "this is a mistake in the installer: report it with its output"
+  end_failed installer "'$3' failed with exit code $1 (line $2)" "this is a bug in the installer: report it with its output"
 }
 
 fix_of() { cat "$BETA9_RUN/$1.fix" 2>/dev/null || printf %s "${FIX[$1]}"; }
 
-ended_well() {
+report_success() {
   local changes
   rm -f "$BETA9_STATE/rebooted"
   touch "$BETA9_STATE/ready"
@@ -110,17 +110,17 @@ ended_well() {
   console "done, $changes changes, in $(timeline_line)"
 }
 
-# stopped: by a signal; nothing of ours goes on.
-stopped() {
-  SAID=yes
+# on_signal: kill all running stages and record the failure.
+on_signal() {
+  FAILURE_REPORTED=yes
   trap - ERR
   kill_stages
   say "stopped by a signal"
-  timeline_write failed installer "it was stopped by a signal: run it again"
+  timeline_write failed installer "stopped by a signal: run the installer again"
   exit 1
 }
 
-dry() {
+show_plan() {
   local name
   load_settings && read_stages "$steps"
   printf 'settings: %s\n' "$(printf '%s\n' "${!BETA9_SETTINGS[@]}" | sort | paste -sd' ')"

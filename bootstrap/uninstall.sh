@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Takes back what the bootstrap did to this machine, by its record, newest first, and nothing else.
+# Undoes what the bootstrap recorded that it did to this machine, newest first, and nothing else.
 #
 #   sudo bootstrap/uninstall.sh
 #
-#   --dry-run      say what would be taken back
-#   --purge        also what the bootstrap did not write itself: /etc/beta9-worker (worker.env, secrets),
-#                  /opt/beta9-worker (the trees it was run from), and containers and volumes that others made in the
-#                  Docker or on the disk that goes (without --purge these stop the uninstaller before it begins)
+#   --dry-run      show what would be undone
+#   --purge        also remove what the bootstrap did not write itself: /etc/beta9-worker (worker.env, secrets),
+#                  /opt/beta9-worker (the trees it ran from), and other people's containers and volumes in the Docker
+#                  data that is removed (without --purge these stop the uninstaller before it changes anything)
 #
-# Kept, and named: files that somebody has changed since, directories with other things in them, packages that others
-# need by now. Work that runs here is ended. Exit 0: nothing of it is left but what was named; 1: something failed.
+# Kept and listed: files that were modified since, directories that contain other files, packages that other packages
+# now depend on. Running work is stopped. Exit 0: everything is undone, except for what was listed; 1: something failed.
 set -Eeuo pipefail
 export LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-# A machine that is busy with its first boot can keep systemctl waiting for longer than the 25 s that it gives itself.
+# During a busy first boot systemd may take longer to answer than systemctl's default timeout of 25 s.
 export SYSTEMD_BUS_TIMEOUT=${SYSTEMD_BUS_TIMEOUT:-300}
 
 BETA9_BOOTSTRAP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
@@ -32,42 +32,42 @@ main() {
       --dry-run) dry_run=yes ;;
       --purge) purge=yes ;;
       --help | -h) usage; exit 0 ;;
-      *) printf 'uninstall.sh: %s is not an option\n' "$1" >&2; usage >&2; exit 2 ;;
+      *) printf 'uninstall.sh: unknown option %s\n' "$1" >&2; usage >&2; exit 2 ;;
     esac
     shift
   done
-  ((EUID == 0)) || { say "this changes the system: run it as root (sudo $0)"; exit 1; }
-  [[ -f $BETA9_STATE/record ]] || { say "there is no record of an installation ($BETA9_STATE/record)"; exit 0; }
+  ((EUID == 0)) || { say "this script changes the system: run it as root (sudo $0)"; exit 1; }
+  [[ -f $BETA9_STATE/record ]] || { say "nothing to undo: $BETA9_STATE/record does not exist"; exit 0; }
   exec 9>>"$BETA9_STATE/installer.lock"
-  flock -n 9 || { say "the installer is at work; try again when it has ended"; exit 1; }
-  look_for_others || [[ -n $dry_run ]] || exit 1
-  # The agent first: it drains, and its container holds its image.
+  flock -n 9 || { say "the installer is running; try again when it has finished"; exit 1; }
+  check_docker_data || [[ -n $dry_run ]] || exit 1
+  # Stop the agent first: it drains, and its container keeps its image in use.
   if [[ -z $dry_run ]] && unit_is active beta9-worker.service; then systemctl stop beta9-worker.service; fi
   while IFS= read -r line; do
-    # Packages that were recorded one after another go together: they need each other.
+    # Purge packages that were recorded in a row together: they depend on each other.
     if [[ $line == package$'\t'* ]]; then packages+=("${line#*$'\t'}") && continue; fi
     purge_packages
     undo_line "$line"
   done < <(tac "$BETA9_STATE/record")
   purge_packages
-  last
+  clean_up
 }
 
 DOCKER_MOUNT=var-lib-docker.mount
 
-# look_for_others: fails, saying so, if Docker's data goes and somebody else has containers or volumes in it.
-look_for_others() {
-  local theirs
+# check_docker_data: fail with a message if removing Docker's data would remove containers or volumes of others.
+check_docker_data() {
+  local others
   [[ -z $purge ]] || return 0
-  command -v docker >/dev/null || return 0 # an installation that did not get that far
+  command -v docker >/dev/null || return 0 # the installation stopped before Docker
   recorded unit "$DOCKER_MOUNT" || recorded tree "$BETA9_ROOT/var/lib/docker" || return 0
-  if ! theirs=$(docker ps --all --format 'container {{.Names}}' && docker volume ls --format 'volume {{.Name}}'); then
-    say "Docker does not answer, and its data goes; start it to see what is in there, or add --purge to remove all of it"
+  if ! others=$(docker ps --all --format 'container {{.Names}}' && docker volume ls --format 'volume {{.Name}}'); then
+    say "Docker does not answer, and its data would be removed: start Docker so that its contents can be checked, or add --purge to remove them all"
     return 1
   fi
-  theirs=$(grep -vxF 'container beta9-worker' <<<"$theirs" | paste -sd, | sed 's/,/, /g')
-  [[ -n $theirs ]] || return 0
-  say "Docker's data goes, and with it: $theirs; move these away first, or add --purge to remove them, too"
+  others=$(grep -vxF 'container beta9-worker' <<<"$others" | paste -sd, | sed 's/,/, /g')
+  [[ -n $others ]] || return 0
+  say "Docker's data would be removed, and with it: $others; move these elsewhere first, or add --purge to remove them as well"
   return 1
 }
 
@@ -83,11 +83,11 @@ undo_line() {
 
 undo_file() {
   [[ -f $1 ]] || return 0
-  # An older line of the record for the same file may know another sum; the newest, which comes first, decides.
+  # Older lines for the same file may have another checksum; the newest line, which comes first, counts.
   if [[ -n ${seen[$1]:-} ]]; then return 0; fi
   seen[$1]=yes
   if [[ $(sha256sum <"$1") != "$2 "* ]]; then
-    say "kept: $1 was changed since"
+    say "kept: $1 was modified since"
     return 0
   fi
   rm -f "$1"
@@ -96,19 +96,19 @@ declare -A seen=()
 
 undo_original() {
   if [[ -e $1 ]]; then
-    say "kept: $1 was changed since; what was there before is in $BETA9_STATE/$2"
+    say "kept: $1 was modified since; the original is in $BETA9_STATE/$2"
     keep_state=yes
     return 0
   fi
-  mkdir -p "$(dirname "$1")" # a program's own uninstaller may have taken it along
+  mkdir -p "$(dirname "$1")" # a program's own uninstaller may have removed it
   mv "$BETA9_STATE/$2" "$1"
-  say "put back $1"
+  say "restored $1"
 }
 keep_state=''
 
 undo_dir() {
   [[ -d $1 ]] || return 0
-  # What --purge removes as a whole goes last.
+  # --purge removes these trees at the end.
   [[ -z $purge || $1 != "$BETA9_ROOT"/@(etc|opt)/beta9-worker?(/*) ]] || return 0
   rmdir "$1" 2>/dev/null || say "kept: $1 is not empty"
 }
@@ -117,64 +117,64 @@ undo_tree() { rm -rf --one-file-system "$1"; }
 undo_link() { [[ $(readlink "$1" 2>/dev/null) != "$2" ]] || rm -f "$1"; }
 undo_hold() { apt-mark unhold "$1" >/dev/null; }
 
-# What a program says while it undoes its part is of interest only where it fails.
+# Show the output of a command only if it fails.
 undo_run() {
-  local said
-  said=$(bash -c "$1" </dev/null 2>&1) || { printf '%s\n' "$said" >&2 && return 1; }
+  local output
+  output=$(bash -c "$1" </dev/null 2>&1) || { printf '%s\n' "$output" >&2 && return 1; }
 }
 
 undo_unit() {
   local users=() each
   if [[ $1 == "$DOCKER_MOUNT" ]]; then
-    # Docker works on what this shows it, and afterwards on what was there before us.
+    # Docker must not run while its data directory changes; afterwards it uses the original one again.
     for each in docker.socket docker.service; do
       if unit_is active "$each"; then users+=("$each"); fi
     done
   fi
-  systemctl stop "${users[@]}" "$1" 2>/dev/null || true # it may be gone already
+  systemctl stop "${users[@]}" "$1" 2>/dev/null || true # it may already be gone
   systemctl disable --quiet "$1" 2>/dev/null || true
   ((${#users[@]} == 0)) || systemctl start "${users[@]}"
   ! unit_is active "$1"
 }
 
-# purge_packages: those collected so far, less what others need by now.
+# purge_packages: purge those collected so far, unless other packages now depend on them.
 purge_packages() {
   ((${#packages[@]})) || return 0
-  local going=() each extra
+  local to_purge=() each extra
   for each in "${packages[@]}"; do
-    if installed "$each"; then going+=("$each"); fi
+    if is_installed "$each"; then to_purge+=("$each"); fi
   done
   packages=()
-  ((${#going[@]})) || return 0
-  extra=$(apt_get --simulate purge "${going[@]}" | awk '$1 == "Purg" || $1 == "Remv" { print $2 }' | sort -u |
-    comm -23 - <(printf '%s\n' "${going[@]}" | sort))
+  ((${#to_purge[@]})) || return 0
+  extra=$(apt_get --simulate purge "${to_purge[@]}" | awk '$1 == "Purg" || $1 == "Remv" { print $2 }' | sort -u |
+    comm -23 - <(printf '%s\n' "${to_purge[@]}" | sort))
   if [[ -n $extra ]]; then
-    say "kept: ${going[*]}, because $(paste -sd' ' <<<"$extra") would go with them"
+    say "kept: ${to_purge[*]}, because $(paste -sd' ' <<<"$extra") would be removed with them"
   elif [[ -n $dry_run ]]; then
-    say "would purge: ${going[*]}"
+    say "would purge: ${to_purge[*]}"
   else
-    apt_get purge "${going[@]}" || { say "could not purge ${going[*]}"; failures=$((failures + 1)); }
+    apt_get purge "${to_purge[@]}" || { say "could not purge ${to_purge[*]}"; failures=$((failures + 1)); }
   fi
 }
 
-last() {
+clean_up() {
   [[ -z $dry_run ]] || exit 0
   systemctl daemon-reload
-  systemctl reset-failed 'beta9-worker*' 2>/dev/null || true # none may have failed
+  systemctl reset-failed 'beta9-worker*' 2>/dev/null || true # fails if no unit has failed
   if ((failures)); then
-    say "$failures things could not be undone; mend them and run this again ($BETA9_STATE/record is kept)"
+    say "$failures changes could not be undone; fix the errors above and run this again ($BETA9_STATE/record is kept)"
     exit 1
   fi
   if [[ -n $keep_state ]]; then
     mv "$BETA9_STATE/originals" "$BETA9_ROOT/var/lib/beta9-worker-originals"
-    say "what was there before is now in $BETA9_ROOT/var/lib/beta9-worker-originals"
+    say "the original files are now in $BETA9_ROOT/var/lib/beta9-worker-originals"
   fi
   rm -rf "$BETA9_ROOT/var/lib/beta9-worker"
   if [[ -n $purge ]]; then rm -rf "$BETA9_ROOT/etc/beta9-worker" "$BETA9_ROOT/opt/beta9-worker"; fi
   for each in "$BETA9_ROOT"/etc/beta9-worker "$BETA9_ROOT"/opt/beta9-worker; do
     [[ ! -d $each ]] || say "kept: $each (--purge removes it)"
   done
-  say "the bootstrap's work is undone"
+  say "uninstalled: the bootstrap's changes are undone"
 }
 
 main "$@"

@@ -1,11 +1,11 @@
 #!/bin/bash
-# For clouds whose start-up script is plain bash: writes worker.env, the first time only; boot.sh follows below.
+# For clouds that run a plain bash script at startup: writes worker.env, unless it exists; boot.sh follows below.
 (
   set -euC
   umask 077
   mkdir -p "${BETA9_ROOT:-}/etc/beta9-worker"
   cd "${BETA9_ROOT:-}/etc/beta9-worker"
-  if [[ -e worker.env ]]; then echo "beta9-boot: $PWD/worker.env is kept as it is"; exit 0; fi
+  if [[ -e worker.env ]]; then echo "beta9-boot: $PWD/worker.env exists and is kept"; exit 0; fi
   rm -f .worker.env.new
   cat >.worker.env.new <<'BETA9_END_OF_SETTINGS'
 # settings

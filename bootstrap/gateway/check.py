@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Tells what is wrong with a gateway's host for workers that dial in through SSH. Changes nothing.
+"""Check whether a gateway's host is ready for workers that dial in over SSH. Changes nothing.
 
     sudo python3 check.py [--config GATEWAY_CONFIG] [--json]
 
-Exit 0: nothing failed, 1: something did, 2: called wrongly. Needs Python 3.9 and nothing else; a YAML
-configuration needs PyYAML.
+Exit 0: no check failed, 1: at least one did, 2: usage error. Needs only Python 3.9; a YAML configuration needs
+PyYAML.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def _sshd(args: argparse.Namespace) -> list[Finding]:
     try:
         settings = sshd_settings.effective(sshd, args.sshd_config, args.user)
     except sshd_settings.UnreadableError as error:
-        return [Finding("sshd-config", FAILED, str(error), "run this as root; make 'sshd -t' say nothing")]
+        return [
+            Finding("sshd-config", FAILED, str(error), "run this as root, and correct what 'sshd -t' reports")
+        ]
     found = check_sshd.findings(sshd_settings.version(sshd), settings)
     found += check_account.findings(args.user, settings)
     return found + check_keys.findings(args.user, args.target, settings)
@@ -48,9 +50,11 @@ def _sshd(args: argparse.Namespace) -> list[Finding]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="check.py",
-        description="What is wrong with a gateway's host for workers that dial in through SSH.",
+        description="Check whether a gateway's host is ready for workers that dial in over SSH.",
     )
-    parser.add_argument("--user", default="beta9-tunnel", help="who the workers log in as (%(default)s)")
+    parser.add_argument(
+        "--user", default="beta9-tunnel", help="user that the workers log in as (%(default)s)"
+    )
     parser.add_argument(
         "--target", default="localhost:31994", help="BETA9_SSH_TARGET of the workers (%(default)s)"
     )
@@ -58,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="the gateway's configuration, YAML or JSON"
     )
-    parser.add_argument("--pool", help="the pool to look at (default: each whose mode is external)")
+    parser.add_argument("--pool", help="pool to check (default: all with mode external)")
     parser.add_argument(
         "--provider", default="generic", help="BETA9_PROVIDER_NAME of the workers (%(default)s)"
     )

@@ -1,4 +1,4 @@
-"""Whether the tunnel-only user is there, and sshd would let him log in at all."""
+"""Check that the tunnel-only user exists and that sshd would let it log in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sshd_settings import Settings, one
 
 
 def findings(user: str, settings: Settings) -> list[Finding]:
-    """Look at the account and at who is admitted."""
+    """Check the account and the lists of allowed users."""
     return [_account(user), _locked(user, settings), _admitted(settings, user)]
 
 
@@ -22,12 +22,14 @@ def _account(user: str) -> Finding:
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        return Finding("account", FAILED, f"no user {user}", "run setup.sh, or give the right --user")
+        return Finding(
+            "account", FAILED, f"user {user} does not exist", "run setup.sh, or give the right --user"
+        )
     return judged(
         "account",
         entry.pw_uid != 0,
         f"{user}, uid {entry.pw_uid}, shell {entry.pw_shell}",
-        "let workers log in as a user of their own, who can do nothing else",
+        "let workers log in as a dedicated user that can do nothing else",
     )
 
 
@@ -48,7 +50,7 @@ def _locked(user: str, settings: Settings) -> Finding:
 
 
 def _admitted(settings: Settings, user: str) -> Finding:
-    """AllowUsers and DenyUsers; groups are left to sshd's own log."""
+    """Check AllowUsers, DenyUsers and AllowGroups; other causes are in sshd's own log."""
 
     def matches(option: str) -> bool:
         words = " ".join(settings.get(option, [])).split()
@@ -56,13 +58,16 @@ def _admitted(settings: Settings, user: str) -> Finding:
 
     if "denyusers" in settings and matches("denyusers"):
         return Finding(
-            "admitted", FAILED, f"DenyUsers {one(settings, 'denyusers')}", f"take {user} out of it"
+            "admitted", FAILED, f"DenyUsers {one(settings, 'denyusers')}", f"remove {user} from it"
         )
     if "allowusers" in settings and not matches("allowusers"):
         return Finding("admitted", FAILED, f"AllowUsers {one(settings, 'allowusers')}", f"add {user} to it")
     if "allowgroups" in settings and not _in_group(user, " ".join(settings["allowgroups"]).split()):
         return Finding(
-            "admitted", FAILED, f"AllowGroups {one(settings, 'allowgroups')}", f"add {user} to one"
+            "admitted",
+            FAILED,
+            f"AllowGroups {one(settings, 'allowgroups')}",
+            f"add {user} to one of these groups",
         )
     return Finding("admitted", OK, f"{user} may log in")
 

@@ -1,7 +1,7 @@
-"""Whether the gateway is set so that it ever places a worker on a machine that came through SSH.
+"""Check that the gateway is configured to place workers on machines that connect over SSH.
 
-The rules were read from a gateway's source and tried on one; each names what happens otherwise. No value that
-may be a secret is shown.
+The rules come from a gateway's source and were verified on a running one; each fix says what happens otherwise.
+Values that may be secrets are never shown.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def findings(path: Path, pool: str | None, provider: str) -> list[Finding]:
         fix = "add a pool with mode: external and provider: generic"
         return [
             *found,
-            Finding("pools", FAILED, f"none is external ({', '.join(pools) or 'no pool at all'})", fix),
+            Finding("pools", FAILED, f"no external pool ({', '.join(pools) or 'no pools at all'})", fix),
         ]
     for name in names:
         if name not in pools:
-            seen = f"there are: {', '.join(pools) or 'none'} (capitals count)"
+            seen = f"not found; existing pools: {', '.join(pools) or 'none'} (names are case-sensitive)"
             found.append(
-                Finding(f"pool {name}", FAILED, seen, "give BETA9_POOL_NAME and --pool one of these")
+                Finding(f"pool {name}", FAILED, seen, "set BETA9_POOL_NAME and --pool to one of these")
             )
         else:
             found += _pool(name, _at(pools, name), provider)
@@ -54,7 +54,7 @@ def _read(path: Path) -> dict[str, Any] | Finding:
     if isinstance(value, (dict, Finding)):
         return value
     return Finding(
-        "gateway-config", FAILED, f"{path} holds no settings", "give the gateway's configuration file"
+        "gateway-config", FAILED, f"{path} contains no settings", "give the gateway's configuration file"
     )
 
 
@@ -62,20 +62,22 @@ def _yaml(path: Path, text: str, json_error: ValueError) -> Any:
     if path.suffix == ".json":
         return Finding("gateway-config", FAILED, f"{path} is not JSON: {json_error}", "correct the file")
     try:
-        import yaml  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415 - may not be there
+        import yaml  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415 - optional
     except ImportError:
         fix = "install python3-yaml, or convert the file to JSON"
-        return Finding("gateway-config", SKIPPED, f"{path} is YAML, and there is no PyYAML here", fix)
+        return Finding("gateway-config", SKIPPED, f"{path} is YAML, but PyYAML is not installed", fix)
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)  # its text would quote the file, secrets included
-        seen = f"{path} is not YAML" + (f": see line {where.line + 1}" if where else "")
+        mark = getattr(
+            error, "problem_mark", None
+        )  # not the error's text: it quotes the file, secrets included
+        seen = f"{path} is not YAML" + (f": see line {mark.line + 1}" if mark else "")
         return Finding("gateway-config", FAILED, seen, "correct the file")
 
 
 def _at(value: Any, *names: str) -> dict[str, Any]:
-    """The mapping below these names, which are compared without regard to case; {} where there is none."""
+    """Return the mapping at this path of case-insensitive names, or {} if there is none."""
     for name in names:
         value = _get(value, name)
     return value if isinstance(value, dict) else {}
@@ -99,7 +101,7 @@ def _tailscale(tailscale: dict[str, Any]) -> list[Finding]:
         "directRedisHost",
         bool(host),
         f"tailscale.directRedisHost {host or 'is not set'}",
-        "set it to an address of Redis that workers reach: without it no worker is ever placed",
+        "set it to an address of Redis that workers can reach: without it no worker is ever placed",
     )
     has_key = bool(_text(tailscale, "authKey"))
     login = judged(
@@ -107,8 +109,8 @@ def _tailscale(tailscale: dict[str, Any]) -> list[Finding]:
         has_key,
         f"tailscale.authKey {'is set' if has_key else 'is not set'}, controlUrl"
         f" {_text(tailscale, 'controlUrl') or 'is not set'}",
-        "the gateway's process must be logged in to some tailnet (a small headscale beside it is enough; workers need"
-        " not join), or its first dial to a worker hangs until it is restarted",
+        "log the gateway's process in to some tailnet (a small headscale next to it is enough; workers need not join):"
+        " otherwise its first dial to a worker hangs until the gateway is restarted",
         otherwise=WARNING,
     )
     return [redis, login]
@@ -126,19 +128,19 @@ def _pool(name: str, pool: dict[str, Any], provider: str) -> list[Finding]:
             f"pool {name}: provider",
             its_provider == provider,
             its_provider or "not set",
-            f"set provider: {provider}, or BETA9_PROVIDER_NAME of the workers to the pool's",
+            f"set provider: {provider}, or set the workers' BETA9_PROVIDER_NAME to the pool's provider",
         ),
         judged(
             f"pool {name}: gpuType",
             gpu == worker_gpu,
             f"gpuType {gpu or 'not set'}, poolSizing.defaultWorkerGpuType {worker_gpu or 'not set'}",
-            f"set poolSizing.defaultWorkerGpuType: {gpu or '(empty)'}; else nothing is placed, and nothing said",
+            f"set poolSizing.defaultWorkerGpuType: {gpu or '(empty)'}; otherwise no worker is placed, silently",
         ),
         judged(
             f"pool {name}: minFree",
             not kept,
             ", ".join(kept) or "all 0",
-            "set all three to 0: else an error and a leaked machine token every second",
+            "set all three to 0: otherwise the gateway logs an error and leaks a machine token every second",
         ),
-        Finding(f"pool {name}", OK, "looked at"),
+        Finding(f"pool {name}", OK, "checked"),
     ]

@@ -1,4 +1,4 @@
-"""Whether the tunnel-only user's keys are where sshd looks, and say exactly what a worker needs."""
+"""Check that sshd finds the tunnel-only user's keys, and that each permits exactly what a worker needs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sshd_settings import Settings, one
 
 _OPTION = re.compile(r'(permitopen|permitlisten)="([^"]*)"')
 _KEY = re.compile(r"\b(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-\S+) AAAA\S+( (?P<comment>.*))?")
-AUTHORIZE = "make its line with 'beta9-worker authorize', or setup.sh --public-key"
+AUTHORIZE = "create its line with 'beta9-worker authorize' or setup.sh --public-key"
 
 
 def findings(user: str, target: str, settings: Settings) -> list[Finding]:
-    """Look at each key's line, and at what the lines say together."""
+    """Check the key files, each key's line, and the names that the lines use."""
     names = one(settings, "authorizedkeysfile").split()
     files = [path for path in (_expanded(name, user) for name in names) if path and path.exists()]
     try:
@@ -44,7 +44,7 @@ def _expanded(name: str, user: str) -> Path | None:
 
 
 def _permissions(files: list[Path]) -> Finding:
-    """What sshd's StrictModes wants, and that it can be read after root's rights are dropped."""
+    """Check what StrictModes requires, and that sshd can read the file after dropping root's privileges."""
     for path in files:
         mode = path.stat().st_mode
         if mode & 0o022:
@@ -58,44 +58,50 @@ def _line(number: int, line: str, target: str) -> Finding:
     name = f"key-{number}"
     match = _KEY.search(line)
     if not match:
-        return Finding(name, FAILED, "is no key that sshd can read", AUTHORIZE)
-    who = match["comment"] or "without comment"
+        return Finding(name, FAILED, "contains no key that sshd can read", AUTHORIZE)
+    label = match["comment"] or "without comment"
     options = line[: match.start()].strip()
     words = options.lower().split(",")
     opens = [value for kind, value in _OPTION.findall(options) if kind == "permitopen"]
     listens = [value for kind, value in _OPTION.findall(options) if kind == "permitlisten"]
     if "restrict" not in words:
-        return Finding(name, WARNING, f"{who}: not restricted", AUTHORIZE)
+        return Finding(name, WARNING, f"{label}: not restricted", AUTHORIZE)
     if "port-forwarding" not in words:
-        return Finding(name, FAILED, f"{who}: may forward nothing (no port-forwarding)", AUTHORIZE)
+        return Finding(name, FAILED, f"{label}: permits no forwards (port-forwarding is missing)", AUTHORIZE)
     if not listens or not opens:
         missing = "permitopen" if not opens else "permitlisten"
-        return Finding(name, WARNING, f"{who}: {missing} is missing, so any place is allowed", AUTHORIZE)
-    places = f"{who}: listens on {listens[0]}" + (f" and {len(listens) - 1} more" if len(listens) > 1 else "")
-    wrong = [place for place in listens if not fnmatch.fnmatchcase(place, "127.*:6443")]
+        return Finding(name, WARNING, f"{label}: {missing} is missing, so any address is allowed", AUTHORIZE)
+    summary = f"{label}: listens on {listens[0]}" + (
+        f" and {len(listens) - 1} more" if len(listens) > 1 else ""
+    )
+    wrong = [address for address in listens if not fnmatch.fnmatchcase(address, "127.*:6443")]
     if wrong:
-        return Finding(name, FAILED, f"{who}: permitlisten {wrong[0]}, where no worker listens", AUTHORIZE)
-    fix = f"{AUTHORIZE} --target {target} (or give the workers' BETA9_SSH_TARGET by --target)"
-    return judged(name, target in opens, f"{places}, reaches {', '.join(opens)[:80]}", fix)
+        return Finding(
+            name, FAILED, f"{label}: permitlisten {wrong[0]} is not an address of a worker", AUTHORIZE
+        )
+    fix = f"{AUTHORIZE} --target {target} (or pass the workers' BETA9_SSH_TARGET with --target)"
+    return judged(name, target in opens, f"{summary}, reaches {', '.join(opens)[:80]}", fix)
 
 
 def _names(settings: Settings, lines: list[str]) -> Finding:
-    """Inside ChrootDirectory sshd knows no names but those in its etc/hosts."""
-    place = one(settings, "chrootdirectory", "none")
+    """Check that targets resolve: inside ChrootDirectory sshd only has the names in its etc/hosts."""
+    chroot = one(settings, "chrootdirectory", "none")
     opens = {value for line in lines for kind, value in _OPTION.findall(line) if kind == "permitopen"}
     hosts = sorted({value.rpartition(":")[0] for value in opens})
     hosts = [host for host in hosts if not re.fullmatch(r"\*|\[.*\]|[0-9.]+", host)]
-    if place == "none" or "%" in place:
-        return Finding("target-names", OK, "names are resolved as everywhere on this host")
-    if Path(place, "etc/resolv.conf").exists():
-        return Finding("target-names", OK, f"names are resolved by {place}/etc/resolv.conf")
+    if chroot == "none" or "%" in chroot:
+        return Finding("target-names", OK, "names are resolved as usual on this host")
+    if Path(chroot, "etc/resolv.conf").exists():
+        return Finding("target-names", OK, f"names are resolved by {chroot}/etc/resolv.conf")
     try:
-        known = Path(place, "etc/hosts").read_text(encoding="utf-8").split()
+        known = Path(chroot, "etc/hosts").read_text(encoding="utf-8").split()
     except OSError:
         known = []
     unknown = [host for host in hosts if host not in known]
-    fix = f"run setup.sh, or add 'ADDRESS {unknown[0] if unknown else ''}' to {place}/etc/hosts"
+    fix = f"run setup.sh, or add 'ADDRESS {unknown[0] if unknown else ''}' to {chroot}/etc/hosts"
     seen = (
-        f"not known inside {place}: {', '.join(unknown)}" if unknown else ", ".join(hosts) or "addresses only"
+        f"not resolvable inside {chroot}: {', '.join(unknown)}"
+        if unknown
+        else ", ".join(hosts) or "addresses only"
     )
     return judged("target-names", not unknown, seen, fix)

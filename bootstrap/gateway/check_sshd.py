@@ -1,4 +1,4 @@
-"""Whether sshd, as it is configured for the tunnel-only user, lets a worker do what it must, and no more."""
+"""Check that sshd's configuration for the tunnel-only user permits what a worker needs, and no more."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from sshd_settings import Settings, one
 
 DROP_IN = "install 50-beta9-tunnel.conf (setup.sh does)"
 SAMPLES = ("127.64.0.1", "127.95.128.7", "127.127.255.254")
-"""Addresses at the ends and in the middle of 127.64.0.0/10, where workers listen on port 6443."""
+"""Addresses from both ends and the middle of 127.64.0.0/10, where workers listen on port 6443."""
 DEAD_PEER_S = 12
-"""Longer than this no session whose worker is gone should keep its listener."""
+"""Time in seconds after which the session of a dead worker should have lost its listener."""
 
 
 def findings(version: str, settings: Settings) -> list[Finding]:
-    """Look at the version and at every option that matters."""
+    """Check the version and every relevant option."""
     return [_version(version), *(rule(settings) for rule in _RULES)]
 
 
 def _version(name: str) -> Finding:
     match = re.search(r"(\d+)\.(\d+)", name)
     if not match:
-        return Finding("openssh-version", SKIPPED, "sshd -V does not say")
+        return Finding("openssh-version", SKIPPED, "sshd -V shows no version")
     number = (int(match[1]), int(match[2]))
     if number < (7, 8):
-        return Finding("openssh-version", FAILED, name, "PermitListen came with OpenSSH 7.8: upgrade")
+        return Finding("openssh-version", FAILED, name, "PermitListen requires OpenSSH 7.8: upgrade")
     if (9, 2) <= number <= (9, 4):
         return Finding(
             "openssh-version",
             WARNING,
-            f"{name}: probes dead clients half as often as told (3 x 2: a dead session ends after 14 s, not 9)",
+            f"{name}: probes dead clients half as often as configured (3 x 2: a dead session ends after 14 s, not 9)",
             "upgrade to 9.5 or later, or set ClientAliveCountMax 1 for the tunnel user (8 s)",
         )
     return Finding("openssh-version", OK, name)
@@ -43,10 +43,10 @@ Rule = Callable[[Settings], Finding]
 
 
 def _is(name: str, option: str, good: str, fix: str, otherwise: str = FAILED) -> Rule:
-    """A rule: the option has one of the values (a regular expression)."""
+    """Return a rule: the option's value must match the regular expression `good`."""
 
     def rule(settings: Settings) -> Finding:
-        value = one(settings, option.lower(), "(not known to this sshd)")
+        value = one(settings, option.lower(), "(unknown to this sshd)")
         return judged(name, re.fullmatch(good, value) is not None, f"{option} {value}", fix, otherwise)
 
     return rule
@@ -59,9 +59,9 @@ def _permit_listen(settings: Settings) -> Finding:
         any(fnmatch.fnmatchcase(f"{address}:6443", pattern) for pattern in patterns) for address in SAMPLES
     )
     if value == "any":
-        fix = f"{DROP_IN}: a key line without permitlisten could take any port of this host"
+        fix = f"{DROP_IN}: a key line without permitlisten could listen on any port of this host"
         return Finding("permit-listen", WARNING, "PermitListen any", fix)
-    seen = value if len(value) < 60 else f"{len(patterns)} places, {patterns[0]} to {patterns[-1]}"
+    seen = value if len(value) < 60 else f"{len(patterns)} patterns, {patterns[0]} to {patterns[-1]}"
     return judged(
         "permit-listen", covered, f"PermitListen {seen}", f"{DROP_IN}: 127.64.* to 127.127.*, port 6443"
     )
@@ -76,16 +76,16 @@ def _dead_peer(settings: Settings) -> Finding:
     ends_s = interval * (count + 1)
     never = interval == 0 or count == 0
     seen += "a dead session is never ended" if never else f"a dead session is ended after {ends_s} s"
-    fix = f"{DROP_IN}: ClientAliveInterval 3, ClientAliveCountMax 2; meanwhile a dead worker's k3s stops its pool"
+    fix = f"{DROP_IN}: ClientAliveInterval 3, ClientAliveCountMax 2; until then a dead worker's k3s stalls its pool"
     return judged("dead-peer", not never and ends_s <= DEAD_PEER_S, seen, fix)
 
 
 def _session(settings: Settings) -> Finding:
     sessions, command = int(one(settings, "maxsessions", "10")), one(settings, "forcecommand", "none")
     subsystem = any(value.split()[:1] == ["sftp"] for value in settings.get("subsystem", []))
-    seen = f"MaxSessions {sessions}, ForceCommand {command}, sftp {'there' if subsystem else 'not there'}"
+    seen = f"MaxSessions {sessions}, ForceCommand {command}, sftp {'enabled' if subsystem else 'missing'}"
     if sessions == 0 or not subsystem:
-        fix = "set MaxSessions 10 and Subsystem sftp internal-sftp: without a session small writes wait 40 ms each"
+        fix = "set MaxSessions 10 and Subsystem sftp internal-sftp: without a session small writes take 40 ms each"
         return Finding("session", WARNING, seen, fix)
     fix = f"{DROP_IN}: ForceCommand internal-sftp -R -p realpath"
     return judged("session", command.startswith("internal-sftp"), seen, fix, otherwise=WARNING)
@@ -93,53 +93,72 @@ def _session(settings: Settings) -> Finding:
 
 def _max_startups(settings: Settings) -> Finding:
     value = one(settings, "maxstartups")
-    fix = f"{DROP_IN}: MaxStartups 100:30:300; workers that come back together are turned away at random"
+    fix = f"{DROP_IN}: MaxStartups 100:30:300; workers that reconnect together are rejected at random"
     return judged(
         "max-startups", int(value.split(":")[0]) >= 50, f"MaxStartups {value}", fix, otherwise=WARNING
     )
 
 
-_SHUT = ("AllowStreamLocalForwarding", "AllowAgentForwarding", "X11Forwarding", "PermitTunnel", "PermitTTY")
+_DISABLED = (
+    "AllowStreamLocalForwarding",
+    "AllowAgentForwarding",
+    "X11Forwarding",
+    "PermitTunnel",
+    "PermitTTY",
+)
 
 
 def _restrictions(settings: Settings) -> Finding:
     still_open = [
-        f"{name} {one(settings, name.lower())}" for name in _SHUT if one(settings, name.lower()) != "no"
+        f"{name} {one(settings, name.lower())}" for name in _DISABLED if one(settings, name.lower()) != "no"
     ]
-    fix = f"{DROP_IN}; lines that begin with 'restrict' shut most of these, too"
-    return judged("restrictions", not still_open, ", ".join(still_open) or "all shut", fix, otherwise=WARNING)
+    fix = f"{DROP_IN}; key lines that begin with 'restrict' disable most of these as well"
+    return judged(
+        "restrictions", not still_open, ", ".join(still_open) or "all disabled", fix, otherwise=WARNING
+    )
 
 
 def _chroot(settings: Settings) -> Finding:
-    place = one(settings, "chrootdirectory", "none")
-    if place == "none" or "%" in place:
-        return Finding("chroot", OK, f"ChrootDirectory {place}")
-    for path in (Path(place), *Path(place).parents):
+    chroot = one(settings, "chrootdirectory", "none")
+    if chroot == "none" or "%" in chroot:
+        return Finding("chroot", OK, f"ChrootDirectory {chroot}")
+    for path in (Path(chroot), *Path(chroot).parents):
         try:
             status = path.stat()
         except OSError as error:
             return Finding(
-                "chroot", FAILED, f"{path}: {error.strerror}", "run setup.sh; sshd ends every login there"
+                "chroot",
+                FAILED,
+                f"{path}: {error.strerror}",
+                "run setup.sh; until then sshd ends every session",
             )
         if status.st_uid != 0 or status.st_mode & 0o022:
-            fix = f"chown root:root {path} && chmod go-w {path}; sshd ends every login there"
-            return Finding("chroot", FAILED, f"{path} is writable by others than root", fix)
-    return Finding("chroot", OK, f"ChrootDirectory {place}, root's")
+            fix = f"chown root:root {path} && chmod go-w {path}; until then sshd ends every session"
+            return Finding("chroot", FAILED, f"{path} is writable by users other than root", fix)
+    return Finding("chroot", OK, f"ChrootDirectory {chroot}, owned by root")
 
 
 _RULES: tuple[Rule, ...] = (
     _is("pubkey", "PubkeyAuthentication", "yes", f"{DROP_IN}: PubkeyAuthentication yes"),
-    _is("methods", "AuthenticationMethods", "any|publickey", f"{DROP_IN}: a key alone must be enough"),
+    _is("methods", "AuthenticationMethods", "any|publickey", f"{DROP_IN}: a key alone must be sufficient"),
     _is(
-        "tcp-forwarding", "AllowTcpForwarding", "yes|all", f"{DROP_IN}: forwards both ways are what it is for"
+        "tcp-forwarding",
+        "AllowTcpForwarding",
+        "yes|all",
+        f"{DROP_IN}: the tunnel needs forwards both ways",
     ),
-    _is("disable-forwarding", "DisableForwarding", "no", "remove DisableForwarding: it overrides all else"),
+    _is(
+        "disable-forwarding",
+        "DisableForwarding",
+        "no",
+        "remove DisableForwarding: it overrides all else",
+    ),
     _is(
         "gateway-ports",
         "GatewayPorts",
         "clientspecified",
-        f"{DROP_IN}: GatewayPorts clientspecified. With 'no', sshd binds 127.0.0.1 without a word and one machine"
-        " answers for another; with 'yes', every machine's k3s is open to the world",
+        f"{DROP_IN}: GatewayPorts clientspecified. With 'no', sshd silently binds 127.0.0.1 and one machine"
+        " answers for another; with 'yes', every machine's k3s is open to the network",
     ),
     _permit_listen,
     _dead_peer,

@@ -1,4 +1,4 @@
-"""What a check has found, and how it is told to a person or a program."""
+"""Results of checks, formatted for people or as JSON."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 
 OK = "ok"
 WARNING = "warning"
-"""Works, but worse than it could; does not make the check fail."""
+"""Works, but not well; does not make check.py fail."""
 FAILED = "failed"
 SKIPPED = "skipped"
-"""Could not be looked at, and `seen` says why."""
+"""Could not be checked; `seen` has the reason."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was seen, and, unless it is well, what to do."""
+    """One check: what was seen, and how to fix it unless the verdict is ok."""
 
     name: str
     verdict: str
@@ -25,7 +25,7 @@ class Finding:
 
 
 def judged(name: str, good: bool, seen: str, fix: str, otherwise: str = FAILED) -> Finding:
-    """A finding that is ok, or `otherwise` with its fix."""
+    """Return a finding that is ok if `good`, else one with the verdict `otherwise` and the fix."""
     return Finding(name, OK, seen) if good else Finding(name, otherwise, seen, fix)
 
 

@@ -1,4 +1,4 @@
-"""What this host's sshd is, and what its configuration comes to for one user. Reads only."""
+"""Find this host's sshd and read its effective configuration for one user."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 
 Settings = dict[str, list[str]]
-"""What `sshd -T` prints: option in lower case, and a value for each line."""
+"""Output of `sshd -T`: options in lower case, with the values of all their lines."""
 
 
 class UnreadableError(Exception):
-    """`sshd -T` does not tell; the text says why."""
+    """`sshd -T` failed; the message has its output."""
 
 
 def find_sshd() -> str | None:
@@ -21,19 +21,24 @@ def find_sshd() -> str | None:
 
 
 def version(sshd: str) -> str:
-    """What it calls itself, such as OpenSSH_9.2p1, or "" where it doesn't say."""
-    # Before 9.2 there was no -V, and the complaint about it begins with the version.
-    said = subprocess.run([sshd, "-V"], capture_output=True, text=True, timeout=60, check=False).stderr
-    match = re.search(r"OpenSSH_[\w.]+", said)
+    """Return its version, such as OpenSSH_9.2p1, or "" if unknown."""
+    # Before 9.2 sshd has no -V, but its usage message begins with the version.
+    output = subprocess.run([sshd, "-V"], capture_output=True, text=True, timeout=60, check=False).stderr
+    match = re.search(r"OpenSSH_[\w.]+", output)
     return match[0] if match else ""
 
 
 def effective(sshd: str, config: Path, user: str) -> Settings:
-    """What holds for that user, Match blocks and included files applied. Raises: UnreadableError."""
+    """Return the settings for this user, with Match blocks and included files applied.
+
+    Raises: UnreadableError.
+    """
     command = [sshd, "-T", "-f", str(config), "-C", f"user={user},host=localhost,addr=127.0.0.1"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if result.returncode != 0:
-        raise UnreadableError(result.stderr.strip() or f"{' '.join(command)} ended with {result.returncode}")
+        raise UnreadableError(
+            result.stderr.strip() or f"{' '.join(command)} failed with exit code {result.returncode}"
+        )
     settings: Settings = {}
     for line in result.stdout.splitlines():
         name, _, value = line.partition(" ")
@@ -42,5 +47,5 @@ def effective(sshd: str, config: Path, user: str) -> Settings:
 
 
 def one(settings: Settings, name: str, default: str = "") -> str:
-    """The option's value; of several lines, all of them."""
+    """Return the option's value, or all its values joined by blanks."""
     return " ".join(settings.get(name, [default]))

@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# How an NVIDIA driver is installed, loaded and kept. Only the driver step uses it.
+# Install, load and hold the NVIDIA driver. Used by the driver step only.
 
 install_driver() {
   local branch
   branch=$(setting BETA9_NVIDIA_BRANCH)
-  [[ -z $branch || $branch =~ ^[0-9]{3}$ ]] || fail "BETA9_NVIDIA_BRANCH is '$branch', not a branch as 580"
+  [[ -z $branch || $branch =~ ^[0-9]{3}$ ]] || fail "BETA9_NVIDIA_BRANCH is '$branch', not a branch such as 580"
   case $(os_release ID) in
     ubuntu) driver_from_ubuntu "$branch" ;;
     debian) driver_from_nvidia "${branch:-$(setting BETA9_NVIDIA_DEBIAN_BRANCH 580)}" ;;
-    *) fail "no driver can be installed on $(os_release ID)" ;;
+    *) fail "installing a driver is not supported on $(os_release ID)" ;;
   esac
 }
 
-# Ubuntu's own packages: signed modules built for its kernels, so nothing is compiled and Secure Boot is content.
+# Ubuntu's packages contain signed modules for its kernels: nothing is compiled, and Secure Boot accepts them.
 driver_from_ubuntu() {
   local wanted=() suffix
   kernel_headers
@@ -20,50 +20,50 @@ driver_from_ubuntu() {
   [[ -z $1 ]] || wanted=("nvidia:$1-server")
   with_apt recording_packages env DEBIAN_FRONTEND=noninteractive ubuntu-drivers install --gpgpu "${wanted[@]}" ||
     fail "ubuntu-drivers could not install a driver" \
-      "see the lines above in this log; name a branch with BETA9_NVIDIA_BRANCH, or bring your own driver (docs/gpu.md)"
-  # It brings the module, not nvidia-smi: that is a package of the same branch.
+      "see the lines above in this log; set BETA9_NVIDIA_BRANCH, or install a driver yourself (docs/gpu.md)"
+  # ubuntu-drivers installs the module but not nvidia-smi, which is a separate package of the same branch.
   suffix=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 'nvidia-kernel-common-*' 2>/dev/null |
     awk '$1 ~ /^.i/ { sub(/^nvidia-kernel-common-/, "", $2); print $2; exit }') || true
-  [[ -n $suffix ]] || fail "ubuntu-drivers knows no driver for these devices: $(gpu_addresses | paste -sd' ')" \
-    "name a branch with BETA9_NVIDIA_BRANCH, or bring your own driver (docs/gpu.md)"
+  [[ -n $suffix ]] || fail "ubuntu-drivers found no driver for these devices: $(gpu_addresses | paste -sd' ')" \
+    "set BETA9_NVIDIA_BRANCH, or install a driver yourself (docs/gpu.md)"
   changed "installed the NVIDIA driver, branch $suffix"
   apt_install "nvidia-utils-$suffix"
 }
 
-# NVIDIA's repository, where the distribution has none fit for servers. From 590 on its packages have no branch in
-# their names: the pinning package must be there first, or the newest branch comes.
+# Use NVIDIA's repository, since Debian has no suitable server driver. From branch 590 on its package names do not
+# contain the branch: without the pinning package apt would install the newest branch.
 driver_from_nvidia() {
-  local branch=$1 place pinning=nvidia-driver-pinning-$1 modules=nvidia-kernel-open-dkms
-  place=$(setting BETA9_NVIDIA_REPOSITORY \
+  local branch=$1 repository pinning=nvidia-driver-pinning-$1 modules=nvidia-kernel-open-dkms
+  repository=$(setting BETA9_NVIDIA_REPOSITORY \
     "https://developer.download.nvidia.com/compute/cuda/repos/$(os_release ID)$(os_release VERSION_ID)/x86_64")
-  apt_repository nvidia "$place/3bf863cc.pub" "$(setting BETA9_NVIDIA_KEY_FINGERPRINT)" "deb $place /" \
+  apt_repository nvidia "$repository/3bf863cc.pub" "$(setting BETA9_NVIDIA_KEY_FINGERPRINT)" "deb $repository /" \
     BETA9_NVIDIA_KEY_FINGERPRINT
   kernel_headers
-  fresh_lists
+  ensure_fresh_lists
   if installable "$pinning"; then
     apt_install "$pinning"
   elif ((branch >= 590)); then
-    fail "$place has no $pinning, and without it the newest branch would be installed instead of $branch" \
+    fail "$repository has no $pinning; without it the newest branch would be installed instead of $branch" \
       "set BETA9_NVIDIA_BRANCH to a branch that the repository has"
   fi
   if before_turing; then modules=nvidia-kernel-dkms; fi
   apt_install nvidia-driver-cuda "$modules"
 }
 
-# For modules that are compiled here. A running kernel that is older than the archive has no headers in it any more:
-# then those of its flavour, and the reboot that follows brings the kernel that they fit.
+# Modules that are compiled on this machine need headers. If the archive no longer has those of the running kernel,
+# install the current kernel of the same flavour with its headers; the reboot that follows starts that kernel.
 kernel_headers() {
   local running flavour
   running=$(uname -r)
-  if installed "linux-headers-$running"; then return 0; fi
-  fresh_lists
+  if is_installed "linux-headers-$running"; then return 0; fi
+  ensure_fresh_lists
   if installable "linux-headers-$running"; then
     apt_install "linux-headers-$running"
     return
   fi
   flavour=${running#"${running%%[a-z]*}"}
   if installable "linux-headers-$flavour"; then
-    warn "no headers for the running kernel $running: installing the newest $flavour kernel and its headers"
+    warn "no headers available for the running kernel $running: installing the newest $flavour kernel and its headers"
     apt_install "linux-image-$flavour" "linux-headers-$flavour"
   fi
 }
@@ -75,37 +75,37 @@ load_driver() {
   done
 }
 
-# Newest user of the module first. Fails if something still has a GPU open.
+# Dependent modules go first. Fails if a process still has a GPU open.
 unload_driver() {
   local module
   for module in nvidia_uvm nvidia_drm nvidia_modeset nvidia; do
     if [[ -e $BETA9_ROOT/sys/module/$module ]]; then modprobe --remove "$module" 2>&1 || return 1; fi
   done
-  changed "unloaded the NVIDIA module of before the upgrade"
+  changed "unloaded the NVIDIA module from before the upgrade"
 }
 
-# driver_advice: why a module that is installed may still not load.
+# driver_advice: print the likely fix for an installed module that does not load.
 driver_advice() {
   local secure_boot=$BETA9_ROOT/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
   if [[ -r $secure_boot && $(tail -c1 "$secure_boot" | od -An -tu1 | tr -d ' ') == 1 ]]; then
-    echo "Secure Boot is on, and a module compiled on this machine is not signed: switch it off in the machine's firmware settings, or bring your own driver (docs/gpu.md)"
+    echo "Secure Boot is enabled, and a module compiled on this machine is not signed: disable it in the firmware settings, or install a driver yourself (docs/gpu.md)"
   else
-    echo "look for 'NVRM' and 'nvidia' in the kernel's log (dmesg) and for a failed build in 'dkms status'; another branch: BETA9_NVIDIA_BRANCH"
+    echo "look for 'NVRM' and 'nvidia' in the kernel log (dmesg) and for a failed build in 'dkms status'; to try another branch set BETA9_NVIDIA_BRANCH"
   fi
 }
 
-# hold_driver: an upgrade of the libraries under a loaded module leaves every new container without GPUs, until a reboot.
+# hold_driver: upgrading the libraries while a module is loaded leaves every new container without GPUs until a reboot.
 hold_driver() {
   local packages prebuilt
   mapfile -t packages < <(driver_packages)
   if ((${#packages[@]} == 0)); then
-    say "the driver is not from packages: nothing to hold"
+    say "the driver was not installed from packages: nothing to hold"
     return
   fi
   apt_hold "${packages[@]}"
-  # Modules that come built fit one kernel: a newer kernel without them would start without GPUs.
+  # Prebuilt modules match one kernel version: a newer kernel would start without GPUs.
   prebuilt=$(printf '%s\n' "${packages[@]}" | grep -c '^linux-modules-nvidia-' || true)
-  put_file "$BETA9_ROOT/etc/apt/apt.conf.d/52beta9-worker" 0644 < <(unattended "$prebuilt")
+  put_file "$BETA9_ROOT/etc/apt/apt.conf.d/52beta9-worker" 0644 < <(unattended_upgrades_config "$prebuilt")
 }
 
 driver_packages() {
@@ -113,8 +113,9 @@ driver_packages() {
     grep -vE '^(nvidia-container|libnvidia-container|nvidia-docker)' || true
 }
 
-unattended() {
-  echo '// Unattended upgrades leave the GPU driver alone, and what must fit it. By beta9-worker; see docs/gpu.md.'
+# unattended_upgrades_config COUNT: COUNT is the number of packages with prebuilt modules; if any, hold kernels as well.
+unattended_upgrades_config() {
+  echo '// Written by beta9-worker: exclude the GPU driver, and what must match it, from unattended upgrades (docs/gpu.md).'
   echo 'Unattended-Upgrade::Package-Blacklist {'
   printf '  "%s";\n' '^nvidia-(?!container)' '^libnvidia-(?!container)' '^linux-(modules|objects|signatures)-nvidia-' \
     '^cuda-drivers' '^libcuda1'

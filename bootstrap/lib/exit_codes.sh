@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The exit codes by which a step tells the installer how it ended (0: done, any other: failed).
+# Exit codes of steps (besides 0: done, and any other code: failed).
 
-# shellcheck disable=SC2034 # step.sh ends with them, stages.sh reads them
+# shellcheck disable=SC2034 # used by step.sh and stages.sh
 readonly BETA9_SKIPPED=10 BETA9_REBOOT=11

@@ -1,30 +1,30 @@
 # shellcheck shell=bash
-# How a run ends that does not end well: the failure policy, and the one reboot a driver may need.
+# Runs that do not finish: the failure policy, and the single reboot that a driver may need.
 
 RESUME_UNIT=beta9-worker-resume.service
 
-# end_failed STAGE WHY FIX: says it where a person looks, then does what BETA9_ON_FAILURE says. Does not return.
+# end_failed STAGE REASON FIX: report the failure, then apply BETA9_ON_FAILURE. Does not return.
 end_failed() {
-  local stage=$1 why=$2 fix=$3 log=$BETA9_LOGS/$1.log
-  # shellcheck disable=SC2034 # install.sh, at_exit
-  SAID=yes
+  local stage=$1 reason=$2 fix=$3 log=$BETA9_LOGS/$1.log
+  # shellcheck disable=SC2034 # read by on_exit in install.sh
+  FAILURE_REPORTED=yes
   trap - ERR
-  # Nothing here may keep the machine from being powered off: a full disk, for one.
+  # A failing write (a full disk, for example) must not prevent the power-off below.
   timeline_write failed "$stage" "$fix" || say "$TIMELINE could not be written"
   if [[ -s $log ]]; then
-    say "the end of $log:"
+    say "last lines of $log:"
     tail -n 20 "$log" | sed 's/^/    /' >&2
   fi
-  console "FAILED in stage '$stage': $why"
+  console "FAILED in stage '$stage': $reason"
   console "fix: $fix"
   case $(on_failure) in
     poweroff) power_off ;;
-    *) console "this machine is kept and goes on costing (BETA9_ON_FAILURE=keep): mend it and run the installer again" ;;
+    *) console "this machine is left running and keeps accruing charges (BETA9_ON_FAILURE=keep): fix the problem and run the installer again" ;;
   esac
   exit 1
 }
 
-# The policy counts even where worker.env cannot be read as a whole.
+# The policy applies even if worker.env cannot be parsed as a whole.
 on_failure() {
   local policy
   policy=$(setting BETA9_ON_FAILURE)
@@ -35,21 +35,21 @@ on_failure() {
 
 power_off() {
   if unit_is active beta9-worker.service; then
-    console "not powered off (BETA9_ON_FAILURE=poweroff): the worker that was here before still runs"
+    console "not powered off despite BETA9_ON_FAILURE=poweroff: an earlier installation of the agent is still running"
     return
   fi
-  console "powering off (BETA9_ON_FAILURE=poweroff); where a stopped machine is still billed (Lambda), terminate it"
+  console "powering off (BETA9_ON_FAILURE=poweroff); if your cloud bills stopped machines (Lambda does), terminate it"
   sync
-  pause 5 # a serial console needs a moment to be read
+  pause 5 # give readers of a serial console time to receive the last lines
   systemctl --no-block poweroff
 }
 
-# end_rebooting STAGE: once; a stage that asks again within the hour after a reboot has failed.
+# end_rebooting STAGE: reboot once. A stage that asks again within an hour of that reboot has failed.
 end_rebooting() {
   local stage=$1 last=0 row
   if [[ -r $BETA9_STATE/rebooted ]]; then last=$(<"$BETA9_STATE/rebooted"); fi
   if (($(date +%s) - last < 3600)); then
-    end_failed "$stage" "it asks for a reboot again: $(reason "$stage")" "${FIX[$stage]}"
+    end_failed "$stage" "it requests a second reboot: $(failure_reason "$stage")" "${FIX[$stage]}"
   fi
   place_resume_unit
   elapsed
@@ -59,7 +59,7 @@ end_rebooting() {
   } >"$BETA9_STATE/resume"
   date +%s >"$BETA9_STATE/rebooted"
   timeline_write rebooting
-  console "rebooting once, for stage '$stage': $(reason "$stage")"
+  console "rebooting once, for stage '$stage': $(failure_reason "$stage")"
   sync
   systemctl --no-block reboot
   exit 0
@@ -74,13 +74,13 @@ place_resume_unit() {
   enable_units "$RESUME_UNIT"
 }
 
-unit_text() { # inside double quotes in a unit file
+unit_text() { # escape TEXT for double quotes in a unit file
   local text=${1//%/%%}
   text=${text//\\/\\\\}
   printf %s "${text//\"/\\\"}"
 }
 
-# resume_or_begin: starts the timeline, as the second part of a run where the machine was rebooted for it.
+# resume_or_begin: start the timeline; after the installer's own reboot, continue the timeline of the interrupted run.
 resume_or_begin() {
   local boot at since row
   if [[ ! -r $BETA9_STATE/resume ]]; then timeline_begin && return; fi
@@ -91,10 +91,10 @@ resume_or_begin() {
     else
       timeline_begin "$at" $(($(date +%s) - since))
       while IFS= read -r row; do timeline_add "$row"; done
-      say "going on after the reboot"
+      say "continuing after the reboot"
     fi
   } <"$BETA9_STATE/resume"
   rm -f "$BETA9_STATE/resume"
 }
 
-reason() { cat "$BETA9_RUN/$1.why" 2>/dev/null || printf 'no reason was given'; }
+failure_reason() { cat "$BETA9_RUN/$1.reason" 2>/dev/null || printf 'no reason was given'; }

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Where k3s is, and whose it is.
+# Locate k3s, tell an existing installation from this one's, and query it.
 
-# shellcheck disable=SC2034 # for the steps that source this
+# shellcheck disable=SC2034 # used by the steps that source this file
 K3S_FILES=$BETA9_STATE/downloads/k3s K3S=$BETA9_ROOT/usr/local/bin/k3s
 
-# k3s_foreign: somebody else has put it here; it is used as it is, neither changed nor removed.
+# k3s_foreign: whether k3s was not installed by this bootstrap; such a k3s is used but neither changed nor removed.
 k3s_foreign() { [[ -e $K3S ]] && ! recorded file "$K3S"; }
 
 kubectl() { "$K3S" kubectl "$@"; }
@@ -15,7 +15,7 @@ node_ready() {
   [[ $(kubectl get nodes --request-timeout=5s -o jsonpath='{.items[*].status.conditions[?(@.type=="Ready")].status}' 2>/dev/null) == *True* ]]
 }
 
-# k3s's own script makes the unit, the links and the uninstaller; it downloads and starts nothing.
+# k3s's own script creates the unit, the links and the uninstaller; here it downloads and starts nothing.
 k3s_service() {
   local sum
   sum=$(sha256sum <"$K3S_FILES/install.sh" | cut -d' ' -f1)

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What a person is told, and where: the stage's log, the installer's own output, and the machine's console.
+# Messages to people: in the stage's log, in the installer's own output, and on the machine's console.
 #
-# A step's stdout and stderr go to its log file; file descriptor 3, where it is open, is the installer's output.
-# No function here is ever given a secret: what is said ends up in cloud consoles.
+# A step's stdout and stderr go to its log file; file descriptor 3, if open, is the installer's output.
+# Never pass a secret to these functions: messages end up in cloud consoles.
 
 say() {
   local line="beta9-worker ${BETA9_STAGE:-bootstrap}: $*"
@@ -12,10 +12,10 @@ say() {
 
 warn() { say "warning: $*"; }
 
-# console TEXT: what must be seen by whoever looks at the machine's screen or serial console.
+# console TEXT: also show TEXT on the machine's screen or serial console.
 console() {
   local device=${BETA9_CONSOLE:-/dev/console}
   say "$*"
-  # A machine may have no console, or one that answers with an error: then the log has to do.
+  # The machine may have no console, or writing to it may fail; the log still has the message.
   { printf 'beta9-worker %s: %s\r\n' "${BETA9_STAGE:-bootstrap}" "$*" >>"$device"; } 2>/dev/null || return 0
 }

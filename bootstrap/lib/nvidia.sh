@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# What the steps around NVIDIA share: which devices are there, what works, which versions fit together.
+# Shared by the NVIDIA steps: detect devices, query the driver, compare versions.
 
-# shellcheck disable=SC2034 # read by the toolkit's step
-BETA9_TOOLKIT_MINIMUM=1.17.8 # up to 1.17.7: CVE-2025-23266, out of the container with a library path
+# shellcheck disable=SC2034 # read by the toolkit step
+BETA9_TOOLKIT_MINIMUM=1.17.8 # up to 1.17.7: CVE-2025-23266, a container escape through a library path
 
-# wants_gpu: ends the step on a machine without an NVIDIA device, and where nobody wants its GPUs.
-wants_gpu() {
-  has_gpu || skip "no NVIDIA device: a CPU machine"
-  [[ $(setting BETA9_EXPECTED_GPUS) != 0 ]] || skip "BETA9_EXPECTED_GPUS is 0: a CPU machine by request"
+# skip_without_gpu: skip the step if there is no NVIDIA device, or if BETA9_EXPECTED_GPUS=0 says not to use it.
+skip_without_gpu() {
+  has_gpu || skip "no NVIDIA device: this is a CPU machine"
+  [[ $(setting BETA9_EXPECTED_GPUS) != 0 ]] || skip "BETA9_EXPECTED_GPUS is 0: GPUs are not used"
 }
 
-# pci_devices VENDOR CLASS: addresses of what is on the PCI bus, in sysfs' own numbers, as 0x10de 0x03.
+# pci_devices VENDOR CLASS: print the addresses of matching PCI devices; numbers as in sysfs, such as 0x10de 0x03.
 pci_devices() {
   local device
   for device in "$BETA9_ROOT"/sys/bus/pci/devices/*; do
@@ -21,9 +21,9 @@ pci_devices() {
 
 gpu_addresses() { pci_devices 0x10de 0x03; }
 
-pci_id() { printf '%d' "$(<"$BETA9_ROOT/sys/bus/pci/devices/$1/device")"; } # the device's number, decimal
+pci_id() { printf '%d' "$(<"$BETA9_ROOT/sys/bus/pci/devices/$1/device")"; } # the device id, in decimal
 
-# Only the generations before Turing need the proprietary kernel module; their numbers are below 0x1e00 (pci.ids).
+# Generations before Turing need the proprietary kernel module; their device ids are below 0x1e00 (pci.ids).
 before_turing() {
   local address
   for address in $(gpu_addresses); do
@@ -32,9 +32,9 @@ before_turing() {
   return 1
 }
 
-# has_nvswitch: as a bridge of its own on the PCI bus (V100 to H200), as the driver's word for it, or, from Blackwell
-# on, behind a ConnectX-7 function whose vital product data says SW_MNG. nForce boards have NVIDIA bridges, too, with
-# numbers below 0x1000.
+# has_nvswitch: an NVSwitch is a bridge on the PCI bus (V100 to H200), is listed by the driver, or, from Blackwell on,
+# sits behind a ConnectX-7 function whose vital product data contains SW_MNG. nForce boards also have NVIDIA bridges;
+# their device ids are below 0x1000.
 has_nvswitch() {
   local address
   for address in $(pci_devices 0x10de 0x0680); do
@@ -52,51 +52,51 @@ has_switch_management() {
   return 1
 }
 
-# Eight GPUs without persistence mode take their time; a driver that hangs must not hang us.
+# Eight GPUs without persistence mode answer slowly; a hanging driver must not block the step forever.
 smi() { timeout --kill-after=10 120 nvidia-smi "$@"; }
 
-# smi_list: `nvidia-smi -L`; fails, saying why, where there is no driver that works and sees a GPU.
+# smi_list: print `nvidia-smi -L`; if no working driver sees a GPU, print the reason and fail.
 smi_list() {
   local listing code=0
   command -v nvidia-smi >/dev/null || { echo "nvidia-smi is not installed"; return 1; }
   listing=$(smi -L 2>&1) || code=$?
   ((code != 124 && code != 137)) || listing="nvidia-smi did not answer within 120 s"
-  printf '%s\n' "${listing:-nvidia-smi ended with $code and said nothing}"
+  printf '%s\n' "${listing:-nvidia-smi exited with code $code and no output}"
   ((code == 0)) && grep -q '^GPU [0-9]*:' <<<"$listing"
 }
 
 gpu_lines() { grep -c '^GPU [0-9]*:' || true; }
 mig_lines() { grep -c '^  MIG ' || true; }
 
-# usable_gpus LISTING: what the device plugin will advertise: MIG devices where there are any, else GPUs.
+# usable_gpus LISTING: print how many devices the plugin will advertise: MIG devices if there are any, else GPUs.
 usable_gpus() {
   local mig
   mig=$(mig_lines <<<"$1")
   if ((mig)); then printf %s "$mig"; else gpu_lines <<<"$1" | tr -d '\n'; fi
 }
 
-# loaded_driver: the version of the kernel module in use, as 580.159.03; empty without one.
+# loaded_driver: print the version of the loaded kernel module, such as 580.159.03, or nothing.
 loaded_driver() {
   if [[ -r $BETA9_ROOT/sys/module/nvidia/version ]]; then tr -d '[:space:]' <"$BETA9_ROOT/sys/module/nvidia/version"; fi
 }
 
-# upstream VERSION: a Debian version without epoch and revision: 580.159.03-0ubuntu0.24.04.1 is 580.159.03.
-upstream() {
+# upstream_version VERSION: strip epoch and revision: 580.159.03-0ubuntu0.24.04.1 becomes 580.159.03.
+upstream_version() {
   local version=${1#*:}
   printf %s "${version%%-*}"
 }
 
-# newer_or_same A B
+# newer_or_same A B: whether version A is at least B.
 newer_or_same() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1) == "$2" ]]; }
 
-# fresh_lists: before asking what could be installed; an image's lists may be old, or none.
-fresh_lists() { lists_fresh || with_apt refresh_lists; }
+# ensure_fresh_lists: update the package lists unless this run has; an image's lists may be old or missing.
+ensure_fresh_lists() { lists_fresh || with_apt refresh_lists; }
 
-# candidates PACKAGE: every version that apt could install, newest first.
+# candidates PACKAGE: print every version that apt could install, newest first.
 candidates() { apt-cache madison "$1" 2>/dev/null | awk -F'|' '{ gsub(/ /, "", $2); print $2 }'; }
 installable() { [[ -n $(candidates "$1") ]]; }
 
-# recording_packages COMMAND…: for programs that call apt themselves; what they bring is recorded.
+# recording_packages COMMAND…: run a program that calls apt itself, and record the packages it installs.
 recording_packages() {
   local before code=0 each
   before=$(installed_packages)
@@ -105,10 +105,10 @@ recording_packages() {
   return "$code"
 }
 
-node_name() { hostname | tr '[:upper:]' '[:lower:]'; } # as k3s names the node
+node_name() { hostname | tr '[:upper:]' '[:lower:]'; } # the name that k3s gives the node
 
-# allocatable: how many GPUs this machine's k3s offers; 0 where it says nothing. Wants lib/k3s.sh.
-allocatable() {
+# allocatable_gpus: print how many GPUs k3s offers, or 0 if it does not answer. Requires lib/k3s.sh.
+allocatable_gpus() {
   local count
   count=$(kubectl get node "$(node_name)" --request-timeout=10s -o 'jsonpath={.status.allocatable.nvidia\.com/gpu}' 2>/dev/null) || true
   printf %s "${count:-0}"

@@ -1,17 +1,18 @@
 # shellcheck shell=bash
-# Which local disk images and containers go to. Decides; steps/30-storage.sh acts.
+# Choose the local disk for images and containers; steps/30-storage.sh formats and mounts it.
 #
-# Never one with a partition, a file system or any other signature that the bootstrap did not make, and never one that
-# is not blank: a disk may be somebody's without saying so.
+# A disk with a partition, a file system or any other signature that the bootstrap did not create is never chosen, nor
+# is one with any data at its start: a disk can be in use without a signature.
 
-# shellcheck disable=SC2034 # the step mounts there
+# shellcheck disable=SC2034 # used by the storage step
 SCRATCH_MOUNT=$BETA9_ROOT/mnt/beta9-worker
 SCRATCH_LABEL=beta9-scratch
 UNITS=$BETA9_ROOT/etc/systemd/system
-DLAMI=$BETA9_ROOT/opt/dlami/nvme # where AWS's GPU images mount their instance storage
+DLAMI=$BETA9_ROOT/opt/dlami/nvme # where AWS's GPU images mount instance storage
 
-# scratch_place: prints "mounted PATH", "disk DEVICE" (blank, to be formatted), "ours DEVICE" (formatted before), or nothing.
-scratch_place() {
+# find_scratch: print "mounted PATH", "disk DEVICE" (blank, to be formatted), "formatted DEVICE" (by an earlier run), or
+# nothing.
+find_scratch() {
   local wanted device
   wanted=$(setting BETA9_SCRATCH_DISK)
   case $wanted in
@@ -19,7 +20,7 @@ scratch_place() {
     /dev/*) ;;
     '')
       device=$(blkid -L "$SCRATCH_LABEL" 2>/dev/null || true)
-      if [[ -n $device ]]; then printf 'ours %s' "$device" && return 0; fi
+      if [[ -n $device ]]; then printf 'formatted %s' "$device" && return 0; fi
       if mountpoint -q "$DLAMI"; then printf 'mounted %s' "$DLAMI" && return 0; fi
       ;;
     /*) printf 'mounted %s' "$wanted" && return 0 ;;
@@ -28,37 +29,37 @@ scratch_place() {
   if [[ -n $device ]]; then printf 'disk %s' "$device"; fi
 }
 
-# scratch_mib: how much room it has.
+# scratch_mib: print its free space, or the size of a disk that will be formatted.
 scratch_mib() {
-  local kind place
-  read -r kind place <<<"$(scratch_place)"
+  local kind location
+  read -r kind location <<<"$(find_scratch)"
   case $kind in
-    mounted) free_mib "$place" ;;
-    disk | ours) printf %s $(($(lsblk -bdno SIZE "$place") / 1048576)) ;;
+    mounted) free_mib "$location" ;;
+    disk | formatted) printf %s $(($(lsblk -bdno SIZE "$location") / 1048576)) ;;
     *) printf 0 ;;
   esac
 }
 
-# blank_disks [DEVICE]: whole NVMe disks, or only DEVICE, that nobody uses: "DEVICE BYTES" a line.
+# blank_disks [DEVICE]: print unused whole NVMe disks, or only DEVICE if unused, as "DEVICE BYTES" lines.
 blank_disks() {
-  local name type size read_only model why
+  local name type size read_only model reason
   while IFS=' ' read -r name type size read_only model; do
     if [[ -n $1 ]]; then
       [[ $name == "$(realpath "$1")" ]] || continue
     else
-      # A volume of AWS's block store is an NVMe disk, too, and somebody attached it for something.
+      # Volumes of Amazon EBS also appear as NVMe disks, and were attached for another purpose.
       [[ $name == */nvme* && $model != *Elastic*Block*Store* ]] || continue
     fi
     [[ $type == disk && $read_only == 0 ]] || continue
-    if why=$(in_use "$name"); then
-      say "$name is not taken for data: $why"
+    if reason=$(in_use "$name"); then
+      say "$name is not used for data: $reason"
       continue
     fi
     printf '%s %s\n' "$name" "$size"
   done < <(lsblk -bdnr -o NAME,TYPE,SIZE,RO,MODEL -p)
 }
 
-# in_use DEVICE: succeeds, saying why, if anything speaks for it being somebody's.
+# in_use DEVICE: print the reason and succeed if the disk may contain data; else fail.
 in_use() {
   local below signature
   below=$(lsblk -nro NAME "$1" | tail -n +2 | paste -sd' ')
@@ -67,14 +68,14 @@ in_use() {
   signature=$(sed '/^#/d' <<<"$signature")
   if [[ -n $signature ]]; then echo "it has a signature (${signature##*,})" && return; fi
   if lsblk -nro MOUNTPOINTS "$1" | grep -q .; then echo "it is mounted" && return; fi
-  # 16 MiB of zeros: a raw database or a wiped disk has no signature, either. Naming it in BETA9_SCRATCH_DISK is enough.
+  # Require 16 MiB of zeros: raw databases have no signature. A disk named in BETA9_SCRATCH_DISK is exempt.
   if [[ -z $(setting BETA9_SCRATCH_DISK) ]] && ! cmp -s -n 16777216 "$1" /dev/zero; then
-    echo "it is not blank; BETA9_SCRATCH_DISK=$1 takes it all the same" && return
+    echo "it is not blank; set BETA9_SCRATCH_DISK=$1 to use it anyway" && return
   fi
   return 1
 }
 
-# put_mount WHAT WHERE TYPE_AND_OPTIONS UNIT_LINES: writes the mount unit; start_mounts mounts what was written.
+# put_mount WHAT WHERE TYPE_AND_OPTIONS UNIT_LINES: write a mount unit; start_mounts then mounts all of them.
 MOUNTS=()
 put_mount() {
   local unit

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Reads worker.env and versions.env. Nothing in them is ever evaluated by a shell: `$(…)`, quotes and newlines are text.
+# Read worker.env and versions.env. Values are data: the shell never evaluates anything in them.
 #
 # The syntax is dotenv's: NAME=value, NAME='value' (may span lines) or NAME="value"; `#` starts a comment.
-# Who wins: the environment, then worker.env, then versions.env, then the default. Empty counts as not given.
+# Precedence: the environment, worker.env, versions.env, the default. An empty value counts as not set.
 
 declare -gA BETA9_SETTINGS=() BETA9_PINS=()
 
-# read_settings FILE ARRAY: fills the associative array ARRAY. Returns 1, saying which line, on what it cannot read.
+# read_settings FILE ARRAY: fill the associative array ARRAY. On a syntax error, name the line and return 1.
 # shellcheck disable=SC2004 # the subscripts are names, not arithmetic
 read_settings() {
   local file=$1 line name value number=0 first quoted
@@ -28,7 +28,7 @@ read_settings() {
     esac
     until [[ $value =~ $quoted ]]; do
       if ! IFS= read -r line && [[ -z $line ]]; then
-        say "$file, line $first: the quotes around $name are not closed, or something follows them"
+        say "$file, line $first: the quotes around $name are not closed, or text follows them"
         return 1
       fi
       number=$((number + 1)) value+=$'\n'${line%$'\r'}
@@ -38,7 +38,7 @@ read_settings() {
   done <"$file"
 }
 
-# What a backslash means inside quotes: in single ones it escapes itself and the quote, in double ones newline, too.
+# Inside quotes a backslash escapes itself and the quote; inside double quotes \n is a newline.
 unescape() {
   local quote=$1 text=$2 out='' at char next
   for ((at = 0; at < ${#text}; at++)); do
@@ -59,7 +59,7 @@ load_settings() {
   [[ -z ${BETA9_ENV_FILE:-} ]] || read_settings "$BETA9_ENV_FILE" BETA9_SETTINGS
 }
 
-# setting NAME [DEFAULT]: prints the value.
+# setting NAME [DEFAULT]: print the value.
 setting() {
   local name=$1 value
   value=${!name:-}
@@ -68,7 +68,7 @@ setting() {
   printf %s "${value:-${2:-}}"
 }
 
-# enabled NAME: whether a yes/no setting is on.
+# enabled NAME: whether a boolean setting is true.
 enabled() {
   case $(setting "$1" | tr '[:upper:]' '[:lower:]') in
     1 | yes | true | on) return 0 ;;
@@ -76,7 +76,8 @@ enabled() {
   esac
 }
 
-# number NAME DEFAULT: prints it, or returns 1. Nothing else may reach the shell's arithmetic, which evaluates words.
+# number NAME DEFAULT: print a whole number, or return 1. Only such values may be used in shell arithmetic, which would
+# evaluate others as expressions.
 number() {
   local value
   value=$(setting "$1" "$2")

@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# Runs steps as stages: each as soon as what it needs has ended, side by side, killed with its children at its deadline.
+# Run steps as stages: in parallel, each once the stages it needs have ended. At its deadline a stage is killed together
+# with its children.
 
 STAGES=()
 declare -A STEP_FILE=() NEEDS=() DEADLINE=() FIX=() RESULT=() STARTED=() RUNNING=()
 FAILED='' REBOOT=''
 
-# read_stages DIRECTORY: the headers of its steps. Returns 1, saying why, if they make no sense.
+# read_stages DIRECTORY: read the headers of its steps. If one is invalid, print the reason and return 1.
 read_stages() {
   local file name need scale
   scale=$(number BETA9_DEADLINE_SCALE 1) || return 1
@@ -14,7 +15,7 @@ read_stages() {
     STAGES+=("$name") STEP_FILE[$name]=$file
     NEEDS[$name]=$(header "$file" needs) DEADLINE[$name]=$(header "$file" deadline) FIX[$name]=$(header "$file" fix)
     if [[ ! ${DEADLINE[$name]} =~ ^[1-9][0-9]*$ || -z ${FIX[$name]} ]]; then
-      say "$file: the header lacks a deadline in seconds, or a fix"
+      say "$file: the header needs a deadline in seconds and a fix"
       return 1
     fi
     DEADLINE[$name]=$((DEADLINE[$name] * scale))
@@ -22,7 +23,7 @@ read_stages() {
   for name in "${STAGES[@]}"; do
     for need in ${NEEDS[$name]}; do
       if [[ -z ${STEP_FILE[$need]:-} ]]; then
-        say "${STEP_FILE[$name]}: needs '$need', and there is no such step"
+        say "${STEP_FILE[$name]}: needs '$need', which does not exist"
         return 1
       fi
     done
@@ -31,7 +32,7 @@ read_stages() {
 
 header() { sed -n "/^#/!q; s/^# $2: *//p" "$1"; }
 
-# run_stages: until all have ended, one has failed (FAILED), or the machine must be rebooted first (REBOOT).
+# run_stages: run until all stages have ended, one has failed (sets FAILED), or one needs a reboot (sets REBOOT).
 run_stages() {
   local name code
   mkfifo "$BETA9_RUN/ended"
@@ -44,13 +45,13 @@ run_stages() {
     [[ -z $FAILED ]] || kill_stages
   done
   if [[ -z $FAILED$REBOOT ]] && ((${#RESULT[@]} < ${#STAGES[@]})); then
-    FAILED=installer FIX[installer]="mend the headers in $BETA9_BOOTSTRAP/steps"
-    why installer "the steps need each other in a circle"
+    FAILED=installer FIX[installer]="correct the headers in $BETA9_BOOTSTRAP/steps"
+    set_reason installer "the steps depend on each other in a cycle"
   fi
 }
 
-# next_ended: sets name and code of the next stage that has ended. Bounded, so that a signal is heard; on a machine that
-# is starved the time can run out in the middle of a line, and what was read by then must not be lost.
+# next_ended: set name and code of the next stage that has ended. Times out after 1 s, so that signals are handled. On
+# an overloaded machine that can happen in the middle of a line, whose first part must not be lost.
 PART=''
 next_ended() {
   local line
@@ -79,8 +80,8 @@ start_stage() {
   run_stage "$1" &
 }
 
-# In a subshell of its own. `timeout` gives the stage a process group, whose number is its pid; whatever the step
-# leaves behind in that group ends with it.
+# Runs in a subshell. `timeout` puts the stage into a process group whose id is the pid of `timeout`; processes that
+# the step leaves behind in that group are killed afterwards.
 run_stage() {
   local name=$1 pid code=0
   trap - ERR
@@ -101,12 +102,12 @@ stage_ended() {
     0) outcome=ok ;;
     "$BETA9_SKIPPED") outcome=skipped ;;
     "$BETA9_REBOOT") outcome=ok REBOOT=$name ;;
-    124 | 137) [[ -n $FAILED ]] || why "$name" "it did not end within its deadline of ${DEADLINE[$name]} s" ;;
+    124 | 137) [[ -n $FAILED ]] || set_reason "$name" "it did not finish within its deadline of ${DEADLINE[$name]} s" ;;
   esac
   elapsed
   RESULT[$name]=$outcome
   if [[ $outcome == failed ]]; then
-    [[ -z $FAILED ]] || return 0 # ended because another one failed: not to be shown as a culprit
+    [[ -z $FAILED ]] || return 0 # killed because another stage failed: not a failure of its own
     FAILED=$name
   fi
   timeline_add "$name"$'\t'"${STARTED[$name]}"$'\t'$((ELAPSED - STARTED[$name]))$'\t'"$outcome"$'\t'"${NEEDS[$name]}"
@@ -114,13 +115,13 @@ stage_ended() {
   timeline_write running
 }
 
-why() { printf '%s\n' "$2" >"$BETA9_RUN/$1.why"; }
+set_reason() { printf '%s\n' "$2" >"$BETA9_RUN/$1.reason"; } # set_reason STAGE TEXT
 
-# kill_stages: TERM to each stage and its children; `timeout` follows with KILL.
+# kill_stages: send TERM to each stage and its children; `timeout` sends KILL later.
 kill_stages() {
   local name _
   for name in "${!RUNNING[@]}"; do
-    for _ in {1..50}; do # it is written right after the start
+    for _ in {1..50}; do # run_stage writes the pid file shortly after the start
       [[ ! -s $BETA9_RUN/$name.pid ]] || break
       sleep 0.1
     done

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What every step sources first: the library, the settings, and how a step ends.
+# Sourced first by every step: load the library and the settings, and define how a step ends.
 #
-# A step ends in one of four ways: main returns (done), `skip WHY` (nothing to do), `fail WHAT [FIX]`, or
-# `reboot WHY` (the rest follows after the machine's one reboot). A command that fails unforeseen is a failure, too.
+# A step ends in one of four ways: main returns (done), `skip REASON` (nothing to do), `fail WHAT [FIX]`, or
+# `reboot REASON` (continue after the single reboot). An unhandled failing command fails the step as well.
 
 : "${BETA9_BOOTSTRAP:=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}"
 : "${BETA9_STAGE:=$(basename "$0" .sh)}"
@@ -13,8 +13,8 @@ for part in log exit_codes settings record fetch apt host; do
 done
 unset part
 
-finish() { # finish CODE WHY: ends the whole step, also from within $(…) and ( … )
-  [[ -z ${BETA9_RUN:-} ]] || printf '%s\n' "$2" >"$BETA9_RUN/$BETA9_STAGE.why"
+end_step() { # end_step CODE REASON: exit the whole step, even from within $(…) and ( … )
+  [[ -z ${BETA9_RUN:-} ]] || printf '%s\n' "$2" >"$BETA9_RUN/$BETA9_STAGE.reason"
   trap - ERR
   ((BASHPID == $$)) || kill -USR1 $$
   exit "$1"
@@ -22,27 +22,27 @@ finish() { # finish CODE WHY: ends the whole step, also from within $(…) and (
 
 skip() {
   say "nothing to do: $1"
-  finish "$BETA9_SKIPPED" "$1"
+  end_step "$BETA9_SKIPPED" "$1"
 }
 
 reboot() {
   say "needs a reboot: $1"
-  finish "$BETA9_REBOOT" "$1"
+  end_step "$BETA9_REBOOT" "$1"
 }
 
-# fail WHAT [FIX]: FIX replaces the one in the step's header.
+# fail WHAT [FIX]: FIX overrides the fix in the step's header.
 fail() {
   say "failed: $1"
   if [[ -n ${BETA9_RUN:-} && -n ${2:-} ]]; then printf '%s\n' "$2" >"$BETA9_RUN/$BETA9_STAGE.fix"; fi
-  finish 1 "$1"
+  end_step 1 "$1"
 }
 
-unforeseen() {
+on_error() {
   local code=$1 line=$2 command=$3
-  # The command as written, not as expanded: no value of a setting is in it.
-  fail "'${command%%$'\n'*}' ended with $code ($(basename "${BASH_SOURCE[1]}"), line $line)"
+  # BASH_COMMAND is unexpanded, so the message cannot contain the value of a setting.
+  fail "'${command%%$'\n'*}' failed with exit code $code ($(basename "${BASH_SOURCE[1]}"), line $line)"
 }
 
-trap 'unforeseen $? $LINENO "$BASH_COMMAND"' ERR
+trap 'on_error $? $LINENO "$BASH_COMMAND"' ERR
 trap 'exit 1' USR1
-load_settings || fail "a settings file cannot be read" "see the line named above; values are NAME=value or NAME='value'"
+load_settings || fail "a settings file cannot be parsed" "correct the line named above; the syntax is NAME=value or NAME='value'"

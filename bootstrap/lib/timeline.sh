@@ -1,32 +1,32 @@
 # shellcheck shell=bash
-# How long each stage took: bootstrap.json for programs, one log line for people.
+# The duration of each stage: bootstrap.json for programs, one log line for people.
 
 TIMELINE=${BETA9_ROOT:-}/var/lib/beta9-worker/bootstrap.json
-TIMELINE_ROWS=() # one stage each: name, started and length in hundredths of a second, result, needs; tab-separated
+TIMELINE_ROWS=() # one per stage: name, start and duration in hundredths of a second, result, needs; tab-separated
 BEGAN_AT='' BEGAN_UPTIME=0 EARLIER=0
 
-# now: hundredths of a second since boot, in NOW. The wall clock jumps when a new machine first hears the time.
+# now: set NOW to hundredths of a second since boot. The wall clock may jump when a new machine first syncs its time.
 now() {
   local up
   read -r up _ </proc/uptime
   NOW=$((10#${up/./}))
 }
 
-# timeline_begin [AT EARLIER]: AT and EARLIER (seconds gone since then) where a run goes on after a reboot.
+# timeline_begin [AT EARLIER]: after a reboot, AT is when the run began and EARLIER the seconds since then.
 timeline_begin() {
   BEGAN_AT=${1:-$(date -u +%FT%TZ)} EARLIER=$((${2:-0} * 100))
   now
   BEGAN_UPTIME=$NOW
 }
 
-elapsed() { # in hundredths, in ELAPSED
+elapsed() { # set ELAPSED, in hundredths of a second
   now
   ELAPSED=$((NOW - BEGAN_UPTIME + EARLIER))
 }
 
 seconds() { printf '%d.%02d' $(($1 / 100)) $(($1 % 100)); }
 
-# timeline_add ROW: made JSON once, not at each writing: on a slow machine every process counts.
+# timeline_add ROW: append a stage. Its JSON is made once, not at each write, to save processes on slow machines.
 TIMELINE_STAGES=''
 timeline_add() {
   local name started length outcome needs
@@ -57,7 +57,7 @@ json_text() {
 
 json_or_null() { if [[ -n $1 ]]; then json_text "$1"; else printf null; fi; }
 
-json_texts() { # of words
+json_texts() { # json_texts WORDS: a JSON list without brackets
   local word separator=''
   for word in $1; do
     printf '%s%s' "$separator" "$(json_text "$word")"
@@ -65,7 +65,7 @@ json_texts() { # of words
   done
 }
 
-# timeline_line: the whole run in one line.
+# timeline_line: print the whole run in one line.
 timeline_line() {
   local row name started length outcome sum=0 parts=''
   for row in "${TIMELINE_ROWS[@]}"; do
@@ -74,5 +74,5 @@ timeline_line() {
     [[ $outcome == ok ]] || parts+=" ($outcome)"
   done
   elapsed
-  printf '%s s, one after the other %s s: %s' "$(seconds "$ELAPSED")" "$(seconds "$sum")" "${parts#, }"
+  printf '%s s (stages one after the other: %s s): %s' "$(seconds "$ELAPSED")" "$(seconds "$sum")" "${parts#, }"
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The programs that the other steps call, from the distribution's packages; what is there is left alone.
+# Install the programs that other steps call from the distribution's packages; existing ones are kept.
 # needs: preflight
 # deadline: 600
-# fix: see that apt reaches its mirrors (apt-get update), or install the packages named above yourself
+# fix: make sure that apt can reach its mirrors (apt-get update), or install the packages named above yourself
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
@@ -16,7 +16,7 @@ main() {
     command -v "${each%%:*}" >/dev/null || missing+=("${each##*:}")
   done
   [[ -s $BETA9_ROOT/etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
-  ((${#missing[@]})) || skip "everything is there"
+  ((${#missing[@]})) || skip "all tools are installed"
   apt_install "${missing[@]}"
 }
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# NVIDIA driver. A working one is left alone, wherever it came from; with a GPU and none that works, one is installed.
+# Install the NVIDIA driver if there is a GPU and no working driver. A working one is kept, whatever its source.
 # needs: preflight tools
 # deadline: 1800
-# fix: see docs/gpu.md, "Bring your own driver"; this step is content as soon as `nvidia-smi -L` names the GPUs
+# fix: see docs/gpu.md, "Bring your own driver"; this step succeeds as soon as `nvidia-smi -L` lists the GPUs
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
@@ -11,48 +11,48 @@ set -Eeuo pipefail
 # shellcheck source=../lib/driver.sh
 . "$BETA9_BOOTSTRAP/lib/driver.sh"
 
-# shellcheck disable=SC2153 # BETA9_STATE is the library's
-REBOOTED=$BETA9_STATE/driver-rebooted # holds the boot id before the one reboot that a missing driver may cost
+# shellcheck disable=SC2153 # set in lib/record.sh
+REBOOTED=$BETA9_STATE/driver-rebooted # contains the boot id from before the single reboot that a driver may need
 
 main() {
   local listing
-  has_gpu || console "no NVIDIA device on the PCI bus: this becomes a CPU machine, for CPU pools only"
-  wants_gpu
+  has_gpu || console "no NVIDIA device on the PCI bus: this becomes a CPU machine, suitable for CPU pools only"
+  skip_without_gpu
   if ! listing=$(working_driver); then
-    say "$(gpu_addresses | wc -l) NVIDIA device(s), and no working driver: ${listing%%$'\n'*}"
+    say "$(gpu_addresses | wc -l) NVIDIA device(s), no working driver: ${listing%%$'\n'*}"
     if [[ $listing == *'version mismatch'* ]]; then
-      # Packages were upgraded under a running module: nothing to install, only the newer module to load.
+      # Packages were upgraded while the module was loaded: nothing to install, only the new module to load.
       unload_driver || true
     elif [[ -e $REBOOTED ]]; then
-      say "installed before, and rebooted"
+      say "the driver was installed before the reboot"
     elif enabled BETA9_OWN_DRIVER; then
-      fail "BETA9_OWN_DRIVER is set, and the driver does not work: ${listing%%$'\n'*}"
+      fail "BETA9_OWN_DRIVER is set, but the driver does not work: ${listing%%$'\n'*}"
     else
       install_driver
     fi
-    listing=$(working_driver) || once "$listing"
+    listing=$(working_driver) || reboot_once "$listing"
   fi
   say "driver $(loaded_driver) works: $(gpu_lines <<<"$listing") GPU(s)"
   rm -f "$REBOOTED"
   hold_driver
 }
 
-# working_driver: the GPUs that it lists. After a boot nobody may have asked for the module yet.
+# working_driver: list the GPUs, loading the module first if needed: after a boot nothing may have loaded it yet.
 working_driver() {
   if ! smi_list >/dev/null; then load_driver; fi
   smi_list
 }
 
-# once LISTING: the one reboot, or the end.
-once() {
+# reboot_once LISTING: request the single reboot, or fail if it has already happened.
+reboot_once() {
   local boot
   boot=$(<"$BETA9_ROOT/proc/sys/kernel/random/boot_id")
   if [[ -e $REBOOTED && $(<"$REBOOTED") != "$boot" ]]; then
-    fail "the driver does not work after a reboot, either: ${1%%$'\n'*}" "$(driver_advice)"
+    fail "the driver still does not work after a reboot: ${1%%$'\n'*}" "$(driver_advice)"
   fi
   state_dir
   printf '%s\n' "$boot" >"$REBOOTED"
-  reboot "the driver is installed and its module must be loaded by a fresh kernel: ${1%%$'\n'*}"
+  reboot "the driver is installed, but its module can only be loaded after a reboot: ${1%%$'\n'*}"
 }
 
 main "$@"

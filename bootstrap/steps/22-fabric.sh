@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Fabric manager, on machines with NVSwitch: of exactly the driver's version. Without it nvidia-smi looks well and no
+# Install fabric manager in exactly the driver's version, on machines with NVSwitch. Without it nvidia-smi works, but no
 # CUDA program starts.
 # needs: driver
 # deadline: 900
-# fix: install the nvidia-fabricmanager package of exactly the version that `nvidia-smi` shows as the driver's
+# fix: install the nvidia-fabricmanager package whose version equals the driver version that `nvidia-smi` shows
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
@@ -14,22 +14,22 @@ UNIT=nvidia-fabricmanager
 
 main() {
   local driver
-  wants_gpu
+  skip_without_gpu
   has_nvswitch || skip "no NVSwitch"
   driver=$(loaded_driver)
-  [[ -n $driver ]] || fail "an NVSwitch, but no NVIDIA module is loaded"
-  [[ $(fabric_version) == "$driver" ]] || replace "$driver"
-  if has_switch_management; then subnet_manager; fi
+  [[ -n $driver ]] || fail "this machine has an NVSwitch, but no NVIDIA module is loaded"
+  [[ $(fabric_version) == "$driver" ]] || install_fabric_manager "$driver"
+  if has_switch_management; then install_subnet_manager; fi
   mapfile -t packages < <(fabric_packages)
   ((${#packages[@]} == 0)) || apt_hold "${packages[@]}"
   run_service
   wait_for "$(setting BETA9_GPU_TIMEOUT 300)" "the NVSwitch fabric" fabric_ready ||
     fail "the fabric is not up: $(fabric_state)" \
-      "see 'journalctl -u $UNIT' and /var/log/fabricmanager.log; on a virtual machine the host's fabric manager may be in charge"
-  say "fabric manager $driver runs, fabric: $(fabric_state)"
+      "see 'journalctl -u $UNIT' and /var/log/fabricmanager.log; on a virtual machine the fabric may be managed by the host"
+  say "fabric manager $driver is running, fabric: $(fabric_state)"
 }
 
-# fabric_version: of the program that would run; empty without one.
+# fabric_version: print the version of the installed fabric manager, or nothing.
 fabric_version() {
   if command -v nv-fabricmanager >/dev/null; then
     nv-fabricmanager --version 2>&1 | awk -F': *' '/Fabric Manager version is/ { print $2 }' | tr -d '[:space:]' || true
@@ -38,35 +38,35 @@ fabric_version() {
 
 fabric_packages() { installed_packages | grep -E '^(nvidia-fabricmanager|cuda-drivers-fabricmanager)(-[0-9]+)?$' || true; }
 
-# replace DRIVER: Ubuntu has the branch in the package's name, NVIDIA's repository only in its version (from 580 on).
-replace() {
-  local driver=$1 have package version
-  have=$(fabric_version)
-  fresh_lists
+# install_fabric_manager DRIVER: Ubuntu's package name contains the branch, NVIDIA's (from 580 on) does not.
+install_fabric_manager() {
+  local driver=$1 current package version
+  current=$(fabric_version)
+  ensure_fresh_lists
   for package in "nvidia-fabricmanager-${driver%%.*}" nvidia-fabricmanager; do
     while read -r version; do
-      [[ $(upstream "$version") == "$driver" ]] || continue
-      say "fabric manager ${have:-is missing}, the driver is $driver: installing $package $version"
+      [[ $(upstream_version "$version") == "$driver" ]] || continue
+      say "fabric manager ${current:-is missing}, the driver is $driver: installing $package $version"
       pending fabric
       with_apt install_recorded --allow-downgrades --allow-change-held-packages "$package=$version"
       changed "installed $package $version"
       return 0
     done < <(candidates "$package")
   done
-  fail "the driver is $driver and fabric manager ${have:-is missing}; no repository of this machine has fabric manager $driver" \
-    "add the repository that the driver came from, or install driver and fabric manager of one version (apt-cache madison nvidia-fabricmanager); see docs/gpu.md"
+  fail "the driver is $driver and fabric manager ${current:-is missing}; no configured repository has fabric manager $driver" \
+    "add the repository that the driver came from, or install driver and fabric manager in the same version (apt-cache madison nvidia-fabricmanager); see docs/gpu.md"
 }
 
-# From Blackwell on the switches are reached over InfiniBand, by a subnet manager that comes in a package of its own.
-subnet_manager() {
-  if ! installed nvlsm; then
-    fresh_lists
-    installable nvlsm || fail "these NVSwitches need NVIDIA's subnet manager, and no repository of this machine has the package nvlsm" \
+# From Blackwell on, the switches are managed over InfiniBand by a subnet manager, which is a separate package.
+install_subnet_manager() {
+  if ! is_installed nvlsm; then
+    ensure_fresh_lists
+    installable nvlsm || fail "these NVSwitches need NVIDIA's subnet manager, and no configured repository has the package nvlsm" \
       "add NVIDIA's repository (docs/gpu.md, \"NVSwitch\")"
     pending fabric
     apt_install nvlsm
   fi
-  modprobe ib_umad || fail "the kernel module ib_umad does not load" "install the kernel's extra modules (linux-modules-extra-$(uname -r))"
+  modprobe ib_umad || fail "the kernel module ib_umad does not load" "install the extra kernel modules (linux-modules-extra-$(uname -r))"
   put_file "$BETA9_ROOT/etc/modules-load.d/beta9-nvswitch.conf" 0644 <<<"ib_umad"
 }
 
@@ -86,7 +86,7 @@ run_service() {
   fi
 }
 
-# fabric_state: of the GPUs, from `nvidia-smi -q`; GPUs before Hopper have no such field, or N/A in it.
+# fabric_state: print how many GPUs are in which state, from `nvidia-smi -q`. Before Hopper the field is absent or N/A.
 fabric_state() {
   smi -q 2>/dev/null | awk '
     /^    Fabric$/ { inside = 1; next }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Keeps GPUs in running containers: `systemctl daemon-reload` applies cgroup rules anew, which name devices by
-# /dev/char/MAJOR:MINOR, and the driver makes no such links. Now, and by udev whenever the driver is loaded.
+# Keep GPUs accessible in running containers: `systemctl daemon-reload` reapplies cgroup rules, which name devices by
+# /dev/char/MAJOR:MINOR, but the driver creates no such links. Create them now, and by udev when the driver is loaded.
 # needs: driver toolkit
 # deadline: 120
-# fix: run `nvidia-ctk system create-dev-char-symlinks --create-all` and see what it says
+# fix: run `nvidia-ctk system create-dev-char-symlinks --create-all` and read its output
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
@@ -14,23 +14,23 @@ RULE=/etc/udev/rules.d/71-beta9-nvidia-dev-char.rules
 
 main() {
   local before ctk
-  wants_gpu
+  skip_without_gpu
   ctk=$(command -v nvidia-ctk)
   put_file "$BETA9_ROOT$RULE" 0644 udev <<EOT
-# By beta9-worker: links from /dev/char to the NVIDIA devices, for cgroup rules (docs/gpu.md).
+# Written by beta9-worker: links from /dev/char to the NVIDIA devices, for cgroup rules (docs/gpu.md).
 ACTION=="add", DEVPATH=="/bus/pci/drivers/nvidia", RUN+="$ctk system create-dev-char-symlinks --create-all"
 EOT
   if is_pending udev; then
     udevadm control --reload
     settled udev
   fi
-  before=$(links)
-  # Links of before a driver's upgrade may name another major number: it does not replace them, and says so.
+  before=$(nvidia_links)
+  # Links from before a driver upgrade may have another major number; nvidia-ctk reports but does not replace them.
   "$ctk" system create-dev-char-symlinks --create-all
-  [[ $(links) == "$before" ]] || changed "made $(comm -13 <(echo "$before") <(links) | wc -l) links in /dev/char"
+  [[ $(nvidia_links) == "$before" ]] || changed "created $(comm -13 <(echo "$before") <(nvidia_links) | wc -l) links in /dev/char"
 }
 
-links() {
+nvidia_links() {
   local link
   for link in "$BETA9_ROOT"/dev/char/*; do
     if [[ -L $link && $(readlink "$link") == */nvidia* ]]; then printf '%s %s\n' "$link" "$(readlink "$link")"; fi

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The agent's service, its command, and its settings. Now, because a daemon-reload after k3s runs GPU pods can take
-# their GPUs away. The service starts when steps/80-agent.sh has written which image it runs.
+# Install the agent's unit, command and settings. This comes before k3s, because a daemon-reload can take GPUs away from
+# running pods. steps/80-agent.sh starts the unit, once it has written which image to run.
 # needs: preflight
 # deadline: 60
-# fix: see the line above; the files are listed in docs/bootstrap.md
+# fix: see the line above; docs/bootstrap.md lists the files
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
@@ -15,11 +15,11 @@ main() {
   put_dir "$etc" 0700
   put_dir "$etc/secrets" 0700
   chmod 0700 "$etc" "$etc/secrets"
-  settings "$etc/worker.env"
+  install_settings "$etc/worker.env"
   put_file "$BETA9_ROOT/usr/local/bin/beta9-worker" 0755 <"$BETA9_BOOTSTRAP/systemd/beta9-worker.sh"
   put_file "$systemd/system/$UNIT" 0644 units <"$BETA9_BOOTSTRAP/systemd/$UNIT"
   put_file "$systemd/logind.conf.d/50-beta9-worker.conf" 0644 logind <<EOT
-# Written by the Beta9 worker bootstrap: kubelet may hold a shutdown up until its pods have ended.
+# Written by the Beta9 worker bootstrap: kubelet may delay a shutdown until its pods have ended.
 [Login]
 InhibitDelayMaxSec=60
 EOT
@@ -28,17 +28,17 @@ EOT
     settled units
   fi
   if is_pending logind; then
-    # It counts at a shutdown only, and the next boot reads it in any case: nothing that a boot should end for.
+    # The setting matters only at shutdown, and the next boot reads it anyway: not a reason to fail.
     if ! unit_is active systemd-logind || systemctl restart systemd-logind; then
       settled logind
     else
-      say "systemd-logind does not restart; its new setting counts from the next boot on"
+      say "systemd-logind does not restart; its new setting takes effect at the next boot"
     fi
   fi
 }
 
-# The agent reads its settings where the installer was given them, or from a copy there.
-settings() {
+# The agent reads /etc/beta9-worker/worker.env: copy the installer's settings there, unless they are that file.
+install_settings() {
   [[ -n $BETA9_ENV_FILE ]] || return 0
   if [[ $BETA9_ENV_FILE -ef $1 ]]; then chmod 0600 "$1"; else put_file "$1" 0600 <"$BETA9_ENV_FILE"; fi
 }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Closes Kubernetes' ports to the outside, in an nftables table of its own; all else of the machine's firewall is left
-# alone. Before k3s starts, and at every boot before the network is up.
+# Close Kubernetes' ports to the outside, in a separate nftables table; other firewall rules are not touched. The rules
+# are loaded before k3s starts, and at every boot before the network is up.
 # needs: tools
 # deadline: 60
-# fix: see 'nft -f /etc/beta9-worker/firewall.nft'; the kernel must have nf_tables
+# fix: run 'nft -f /etc/beta9-worker/firewall.nft' and read its output; the kernel must support nf_tables
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
@@ -16,17 +16,17 @@ main() {
   ruleset | put_file "$rules" 0644 firewall
   put_file "$BETA9_ROOT/etc/systemd/system/$UNIT" 0644 firewall <"$BETA9_BOOTSTRAP/systemd/$UNIT"
   if ! is_pending firewall && unit_is active "$UNIT"; then return 0; fi
-  nft --check --file "$rules" || fail "nft does not take the rules in $rules" "check BETA9_K3S_ALLOW_FROM"
+  nft --check --file "$rules" || fail "nft rejects the rules in $rules" "check BETA9_K3S_ALLOW_FROM"
   enable_units "$UNIT"
   systemctl restart "$UNIT"
   changed "closed Kubernetes' ports to the outside"
   settled firewall
 }
 
-# In prerouting: a node port is rewritten to its pod's address before the input hook sees it.
+# Filter in prerouting: node ports are rewritten to pod addresses before the input hook.
 ruleset() {
   cat <<'EOT'
-# Written by the Beta9 worker bootstrap. Only what comes in for one of this machine's own addresses is looked at.
+# Written by the Beta9 worker bootstrap. Filters only packets to this machine's own addresses.
 table inet beta9_worker
 delete table inet beta9_worker
 table inet beta9_worker {
@@ -37,10 +37,10 @@ table inet beta9_worker {
     fib daddr type != local accept
     iifname { "cni0", "flannel.1" } accept
 EOT
-  allowed
+  allowed_networks
   cat <<'EOT'
     iifname "tailscale0" tcp dport 6443 accept
-    # pods, whatever interface they have; not for VXLAN, whose sender nobody checks
+    # pods, on any interface; TCP only, since the sender of a VXLAN packet is easily forged
     ip saddr { 10.42.0.0/16, 10.43.0.0/16 } meta l4proto tcp accept
     tcp dport { 6443, 10250, 30000-32767 } counter drop
     udp dport { 8472, 30000-32767 } counter drop
@@ -49,7 +49,7 @@ EOT
 EOT
 }
 
-allowed() {
+allowed_networks() {
   local each
   for each in $(setting BETA9_K3S_ALLOW_FROM | tr , ' '); do
     case $each in

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Docker's runtime `nvidia`, for the agent's container (`--gpus all`). Whatever else is in daemon.json stays.
+# Add Docker's runtime `nvidia`, for the agent's container (`--gpus all`). Other settings in daemon.json are kept.
 # needs: docker toolkit
 # deadline: 180
-# fix: see whether /etc/docker/daemon.json is JSON, then `nvidia-ctk runtime configure --runtime=docker`
+# fix: make sure that /etc/docker/daemon.json is valid JSON, then run `nvidia-ctk runtime configure --runtime=docker`
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
@@ -11,25 +11,25 @@ set -Eeuo pipefail
 
 main() {
   local config=$BETA9_ROOT/etc/docker/daemon.json draft mode=0644
-  wants_gpu
+  skip_without_gpu
   draft=$(mktemp -d)
   if [[ -s $config ]]; then
     cp "$config" "$draft/daemon.json"
     mode=0$(stat -c %a "$config")
   fi
-  # On a copy: a second run must leave the file, and Docker, alone.
+  # Work on a copy: a second run must neither write the file nor restart Docker.
   nvidia-ctk runtime configure --runtime=docker --config="$draft/daemon.json" ||
     fail "nvidia-ctk cannot add its runtime to $config"
   same_json "$config" "$draft/daemon.json" || put_file "$config" "$mode" docker <"$draft/daemon.json"
   rm -rf "$draft"
   if is_pending docker; then
-    systemctl restart docker || fail "Docker does not start with the runtime nvidia" "see 'journalctl -u docker'; what we wrote: $config"
+    systemctl restart docker || fail "Docker does not start with the runtime nvidia" "see 'journalctl -u docker'; the runtime was added to $config"
     changed "restarted Docker"
     settled docker
   fi
 }
 
-# same_json A B: alike but for white space and the order of names.
+# same_json A B: whether two files are equal except for white space and the order of keys.
 same_json() { [[ -s $1 ]] && python3 -c 'import json, sys; a, b = (json.load(open(f)) for f in sys.argv[1:]); sys.exit(a != b)' "$1" "$2"; }
 
 main "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# k3s, pinned, as a single node; restarted only if its program, its script or its configuration differ. One that somebody
-# else installed is used as it is.
+# Run the pinned k3s as a single node; restart it only if its binary, script or configuration changed. A k3s that this
+# bootstrap did not install is used unchanged.
 # needs: k3s-files storage units firewall docker-gpu fabric gpu-devices tailscale
 # deadline: 600
 # fix: see 'journalctl -u k3s'
@@ -15,32 +15,32 @@ KUBELET=$BETA9_ROOT/var/lib/rancher/k3s/agent/etc/kubelet.conf.d
 
 main() {
   if k3s_foreign; then
-    wait_for "$(patience 120)" "the k3s that is here" k3s_ready || fail "the k3s that is here does not answer" "start it, or remove it"
-    skip "k3s is here and was not installed by this bootstrap"
+    wait_for "$(scaled_timeout 120)" "the existing k3s" k3s_ready || fail "the existing k3s does not answer" "start it, or remove it"
+    skip "using the existing k3s, which this bootstrap did not install"
   fi
-  keep_configuration
+  keep_existing_config
   put_dir "$ETC"
-  configuration | put_file "$ETC/config.yaml" 0600 k3s
-  registries
-  kubelet
+  k3s_config | put_file "$ETC/config.yaml" 0600 k3s
+  write_registries
+  write_kubelet_config
   put_file "$K3S" 0755 k3s <"$K3S_FILES/k3s"
-  # The gateway's worker pods keep images and logs there.
+  # The gateway's worker pods keep images and logs in these directories.
   own_tree "$BETA9_ROOT/images"
   own_tree "$BETA9_ROOT/var/log/worker"
   k3s_service
-  start
+  start_k3s
 }
 
-# k3s's own uninstaller takes its whole directory along; what was there before us comes back afterwards.
-keep_configuration() {
+# k3s's uninstaller deletes its whole directory; keep existing files, so that uninstall.sh can restore them.
+keep_existing_config() {
   local each
   if recorded file "$K3S" || [[ ! -d $ETC ]]; then return 0; fi
   while IFS= read -r -d '' each; do keep_original "$each"; done < <(find "$ETC" -type f -print0)
 }
 
-configuration() {
+k3s_config() {
   cat <<'EOT'
-# Written by the Beta9 worker bootstrap; put additions of your own into config.yaml.d/.
+# Written by the Beta9 worker bootstrap; put your own settings into config.yaml.d/.
 write-kubeconfig-mode: "0600"
 secrets-encryption: true
 disable:
@@ -48,12 +48,12 @@ disable:
   - servicelb
   - metrics-server
 EOT
-  # Named only where it is found: k3s does not start with a default runtime that is not there.
+  # Only if it is installed: k3s does not start with a default runtime that is missing.
   if command -v nvidia-container-runtime >/dev/null; then echo 'default-runtime: nvidia'; fi
 }
 
-# Private registries and mirrors for worker images: as k3s wants them, or made of Docker's login file.
-registries() {
+# Private registries and mirrors for worker images: k3s' own format, or converted from Docker's login file.
+write_registries() {
   local yaml auth
   yaml=$(setting BETA9_REGISTRIES_FILE) auth=$(setting BETA9_REGISTRY_AUTH_FILE)
   if [[ -n $yaml ]]; then
@@ -63,8 +63,8 @@ registries() {
   fi
 }
 
-# On a shutdown, pods get a minute to end, the system's own the last ten seconds of it.
-kubelet() {
+# On shutdown, pods get 60 s to end, of which the last 10 s are for critical system pods.
+write_kubelet_config() {
   put_file "$KUBELET/50-beta9-worker.conf" 0600 k3s <<'EOT'
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -73,16 +73,16 @@ shutdownGracePeriodCriticalPods: 10s
 EOT
 }
 
-start() {
+start_k3s() {
   if is_pending k3s; then
-    timeout "$(patience 240)" systemctl restart k3s || fail "k3s does not start: $(journalctl -u k3s -n 1 -o cat --grep 'level=(fatal|error)' 2>/dev/null || true)"
+    timeout "$(scaled_timeout 240)" systemctl restart k3s || fail "k3s does not start: $(journalctl -u k3s -n 1 -o cat --grep 'level=(fatal|error)' 2>/dev/null || true)"
     changed "started k3s"
   elif ! unit_is active k3s; then
-    timeout "$(patience 240)" systemctl start k3s || fail "k3s does not start"
+    timeout "$(scaled_timeout 240)" systemctl start k3s || fail "k3s does not start"
     changed "started k3s"
   fi
-  wait_for "$(patience 300)" "k3s to answer" k3s_ready || fail "k3s was started and does not answer"
-  wait_for "$(patience 300)" "the node to be ready" node_ready || fail "k3s answers, and its node does not get ready" "see 'k3s kubectl describe nodes'"
+  wait_for "$(scaled_timeout 300)" "k3s to answer" k3s_ready || fail "k3s was started but does not answer"
+  wait_for "$(scaled_timeout 300)" "the node to be ready" node_ready || fail "k3s answers, but its node does not become ready" "see 'k3s kubectl describe nodes'"
   settled k3s
   say "k3s $(setting BETA9_K3S_VERSION) answers"
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# `beta9-worker COMMAND` on a worker: inside the agent's container where it runs, else in one of its image.
+# `beta9-worker COMMAND` on a worker: run it in the agent's container, or in a new one if the agent is not running.
 # Written by the Beta9 worker bootstrap.
 set -eu
 
@@ -9,16 +9,16 @@ if [ "$(id -u)" != 0 ]; then exec sudo "$0" "$@"; fi
 terminal=
 if [ -t 0 ] && [ -t 1 ]; then terminal=--tty; fi
 if [ "$(docker inspect --format '{{.State.Running}}' beta9-worker 2>/dev/null)" = true ]; then
-    # shellcheck disable=SC2086 # nothing, or one word
+    # shellcheck disable=SC2086 # empty or one word
     exec docker exec --interactive $terminal beta9-worker beta9-worker "$@"
 fi
 image=$(sed -n 's/^AGENT_IMAGE=//p' "$env_file" 2>/dev/null || true)
 if [ -z "$image" ]; then
-    echo "beta9-worker: the bootstrap has not come as far as the agent; see /var/lib/beta9-worker/bootstrap.json" >&2
+    echo "beta9-worker: the bootstrap has not installed the agent yet; see /var/lib/beta9-worker/bootstrap.json" >&2
     exit 1
 fi
 options=$(sed -n 's/^AGENT_OPTIONS=//p' "$env_file")
-# shellcheck disable=SC2086 # words, or nothing
+# shellcheck disable=SC2086 # empty or several words
 exec docker run --rm --interactive $terminal --privileged --network host \
     --volume /etc/beta9-worker:/etc/beta9-worker:ro --volume /var/lib/beta9-worker:/var/lib/beta9-worker \
     --volume /etc/rancher:/etc/rancher:ro $options "$image" "$@"

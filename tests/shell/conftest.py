@@ -1,4 +1,4 @@
-"""The repositories are made once; each test gets a fresh copy of the machine."""
+"""Package repositories, created once, and a fresh copy of the machine for each test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Repositories:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What worker.env would say of a site with mirrors."""
+        """Settings of a site with mirrors on disk."""
         return {
             "BETA9_NVIDIA_REPOSITORY": "file:///repository/nvidia",
             "BETA9_NVIDIA_KEY_FINGERPRINT": self.fingerprint,
@@ -39,6 +39,6 @@ def repositories(tmp_path_factory: pytest.TempPathFactory) -> Repositories:
 
 @pytest.fixture
 def copy_of_machine(tmp_path: Path, repositories: Repositories) -> Iterator[Callable[[str], Throwaway]]:
-    """copy_of_machine("ubuntu-24.04")"""
+    """A function that returns a copy for a release, such as copy_of_machine("ubuntu-24.04")."""
     with ExitStack() as stack:
         yield lambda release: stack.enter_context(throwaway(tmp_path, repositories.directory, release))

@@ -1,5 +1,5 @@
-"""What Ubuntu's and NVIDIA's repositories hold, as far as the steps are concerned: names, versions and dependencies as
-there, contents made up."""
+"""The packages of Ubuntu's and NVIDIA's repositories that the steps use: real names, versions and dependencies, with
+made-up contents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOOLKIT = "1.20.1-1"
 UBUNTU = "-0ubuntu0.24.04.1"
 
 SMI = """#!/bin/bash
-# Stands for nvidia-smi: what it says depends on which module is loaded, and comes from a recording.
+# Stands in for nvidia-smi: prints a recording, depending on which module is loaded.
 echo "$*" >>/standin/nvidia-smi.calls
 if [[ ! -e /sys/module/nvidia/version ]]; then cat /standin/smi-failed; exit 9; fi
 if ! cmp -s /sys/module/nvidia/version /usr/lib/nvidia-module/library; then cat /standin/smi-mismatch; exit 18; fi
@@ -58,8 +58,8 @@ def module(name: str, version: str, *depends: str, revision: str = UBUNTU) -> Pa
 
 
 def fabric(name: str, version: str, revision: str) -> Package:
-    says = f'#!/bin/bash\nprintf "\\n\\tFabric Manager version is : {version}\\n\\n"\n'
-    return Package(name, version + revision, files={"/usr/bin/nv-fabricmanager": says})
+    program = f'#!/bin/bash\nprintf "\\n\\tFabric Manager version is : {version}\\n\\n"\n'
+    return Package(name, version + revision, files={"/usr/bin/nv-fabricmanager": program})
 
 
 def toolkit(version: str) -> list[Package]:
@@ -82,7 +82,7 @@ def toolkit(version: str) -> list[Package]:
 
 
 def distribution() -> list[Package]:
-    """Ubuntu's archive, and toolkits that an image may have brought."""
+    """Ubuntu's archive, and container toolkits that a machine image may contain."""
     return [
         Package("ubuntu-drivers-common", "1:0.9.7.6", files={"/usr/bin/ubuntu-drivers": UBUNTU_DRIVERS}),
         Package("nvidia-kernel-common-580-server", DRIVER + UBUNTU),
@@ -98,7 +98,7 @@ def distribution() -> list[Package]:
 
 
 def nvidia() -> list[Package]:
-    """NVIDIA's repository for Debian 12: no branch in the names, the pinning packages choose."""
+    """NVIDIA's repository for Debian 12: names have no branch; the pinning packages select one."""
     return [
         Package("nvidia-driver-pinning-580", DRIVER + "-1"),
         Package("nvidia-driver-cuda", DRIVER + "-1", files={"/usr/bin/nvidia-smi": SMI}),
@@ -110,7 +110,7 @@ def nvidia() -> list[Package]:
 
 
 def make(directory: Path) -> Key:
-    """Three repositories under DIRECTORY; the two of NVIDIA signed with the key that is returned."""
+    """Create three repositories in `directory`; return the key that signs NVIDIA's two."""
     key = Key(directory.parent / "keys")
     publish(directory / "distribution", distribution())
     publish(directory / "nvidia", nvidia(), key)
@@ -121,7 +121,7 @@ def make(directory: Path) -> Key:
 
 
 def given_driver(machine: Throwaway, loaded: str = DRIVER) -> None:
-    """A driver that somebody installed without packages, LOADED being the version of the module that runs."""
+    """Install a driver without packages; `loaded` is the version of the loaded module."""
     machine.write("/usr/bin/nvidia-smi", SMI, 0o755)
     for name in ("version", "library"):
         machine.write(f"/usr/lib/nvidia-module/{name}", DRIVER + "\n")
@@ -129,5 +129,5 @@ def given_driver(machine: Throwaway, loaded: str = DRIVER) -> None:
 
 
 def given_toolkit(machine: Throwaway, version: str = TOOLKIT) -> None:
-    """Its command alone, likewise."""
+    """Install nvidia-ctk without packages."""
     machine.write("/usr/bin/nvidia-ctk", CTK.replace("VERSION", version[:-2]), 0o755)

@@ -1,7 +1,6 @@
-"""Debian packages and repositories made on the spot, for the real apt of a throw-away copy of this machine.
+"""Build Debian packages and repositories for the real apt in a throw-away copy of this machine.
 
-The packages are empty but for the programs that a test needs of them; a repository is signed with a key of its own,
-as the real ones are.
+Packages contain only the programs that a test needs; repositories are signed, like the real ones.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Package:
-    """One .deb. `files` maps absolute paths to contents; what is under a bin directory can be run."""
+    """One .deb. `files` maps absolute paths to contents; files in a bin directory are executable."""
 
     name: str
     version: str
@@ -44,7 +43,7 @@ class Package:
 
 
 class Key:
-    """A signing key in a home of its own."""
+    """A signing key in its own GnuPG home."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -66,7 +65,7 @@ class Key:
 
 
 def publish(directory: Path, packages: list[Package], key: Key | None = None) -> None:
-    """A flat repository, as `deb file:DIRECTORY /`; without a key an unsigned one."""
+    """Create a flat repository, for `deb file:DIRECTORY /`; unsigned without a key."""
     directory.mkdir(parents=True)
     stanzas = []
     for package in packages:

@@ -1,7 +1,7 @@
-"""The whole installation of a GPU machine that reaches nothing: files from a directory, packages from mirrors on disk.
+"""The installation of a GPU machine without a network: files from a directory, packages from mirrors on disk.
 
-The machine is a copy of this one in a network namespace without any interface. Docker, systemd and k3s are the
-stand-ins of tests/shell/install; apt, dpkg and every checksum and signature are real.
+The machine is a copy of this one in a network namespace without interfaces. Docker, systemd and k3s are the
+stand-ins of tests/shell/install; apt, dpkg and all checksums and signatures are real.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def sha256(text: str) -> str:
 
 @pytest.fixture
 def site(copy_of_machine: Machines, repositories: Repositories) -> Throwaway:
-    """An Ubuntu machine with a T4; /files holds what its administrator carried in."""
+    """An Ubuntu machine with a T4; /files contains what its administrator copied there."""
     machine = copy_of_machine("ubuntu-24.04")
     machine.pci("lspci-t4")
     machine.recorded("smi-L-t4", "smi-L")
@@ -51,7 +51,7 @@ def site(copy_of_machine: Machines, repositories: Repositories) -> Throwaway:
         machine.write(f"/usr/local/bin/{name}", "#!/bin/sh\nexit 0\n", 0o755)
     machine.path("/usr/local/bin/k3s").unlink()
     machine.write("/standin/docker-here", "")
-    carried = {
+    files = {
         "k3s": K3S,
         "install.sh": (STUBS / "k3s-install.sh").read_text(),
         "k3s-airgap-images-amd64.tar.zst": "k3s' images",
@@ -59,7 +59,7 @@ def site(copy_of_machine: Machines, repositories: Repositories) -> Throwaway:
         "agent.tar": "the agent's image",
         "gpgkey": (repositories.directory / "toolkit/gpgkey").read_text(),
     }
-    for name, content in carried.items():
+    for name, content in files.items():
         machine.write(f"/files/{name}", content)
     settings = {
         **repositories.settings,
@@ -67,10 +67,10 @@ def site(copy_of_machine: Machines, repositories: Repositories) -> Throwaway:
         "BETA9_TOKEN": "token",
         "BETA9_FILES_DIR": "/files",
         "BETA9_REQUIRE_PINS": "1",
-        "BETA9_K3S_SHA256": sha256(carried["k3s"]),
-        "BETA9_K3S_INSTALL_SHA256": sha256(carried["install.sh"]),
-        "BETA9_K3S_IMAGES_SHA256": sha256(carried["k3s-airgap-images-amd64.tar.zst"]),
-        "BETA9_AGENT_IMAGE": f"https://releases.example/agent.tar#sha256={sha256(carried['agent.tar'])}",
+        "BETA9_K3S_SHA256": sha256(files["k3s"]),
+        "BETA9_K3S_INSTALL_SHA256": sha256(files["install.sh"]),
+        "BETA9_K3S_IMAGES_SHA256": sha256(files["k3s-airgap-images-amd64.tar.zst"]),
+        "BETA9_AGENT_IMAGE": f"https://releases.example/agent.tar#sha256={sha256(files['agent.tar'])}",
         "BETA9_TOOLKIT_KEY_URL": "https://nvidia.github.io/libnvidia-container/gpgkey",
         "BETA9_SCRATCH_DISK": "none",
         "BETA9_MIN_FREE_MIB": "1",
@@ -81,13 +81,12 @@ def site(copy_of_machine: Machines, repositories: Repositories) -> Throwaway:
 
 
 def install(machine: Throwaway) -> str:
-    """Its console."""
+    """Run the installer; return the text on the console."""
     environment = {"STUB_STATE": "/standin", "BETA9_CONSOLE": "/tmp/console", "BETA9_POLL": "0.1"}
     done = machine.run("bash", "/bootstrap/install.sh", env=environment)
-    said = machine.read("/tmp/console")
     assert done.returncode in (0, 1), done.stderr
     machine.write("/standin/output", done.stdout + done.stderr)
-    return said
+    return machine.read("/tmp/console")
 
 
 def timeline(machine: Throwaway) -> dict[str, str]:
@@ -95,11 +94,11 @@ def timeline(machine: Throwaway) -> dict[str, str]:
     return {stage["name"]: stage["result"] for stage in report["stages"]}
 
 
-def test_a_gpu_machine_that_reaches_no_network_becomes_a_worker(site: Throwaway) -> None:
+def test_a_gpu_machine_without_a_network_becomes_a_worker(site: Throwaway) -> None:
     links = site.run("ip", "-oneline", "link", "show", "up").stdout
     assert links == "", "no interface is up, not even loopback"
-    said = install(site)
-    assert "done, " in said, site.read("/standin/output")
+    console = install(site)
+    assert "done, " in console, site.read("/standin/output")
     assert set(timeline(site).values()) <= {"ok", "skipped"}
     assert site.called("curl") == []
     assert site.installed("linux-modules-nvidia-580-server-aws").startswith(DRIVER)
@@ -108,17 +107,17 @@ def test_a_gpu_machine_that_reaches_no_network_becomes_a_worker(site: Throwaway)
     assert site.read(f"{IMAGES}/device-plugin.tar") == "the device plugin's image"
     assert "default-runtime: nvidia" in site.read("/etc/rancher/k3s/config.yaml")
     assert "AGENT_OPTIONS=--gpus all" in site.read("/var/lib/beta9-worker/bootstrap/agent.env")
-    assert "warning" not in said, "every pin holds"
+    assert "warning" not in console, "every file is pinned"
 
     again = install(site)
     assert "done, 0 changes" in again.splitlines()[-1], site.read("/standin/output")
 
 
-def test_a_file_that_was_forgotten_is_named_with_where_to_put_it(site: Throwaway) -> None:
+def test_a_missing_file_is_reported_with_the_directory_for_it(site: Throwaway) -> None:
     site.path("/files/install.sh").unlink()
-    said = install(site)
-    assert "FAILED in stage 'k3s-files': could not get https://raw.githubusercontent.com/" in said
-    assert "or put the file into BETA9_FILES_DIR" in said
+    console = install(site)
+    assert "FAILED in stage 'k3s-files': could not download https://raw.githubusercontent.com/" in console
+    assert "or put the file into BETA9_FILES_DIR" in console
     assert len(site.called("curl")) == 1
 
 
@@ -126,22 +125,22 @@ def test_a_file_that_was_forgotten_is_named_with_where_to_put_it(site: Throwaway
     ("pin", "message"),
     [
         ("", "BETA9_K3S_IMAGES_SHA256 is not pinned"),
-        ("0" * 64, "has another checksum than BETA9_K3S_IMAGES_SHA256"),
+        ("0" * 64, "differs from BETA9_K3S_IMAGES_SHA256"),
     ],
 )
-def test_k3s_images_are_held_to_their_pin(site: Throwaway, pin: str, message: str) -> None:
+def test_k3s_images_must_match_their_pin(site: Throwaway, pin: str, message: str) -> None:
     settings = site.read("/etc/beta9-worker/worker.env").splitlines()
     kept = [line for line in settings if not line.startswith("BETA9_K3S_IMAGES_SHA256=")]
     site.write("/etc/beta9-worker/worker.env", "\n".join([*kept, f"BETA9_K3S_IMAGES_SHA256={pin}", ""]))
-    ended = site.step("k3s-files", BETA9_ENV_FILE="/etc/beta9-worker/worker.env")
-    assert ended.code == 1
-    assert message in ended.why
+    result = site.step("k3s-files", BETA9_ENV_FILE="/etc/beta9-worker/worker.env")
+    assert result.code == 1
+    assert message in result.reason
     assert not site.path(IMAGES).exists()
 
 
-def test_a_file_that_was_changed_on_its_way_is_refused(site: Throwaway) -> None:
+def test_a_modified_file_is_refused(site: Throwaway) -> None:
     site.write("/files/k3s", K3S + "# and more\n")
-    said = install(site)
-    assert "FAILED in stage 'k3s-files'" in said
-    assert "the checksum is" in said
+    console = install(site)
+    assert "FAILED in stage 'k3s-files'" in console
+    assert "the checksum is" in console
     assert not site.path("/usr/local/bin/k3s").exists()

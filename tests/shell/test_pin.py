@@ -1,4 +1,4 @@
-"""bootstrap/pin.sh against a release site, a key server and an image registry of the test's own, over TLS."""
+"""bootstrap/pin.sh against a local TLS server that is release site, key server and image registry."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sha256(data: bytes) -> str:
 
 @dataclass
 class Site:
-    """What it serves by path. The registry wants a token, as real ones do for public images, too."""
+    """What the server serves, by path. Like real registries, it requires a token even for public images."""
 
     base: str
     ca: Path
@@ -70,7 +70,7 @@ class Site:
         lines = ["# Every pin.", ""]
         for name, value in names.items():
             if name.endswith(("SHA256", "FINGERPRINT", "IMAGE")):
-                lines += ["# What it is for.", "# Source: none; bootstrap/pin.sh fills it in."]
+                lines += ["# A comment.", "# Source: none; bootstrap/pin.sh fills it in."]
             lines.append(f"{name}={value}")
         file.write_text("\n".join(lines) + "\n")
         return file
@@ -92,79 +92,75 @@ def signing_key(tmp_path_factory: pytest.TempPathFactory) -> Key:
     return Key(tmp_path_factory.mktemp("pin") / "key")
 
 
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answer like a release site and an image registry; subclasses set `site`."""
+
+    site: Site
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        if path == "/token":
+            assert "scope=repository:nvidia/k8s-device-plugin:pull" in query
+            self.answer(200, b'{"token": "for-everybody"}')
+        elif path.startswith("/v2/") and self.headers["Authorization"] != "Bearer for-everybody":
+            challenge = f'Bearer realm="{self.site.base}/token",service="registry"'
+            self.answer(401, b"{}", **{"WWW-Authenticate": challenge})
+        elif path == "/v2/nvidia/k8s-device-plugin/manifests/v0.20.1":
+            digest = self.site.digest_header or f"sha256:{sha256(MANIFEST)}"
+            self.answer(200, MANIFEST, **{"Docker-Content-Digest": digest})
+        elif path in self.site.files:
+            self.answer(200, self.site.files[path])
+        else:
+            self.answer(404, b"not found")
+
+    def answer(self, code: int, body: bytes, **headers: str) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """Create a self-signed certificate for localhost; return its file and that of the private key."""
+    certificate, private_key = directory / "ca.pem", directory / "ca.key"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    run(
+        *("openssl", *options.split(), "-keyout", str(private_key), "-out", str(certificate)),
+        *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+    )
+    return certificate, private_key
+
+
 @pytest.fixture
 def site(tmp_path: Path, signing_key: Key) -> Iterator[Site]:
-    certificate, private = tmp_path / "ca.pem", tmp_path / "ca.key"
-    run(
-        *(
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ),
-        *("-keyout", str(private), "-out", str(certificate), "-subj", "/CN=localhost"),
-        *("-addext", "subjectAltName=DNS:localhost"),
-    )
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path, _, query = self.path.partition("?")
-            if path == "/token":
-                assert "scope=repository:nvidia/k8s-device-plugin:pull" in query
-                self.answer(200, b'{"token": "for-everybody"}')
-            elif path.startswith("/v2/") and self.headers["Authorization"] != "Bearer for-everybody":
-                self.answer(
-                    401,
-                    b"{}",
-                    **{"WWW-Authenticate": f'Bearer realm="{served.base}/token",service="registry"'},
-                )
-            elif path == "/v2/nvidia/k8s-device-plugin/manifests/v0.20.1":
-                self.answer(
-                    200,
-                    MANIFEST,
-                    **{"Docker-Content-Digest": served.digest_header or f"sha256:{sha256(MANIFEST)}"},
-                )
-            elif path in served.files:
-                self.answer(200, served.files[path])
-            else:
-                self.answer(404, b"not here")
-
-        def answer(self, code: int, body: bytes, **headers: str) -> None:
-            self.send_response(code)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Quiet."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    """A site that serves one release, all repository keys and the image's manifest."""
+    certificate, private_key = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, private)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    served = Site(f"https://localhost:{server.server_address[1]}", certificate, signing_key)
-    served.release("v1.36.5+k3s1", b"k3s itself", b"its images")
-    armoured = signing_key.gpg("--armor", "--export").encode()
-    served.files |= {"/gpgkey": armoured, "/cuda/3bf863cc.pub": armoured, "/bookworm.noarmor.gpg": armoured}
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield served
-    server.shutdown()
-    server.server_close()
+    context.load_cert_chain(certificate, private_key)
+    handler = type("SiteHandler", (Handler,), {})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        served = Site(f"https://localhost:{server.server_address[1]}", certificate, signing_key)
+        served.release("v1.36.5+k3s1", b"k3s itself", b"its images")
+        armoured = signing_key.gpg("--armor", "--export").encode()
+        for path in ("/gpgkey", "/cuda/3bf863cc.pub", "/bookworm.noarmor.gpg"):
+            served.files[path] = armoured
+        handler.site = served
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield served
+        server.shutdown()
 
 
 def pins(file: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in file.read_text().splitlines() if line.startswith("BETA9_"))
 
 
-def test_empty_pins_are_filled_in_with_their_source_and_then_hold(site: Site, tmp_path: Path) -> None:
+def test_empty_pins_are_filled_in_with_their_source_and_then_match(site: Site, tmp_path: Path) -> None:
     file = site.versions(tmp_path / "versions.env")
     done = site.pin(file)
     assert done.returncode == 0, done.stderr
@@ -178,11 +174,11 @@ def test_empty_pins_are_filled_in_with_their_source_and_then_hold(site: Site, tm
     text = file.read_text()
     assert f"# Source: {site.base}/gpgkey, read by bootstrap/pin.sh on 20" in text
     assert "Source: none" not in text
-    assert text.count("# What it is for.") == 7, "only the source is written anew"
+    assert text.count("# A comment.") == 7, "only the source is rewritten"
 
     again = site.pin(file, "--check")
     assert again.returncode == 0, again.stderr
-    assert again.stderr.count(" holds") == 7
+    assert again.stderr.count(" is up to date") == 7
     assert file.read_text() == text
 
 
@@ -196,7 +192,7 @@ def test_check_counts_an_empty_pin_and_changes_nothing(site: Site, tmp_path: Pat
     assert file.read_text() == before
 
 
-def test_a_pin_that_differs_is_never_replaced_unasked(site: Site, tmp_path: Path) -> None:
+def test_a_pin_that_differs_is_replaced_only_with_accept(site: Site, tmp_path: Path) -> None:
     wrong = "0" * 64
     file = site.versions(tmp_path / "versions.env", BETA9_K3S_SHA256=wrong)
     done = site.pin(file)
@@ -207,7 +203,7 @@ def test_a_pin_that_differs_is_never_replaced_unasked(site: Site, tmp_path: Path
     assert pins(file)["BETA9_K3S_SHA256"] == sha256(b"k3s itself")
 
 
-def test_a_key_that_changed_is_told_and_kept_out(site: Site, tmp_path: Path) -> None:
+def test_a_changed_key_is_reported_and_not_accepted(site: Site, tmp_path: Path) -> None:
     known = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
     file = site.versions(tmp_path / "versions.env", BETA9_TOOLKIT_KEY_FINGERPRINT=known)
     done = site.pin(file)
@@ -216,16 +212,16 @@ def test_a_key_that_changed_is_told_and_kept_out(site: Site, tmp_path: Path) -> 
     assert pins(file)["BETA9_TOOLKIT_KEY_FINGERPRINT"] == known
 
 
-def test_a_file_that_is_not_what_the_release_says_of_it_pins_nothing(site: Site, tmp_path: Path) -> None:
+def test_a_file_that_differs_from_the_published_checksum_is_not_pinned(site: Site, tmp_path: Path) -> None:
     site.files["/k3s/releases/download/v1.36.5%2Bk3s1/k3s"] = b"something else"
     file = site.versions(tmp_path / "versions.env")
     done = site.pin(file)
     assert done.returncode == 1
-    assert f"but {site.base}/k3s/releases/download/v1.36.5%2Bk3s1/sha256sum-amd64.txt says" in done.stderr
+    assert f"but {site.base}/k3s/releases/download/v1.36.5%2Bk3s1/sha256sum-amd64.txt lists" in done.stderr
     assert pins(file)["BETA9_K3S_SHA256"] == ""
 
 
-def test_a_registry_that_contradicts_itself_pins_nothing(site: Site, tmp_path: Path) -> None:
+def test_a_manifest_that_differs_from_the_registrys_digest_is_not_pinned(site: Site, tmp_path: Path) -> None:
     site.digest_header = f"sha256:{'1' * 64}"
     file = site.versions(tmp_path / "versions.env")
     done = site.pin(file)
@@ -234,7 +230,7 @@ def test_a_registry_that_contradicts_itself_pins_nothing(site: Site, tmp_path: P
     assert "@sha256" not in pins(file)["BETA9_DEVICE_PLUGIN_IMAGE"]
 
 
-def test_moving_to_another_k3s_takes_all_of_its_pins_along(site: Site, tmp_path: Path) -> None:
+def test_switching_to_another_k3s_updates_all_of_its_pins(site: Site, tmp_path: Path) -> None:
     site.release("v1.37.1+k3s1", b"a newer k3s", b"newer images")
     file = site.versions(tmp_path / "versions.env")
     assert site.pin(file).returncode == 0
@@ -249,16 +245,14 @@ def test_moving_to_another_k3s_takes_all_of_its_pins_along(site: Site, tmp_path:
 
 
 @pytest.mark.parametrize("arguments", [("--k3s", "latest"), ("--k3s",), ("--everything",)])
-def test_what_it_does_not_understand_it_refuses(
-    site: Site, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+def test_invalid_arguments_are_refused(site: Site, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     file = site.versions(tmp_path / "versions.env")
     before = file.read_text()
     assert site.pin(file, *arguments).returncode == 1
     assert file.read_text() == before
 
 
-def test_the_shipped_file_has_every_pin_that_it_sees_to(site: Site, tmp_path: Path) -> None:
+def test_the_shipped_file_has_every_pin_that_it_maintains(site: Site, tmp_path: Path) -> None:
     shipped = pins(PIN.parent / "versions.env")
     assert set(pins(site.versions(tmp_path / "versions.env"))) <= set(shipped)
     assert "" not in {shipped[name] for name in ("BETA9_K3S_SHA256", "BETA9_K3S_INSTALL_SHA256")}

@@ -1,4 +1,4 @@
-"""The scripts that a release writes its pins with, on a copy of the files they change."""
+"""The scripts that write a release's pins, on a copy of the files they change."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(script: str, *words: str, checkout: Path) -> subprocess.CompletedProcess
     )
 
 
-def test_the_base_s_digest_is_written_in_one_place_and_replaced_there(checkout: Path) -> None:
+def test_the_digest_of_the_base_image_is_written_in_one_place_and_replaced_there(checkout: Path) -> None:
     for digest in ("sha256:" + 64 * "b", DIGEST):
         assert run("pin_base.sh", digest, checkout=checkout).returncode == 0
     text = (checkout / "Dockerfile").read_text()
@@ -44,7 +44,7 @@ def test_the_base_s_digest_is_written_in_one_place_and_replaced_there(checkout: 
 
 
 @pytest.mark.parametrize("digest", ["sha256:abc", "sha512:" + 64 * "a", "", f"{DIGEST} x"])
-def test_what_is_no_digest_is_refused_and_nothing_written(digest: str, checkout: Path) -> None:
+def test_an_invalid_digest_is_refused_and_nothing_is_written(digest: str, checkout: Path) -> None:
     before = (checkout / "Dockerfile").read_text()
     done = run("pin_base.sh", digest, checkout=checkout)
     assert done.returncode == 1
@@ -52,11 +52,11 @@ def test_what_is_no_digest_is_refused_and_nothing_written(digest: str, checkout:
     assert (checkout / "Dockerfile").read_text() == before
 
 
-def test_the_real_dockerfile_has_the_line() -> None:
+def test_the_real_dockerfile_names_a_base_image() -> None:
     assert run("pin_base.sh", "--name", checkout=ROOT).stdout.startswith("debian:")
 
 
-def test_a_release_names_its_image_and_tarball_with_the_sum_of_the_file(checkout: Path) -> None:
+def test_a_release_names_its_image_and_its_tarball_with_checksum(checkout: Path) -> None:
     tarball = checkout / "beta9-worker-1.2.3.tar.gz"
     tarball.write_bytes(b"a release")
     url = f"https://example.com/v1.2.3/{tarball.name}"
@@ -81,9 +81,7 @@ def test_a_release_names_its_image_and_tarball_with_the_sum_of_the_file(checkout
         (f"ghcr.io/example/beta9-worker@{DIGEST}", "http://example.com/x.tar.gz"),
     ],
 )
-def test_a_release_is_named_by_digest_and_by_https_or_not_at_all(
-    image: str, url: str, checkout: Path
-) -> None:
+def test_a_release_without_a_digest_or_https_is_refused(image: str, url: str, checkout: Path) -> None:
     tarball = checkout / "x.tar.gz"
     tarball.write_bytes(b"a release")
     before = (checkout / "cloud-init/release.env").read_text()

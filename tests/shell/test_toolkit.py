@@ -1,4 +1,4 @@
-"""The container toolkit: a sound one is left alone, an old one replaced, and only by whom the pin names."""
+"""The container toolkit: a recent one is kept, an old one replaced, from a source whose key matches the pin."""
 
 from __future__ import annotations
 
@@ -35,16 +35,22 @@ def install(machine: Throwaway, version: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_cpu_machine_gets_none(machine: Throwaway, repositories: Repositories) -> None:
+def test_a_cpu_machine_skips_all_gpu_steps(machine: Throwaway, repositories: Repositories) -> None:
     machine.pci("lspci-none")
     for name in ("toolkit", "gpu-devices", "docker-gpu", "device-plugin", "gpus", "fabric"):
-        ended = machine.step(name, **repositories.settings)
-        assert (ended.code, ended.why, ended.changes) == (10, "no NVIDIA device: a CPU machine", ()), name
+        result = machine.step(name, **repositories.settings)
+        assert (result.code, result.reason, result.changes) == (
+            10,
+            "no NVIDIA device: this is a CPU machine",
+            (),
+        ), name
 
 
-def test_it_comes_from_its_keyed_repository_and_once(machine: Throwaway, repositories: Repositories) -> None:
-    ended = machine.step("toolkit", **repositories.settings)
-    assert ended.code == 0, ended.output
+def test_it_is_installed_once_from_its_signed_repository(
+    machine: Throwaway, repositories: Repositories
+) -> None:
+    result = machine.step("toolkit", **repositories.settings)
+    assert result.code == 0, result.output
     assert machine.installed("nvidia-container-toolkit") == TOOLKIT
     assert machine.installed("libnvidia-container1") == TOOLKIT
     assert "signed-by=/etc/apt/keyrings/beta9-toolkit.gpg" in machine.read(
@@ -55,71 +61,71 @@ def test_it_comes_from_its_keyed_repository_and_once(machine: Throwaway, reposit
     assert (again.code, again.changes) == (0, ()), again.output
 
 
-def test_a_repository_that_is_signed_by_somebody_else_brings_nothing(
+def test_nothing_is_installed_from_a_repository_with_another_key(
     machine: Throwaway, repositories: Repositories
 ) -> None:
     settings = {
         **repositories.settings,
         "BETA9_TOOLKIT_KEY_FINGERPRINT": "C95B321B61E88C1809C4F759DDCAE044F796ECB0",
     }
-    ended = machine.step("toolkit", **settings)
-    assert ended.code == 1
-    assert "holds the key" in ended.why
+    result = machine.step("toolkit", **settings)
+    assert result.code == 1
+    assert "contains the key" in result.reason
     assert not machine.installed("nvidia-container-toolkit")
 
 
-def test_one_with_the_known_hole_is_replaced_though_it_is_held(
+def test_a_vulnerable_version_is_replaced_even_if_it_is_held(
     machine: Throwaway, repositories: Repositories
 ) -> None:
     install(machine, "1.17.7-1")
     machine.run("apt-mark", "hold", "nvidia-container-toolkit", "nvidia-container-toolkit-base")
     machine.write("/standin/units/k3s.active", "")
-    ended = machine.step("toolkit", **repositories.settings)
-    assert ended.code == 0, ended.output
+    result = machine.step("toolkit", **repositories.settings)
+    assert result.code == 0, result.output
     assert machine.installed("nvidia-container-toolkit") == TOOLKIT
     assert "container toolkit 1.17.7 has CVE-2025-23266" in machine.read("/tmp/console")
     assert machine.path("/var/lib/beta9-worker/bootstrap/pending-k3s").exists(), (
-        "k3s looks for the runtime when it starts"
+        "k3s detects the runtime only at startup"
     )
 
 
-def test_one_that_is_new_enough_is_left_alone(machine: Throwaway, repositories: Repositories) -> None:
+def test_a_recent_version_is_kept(machine: Throwaway, repositories: Repositories) -> None:
     install(machine, "1.17.8-1")
-    ended = machine.step("toolkit", **repositories.settings)
-    assert (ended.code, ended.changes) == (0, ())
+    result = machine.step("toolkit", **repositories.settings)
+    assert (result.code, result.changes) == (0, ())
     assert machine.installed("nvidia-container-toolkit") == "1.17.8-1"
     assert not machine.path("/etc/apt/sources.list.d/beta9-toolkit.list").exists()
 
 
-def test_a_pin_with_the_known_hole_is_refused(machine: Throwaway, repositories: Repositories) -> None:
-    ended = machine.step("toolkit", **{**repositories.settings, "BETA9_TOOLKIT_VERSION": "1.17.7-1"})
-    assert ended.code == 1
-    assert ended.why == "BETA9_TOOLKIT_VERSION is '1.17.7', older than 1.17.8 (CVE-2025-23266)"
+def test_pinning_a_vulnerable_version_is_refused(machine: Throwaway, repositories: Repositories) -> None:
+    result = machine.step("toolkit", **{**repositories.settings, "BETA9_TOOLKIT_VERSION": "1.17.7-1"})
+    assert result.code == 1
+    assert result.reason == "BETA9_TOOLKIT_VERSION is '1.17.7', older than 1.17.8 (CVE-2025-23266)"
 
 
-def test_the_images_own_entry_for_the_repository_gives_way(
+def test_existing_entries_for_the_repository_are_disabled(
     machine: Throwaway, repositories: Repositories
 ) -> None:
-    """apt ends in an error where two files name one repository with different keys."""
-    place = "https://nvidia.github.io/libnvidia-container/stable/deb/amd64"
-    old = f"deb [signed-by=/usr/share/keyrings/theirs.gpg] {place} /\n"
+    """apt fails if two files configure one repository with different keys."""
+    url = "https://nvidia.github.io/libnvidia-container/stable/deb/amd64"
+    old = f"deb [signed-by=/usr/share/keyrings/theirs.gpg] {url} /\n"
     machine.write("/etc/apt/sources.list.d/nvidia-container-toolkit.list", old + "# a comment\n")
-    deb822 = f"Types: deb\nURIs: {place}\nSuites: /\n"
+    deb822 = f"Types: deb\nURIs: {url}\nSuites: /\n"
     machine.write("/etc/apt/sources.list.d/theirs.sources", deb822)
-    install_before = machine.read("/etc/apt/sources.list")
-    ended = machine.step("toolkit", **repositories.settings)
-    assert ended.code == 0, ended.output
+    before = machine.read("/etc/apt/sources.list")
+    result = machine.step("toolkit", **repositories.settings)
+    assert result.code == 0, result.output
     assert machine.read("/etc/apt/sources.list.d/nvidia-container-toolkit.list") == f"# {old}# a comment\n"
     assert machine.read("/etc/apt/sources.list.d/theirs.sources") == "Enabled: no\n" + deb822
-    assert machine.read("/etc/apt/sources.list") == install_before
+    assert machine.read("/etc/apt/sources.list") == before
     assert machine.read("/var/lib/beta9-worker/bootstrap/record").count("original\t") == 2
 
 
-def test_docker_gets_the_runtime_and_keeps_what_else_it_was_told(machine: Throwaway) -> None:
+def test_docker_gets_the_runtime_and_keeps_its_other_settings(machine: Throwaway) -> None:
     given_toolkit(machine)
     machine.write("/etc/docker/daemon.json", '{"data-root": "/scratch/docker"}', 0o600)
-    ended = machine.step("docker-gpu")
-    assert ended.code == 0, ended.output
+    result = machine.step("docker-gpu")
+    assert result.code == 0, result.output
     config = json.loads(machine.read("/etc/docker/daemon.json"))
     assert config["data-root"] == "/scratch/docker"
     assert config["runtimes"]["nvidia"]["path"] == "nvidia-container-runtime"
@@ -130,20 +136,20 @@ def test_docker_gets_the_runtime_and_keeps_what_else_it_was_told(machine: Throwa
     assert machine.called("systemctl").count("restart docker") == 1
 
 
-def test_a_restart_of_docker_that_was_interrupted_is_made_up_for(machine: Throwaway) -> None:
+def test_a_failed_restart_of_docker_is_repeated(machine: Throwaway) -> None:
     given_toolkit(machine)
     machine.write("/standin/units/docker.broken", "")
-    ended = machine.step("docker-gpu")
-    assert (ended.code, ended.why) == (1, "Docker does not start with the runtime nvidia")
+    result = machine.step("docker-gpu")
+    assert (result.code, result.reason) == (1, "Docker does not start with the runtime nvidia")
     machine.path("/standin/units/docker.broken").unlink()
     assert machine.step("docker-gpu").changes == ("restarted Docker",)
 
 
-def test_devices_get_links_now_and_at_every_load_of_the_driver(machine: Throwaway) -> None:
+def test_devices_get_links_now_and_whenever_the_driver_is_loaded(machine: Throwaway) -> None:
     given_toolkit(machine)
-    ended = machine.step("gpu-devices")
-    assert ended.code == 0, ended.output
-    assert "made 2 links in /dev/char" in ended.changes
+    result = machine.step("gpu-devices")
+    assert result.code == 0, result.output
+    assert "created 2 links in /dev/char" in result.changes
     rule = machine.read("/etc/udev/rules.d/71-beta9-nvidia-dev-char.rules")
     assert 'RUN+="/usr/bin/nvidia-ctk system create-dev-char-symlinks --create-all"' in rule
     assert machine.called("udevadm") == ["control --reload"]
@@ -151,7 +157,7 @@ def test_devices_get_links_now_and_at_every_load_of_the_driver(machine: Throwawa
     assert (again.code, again.changes) == (0, ()), again.output
 
 
-UPDATE_MEANWHILE = """
+CONCURRENT_UPDATE = """
 . /bootstrap/lib/step.sh
 mkfifo /tmp/go
 apt_get() { touch /tmp/began; read -r _ </tmp/go; }
@@ -159,18 +165,18 @@ with_apt refresh_lists &
 until [[ -e /tmp/began ]]; do sleep 0.05; done
 apt_repository toolkit file:///repository/toolkit/gpgkey "$KEY" "deb file:///repository/toolkit /" &
 until [[ -e /etc/apt/sources.list.d/beta9-toolkit.list ]]; do sleep 0.05; done
-sleep 0.5 # whatever it does without waiting, it has done
+sleep 0.5 # enough for everything it does without waiting for the lock
 echo >/tmp/go
 wait
 if lists_fresh; then exit 3; fi
 """
 
 
-def test_an_update_that_began_before_the_repository_was_there_does_not_count_as_fresh(
+def test_an_update_that_began_before_the_repository_was_added_does_not_count_as_fresh(
     machine: Throwaway, repositories: Repositories
 ) -> None:
-    """Two stages side by side: one reads the package lists while the other adds a repository."""
+    """Two parallel stages: one updates the package lists while the other adds a repository."""
     machine.path("/tmp/scratch").mkdir()
     env = {"BETA9_BOOTSTRAP": "/bootstrap", "BETA9_RUN": "/tmp/scratch", "BETA9_STAGE": "toolkit"}
-    done = machine.run("bash", "-c", UPDATE_MEANWHILE, env={**env, "KEY": repositories.fingerprint})
+    done = machine.run("bash", "-c", CONCURRENT_UPDATE, env={**env, "KEY": repositories.fingerprint})
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,8 +1,8 @@
-"""A copy of this machine to try steps on: an overlay over `/` in a mount and network namespace of its own.
+"""A copy of this machine to run steps on: an overlay over `/` in its own mount and network namespaces.
 
-Its apt, dpkg, bash and files are real, and whatever a step does to it is gone with it. What a host without a GPU does
-not have comes from tests/shell/recorded; what must not run here (systemd, modprobe, k3s) is a stand-in that
-writes down how it was called (tests/shell/standins).
+Its apt, dpkg, bash and files are real, and all changes are discarded with it. Output of GPU tools comes from
+tests/shell/recorded. Programs that must not run here (systemd, modprobe, k3s) are stand-ins that log their calls
+(tests/shell/standins).
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ requires_root = pytest.mark.skipif(
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a step ended: 0 done, 10 skipped, 11 wants a reboot, else failed."""
+class StepResult:
+    """How a step ended. `code` is 0 if done, 10 if skipped, 11 if it requests a reboot, else it failed."""
 
     code: int
-    why: str
+    reason: str
     fix: str
     changes: tuple[str, ...]
     output: str
 
 
 class Throwaway:
-    """The copy. `path` leads into it from outside."""
+    """The copy. `path` gives access to it from outside."""
 
     def __init__(self, work: Path, holder: subprocess.Popen[str]) -> None:
         self._work = work
@@ -48,7 +48,7 @@ class Throwaway:
         self.root = work / "mnt"
 
     def path(self, inside: str) -> Path:
-        """For reading: the holder's view, through /proc."""
+        """Return a path from outside the namespaces, through /proc of the process that holds them."""
         return Path(f"/proc/{self._holder.pid}/root{self.root}") / inside.lstrip("/")
 
     def read(self, inside: str) -> str:
@@ -77,8 +77,8 @@ class Throwaway:
             check=False,
         )
 
-    def step(self, name: str, **settings: str) -> Ended:
-        """Runs steps/NN-NAME.sh as the installer does."""
+    def step(self, name: str, **settings: str) -> StepResult:
+        """Run steps/NN-NAME.sh like the installer does."""
         (script,) = BOOTSTRAP.glob(f"steps/[0-9][0-9]-{name}.sh")
         scratch = f"/tmp/run-{uuid.uuid4().hex}"
         self.path(scratch).mkdir()
@@ -92,29 +92,29 @@ class Throwaway:
             **settings,
         }
         done = self.run("bash", f"/bootstrap/steps/{script.name}", env=env)
-        told = {kind: self.read(f"{scratch}/{name}.{kind}").strip() for kind in ("why", "fix", "changes")}
-        return Ended(
+        files = {kind: self.read(f"{scratch}/{name}.{kind}").strip() for kind in ("reason", "fix", "changes")}
+        return StepResult(
             done.returncode,
-            told["why"],
-            told["fix"],
-            tuple(told["changes"].splitlines()),
+            files["reason"],
+            files["fix"],
+            tuple(files["changes"].splitlines()),
             done.stdout + done.stderr,
         )
 
     def installed(self, package: str) -> str:
-        """Its version; empty if it is not there."""
+        """Return the package's version, or "" if it is not installed."""
         done = self.run("dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Version}", package)
         return done.stdout[3:] if done.stdout.startswith(("ii", "hi")) else ""
 
     def called(self, program: str) -> list[str]:
-        """With which arguments a stand-in was called, in order."""
+        """Return the arguments of each call of a stand-in, in order."""
         return self.read(f"/standin/{program}.calls").splitlines()
 
     def recorded(self, name: str, as_name: str) -> None:
         self.write(f"/standin/{as_name}", (RECORDED / name).read_text())
 
     def pci(self, name: str, vpd: dict[str, str] | None = None) -> None:
-        """Devices as a recorded `lspci -Dnn` lists them, in sysfs' form."""
+        """Create the devices of a recorded `lspci -Dnn` in sysfs."""
         shutil.rmtree(self.path("/sys/bus/pci/devices"), ignore_errors=True)
         line = re.compile(r"^(\S+) .*?\[([0-9a-f]{4})\]: .*\[([0-9a-f]{4}):([0-9a-f]{4})\]")
         for text in (RECORDED / name).read_text().splitlines():
@@ -131,16 +131,16 @@ class Throwaway:
                 self.write(f"/sys/bus/pci/devices/{address}/vpd", vpd[address])
 
     def reboot(self) -> None:
-        """A new boot id, no module loaded, nothing in /dev/char; the next kernel may load what was installed."""
+        """Simulate a reboot: a new boot id, no module loaded, /dev/char empty; installed modules can now be loaded."""
         self.write("/standin/boot_id", f"{uuid.uuid4()}\n")
-        for gone in ("/sys/module", "/dev/char"):
-            shutil.rmtree(self.path(gone), ignore_errors=True)
+        for path in ("/sys/module", "/dev/char"):
+            shutil.rmtree(self.path(path), ignore_errors=True)
         self.path("/standin/next-kernel-only").unlink(missing_ok=True)
 
 
 @contextmanager
 def throwaway(work: Path, repositories: Path, release: str) -> Iterator[Throwaway]:
-    """A fresh copy that calls itself RELEASE (debian-12, …) and installs from REPOSITORIES/distribution."""
+    """Yield a fresh copy that is release `release` (debian-12, …) and installs from `repositories`/distribution."""
     for name in ("upper", "work", "mnt"):
         (work / name).mkdir(parents=True)
     script = f"""

@@ -1,4 +1,4 @@
-"""One machine for each test."""
+"""A new machine for each test."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from tests.shell.install.fakehost import Host
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     if os.geteuid() != 0:
-        pytest.skip("the installer refuses anybody but root, also where its root is a directory")
+        pytest.skip("the installer requires root, even if its root is a directory")
     return Host(tmp_path)

@@ -1,6 +1,6 @@
-"""A machine to install on that is a directory: real bash, real steps, real files under a root of its own.
+"""A machine to install on that is a directory: real bash, real steps, and real files under its own root.
 
-Stand-ins only for what would change this host or is not here: systemd, apt, Docker, k3s, nft and disks (`stubs/`).
+Stand-ins (`stubs/`) replace only what would change this host or is missing here: systemd, apt, Docker, k3s, nft, disks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BOOT_ID = "00000000-0000-0000-0000-000000000001"
 
 @dataclass
 class Host:
-    """`root` is the machine; `state` is where the stand-ins keep what they were asked."""
+    """`root` is the machine's root directory; the stand-ins keep their state and logs in `state`."""
 
     directory: Path
     settings: dict[str, str] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class Host:
     def install(
         self, *arguments: str, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run the installer with worker.env, written from `settings` unless a test has written it."""
+        """Run the installer with worker.env, which is written from `settings` unless it exists."""
         if not self.env_file.exists():
             self.write_settings()
         return self.bash(BOOTSTRAP / "install.sh", "--env-file", str(self.env_file), *arguments, env=env)
@@ -128,7 +128,7 @@ class Host:
         )
 
     def step(self, text: str) -> subprocess.CompletedProcess[str]:
-        """Run the body of a step, as one of its own."""
+        """Run `text` as the body of a step."""
         script = self.directory / "10-body.sh"
         script.write_text(step_text(text))
         return self.bash(
@@ -139,7 +139,7 @@ class Host:
         return str(self.env_file) if self.env_file.exists() else ""
 
     def steps(self, **bodies: tuple[str, int, str]) -> Path:
-        """A directory of steps: name=(needs, deadline in seconds, body)."""
+        """Write steps to a directory and return it: name=(needs, deadline in seconds, body)."""
         directory = self.directory / "steps"
         directory.mkdir(exist_ok=True)
         for number, (name, (needs, deadline, body)) in enumerate(bodies.items(), start=10):
@@ -150,17 +150,17 @@ class Host:
     def timeline(self) -> Any:
         return json.loads((self.root / "var/lib/beta9-worker/bootstrap.json").read_text())
 
-    def said(self) -> str:
-        """What was on the console."""
+    def console_text(self) -> str:
+        """Return the text on the console."""
         return self.console.read_text() if self.console.exists() else ""
 
-    def asked(self, program: str) -> list[str]:
-        """What a stand-in was asked, oldest first."""
-        calls = self.state / f"{program}.calls"
-        return calls.read_text().splitlines() if calls.exists() else []
+    def calls(self, program: str) -> list[str]:
+        """Return the arguments of each call of a stand-in, oldest first."""
+        log = self.state / f"{program}.calls"
+        return log.read_text().splitlines() if log.exists() else []
 
     def files(self) -> dict[str, str]:
-        """Everything on the machine but the installer's own logs and timeline: path → mode and content."""
+        """Return all files except for the installer's logs and timeline: path → mode and checksum."""
         found = {}
         for path in sorted(self.root.rglob("*")):
             name = str(path.relative_to(self.root))
@@ -173,7 +173,7 @@ class Host:
 
 def step_text(body: str, needs: str = "", deadline: int = 60) -> str:
     return (
-        f"# needs: {needs}\n# deadline: {deadline}\n# fix: mend it\nset -Eeuo pipefail\n"
+        f"# needs: {needs}\n# deadline: {deadline}\n# fix: repair it\nset -Eeuo pipefail\n"
         f'. "$BETA9_BOOTSTRAP/lib/step.sh"\nmain() {{\n{body}\n}}\nmain "$@"\n'
     )
 

@@ -1,4 +1,4 @@
-"""The firewall's rules in a real kernel: two network namespaces, one the worker, one the outside."""
+"""The firewall rules in a real kernel: one network namespace is the worker, another one the outside."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def names() -> Iterator[tuple[str, str]]:
         ip("netns", "add", worker)
         ip("netns", "add", outside)
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"network namespaces cannot be made here: {error.stderr!r}")
+        pytest.skip(f"network namespaces cannot be created here: {error.stderr!r}")
     try:
         ip("-n", worker, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", outside)
         for space, addresses in ((worker, [WORKER]), (outside, [OUTSIDE, FRIEND])):
@@ -63,7 +63,7 @@ def names() -> Iterator[tuple[str, str]]:
 
 
 def rules(host: Host) -> Path:
-    """What the step writes."""
+    """Run the step; return the file of rules that it writes."""
     steps = host.directory / "real"
     steps.mkdir()
     text = (BOOTSTRAP / "steps/42-firewall.sh").read_text()
@@ -93,8 +93,8 @@ def test_kubernetes_ports_are_closed_to_the_outside_and_nothing_else_is(
     ) as listeners:
         assert listeners.stdout is not None
         assert listeners.stdout.readline() == b"listening\n"
-        wait_for("the wire", lambda: reaches(OUTSIDE, WORKER, 6443))
-        for _ in range(2):  # loading the rules again is no error
+        wait_for("the network link", lambda: reaches(OUTSIDE, WORKER, 6443))
+        for _ in range(2):  # the rules can be loaded twice
             subprocess.run([*inside, nft, "--file", str(file)], check=True)
         for port in (6443, 10250, 30500):
             assert not reaches(OUTSIDE, WORKER, port), f"{port} is open"

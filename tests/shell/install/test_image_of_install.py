@@ -1,4 +1,4 @@
-"""Where `docker run … IMAGE install` put the bootstrap, the agent runs from that image, after a reboot, too."""
+"""If `docker run … IMAGE install` copied the bootstrap, the agent runs from that image, even after a reboot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ IMAGE = f"sha256:{7:064x}"
 
 
 def tree(host: Host) -> Path:
-    """A release as `install` leaves it: the bootstrap, and beside it the id of the image that it came out of."""
+    """Create a release like `install` does: the bootstrap, and next to it the id of its image; return install.sh."""
     release = host.root / "opt/beta9-worker/releases/0123456789ab"
     shutil.copytree(BOOTSTRAP, release / "bootstrap")
     (release / "agent-image").write_text(f"{IMAGE}\n", encoding="utf-8")
@@ -20,28 +20,28 @@ def tree(host: Host) -> Path:
     return release / "bootstrap/install.sh"
 
 
-def test_the_image_that_is_noted_is_used_without_a_registry(host: Host) -> None:
+def test_the_recorded_image_is_used_without_a_registry(host: Host) -> None:
     (host.state / "docker.images").write_text(f"{IMAGE}\n", encoding="utf-8")
     done = host.bash(tree(host), "--env-file", str(host.env_file))
-    assert done.returncode == 0, done.stderr + host.said()
+    assert done.returncode == 0, done.stderr + host.console_text()
     agent = (host.root / "var/lib/beta9-worker/bootstrap/agent.env").read_text(encoding="utf-8")
     assert "AGENT_IMAGE=sha256:" in agent
-    asked = host.asked("docker")
-    assert f"image inspect {IMAGE}" in asked
-    assert [call for call in asked if call.startswith(("build", "pull", "load", "--config"))] == []
+    calls = host.calls("docker")
+    assert f"image inspect {IMAGE}" in calls
+    assert [call for call in calls if call.startswith(("build", "pull", "load", "--config"))] == []
 
 
-def test_an_image_that_is_gone_is_said(host: Host) -> None:
+def test_a_missing_image_is_reported(host: Host) -> None:
     done = host.bash(tree(host), "--env-file", str(host.env_file))
     assert done.returncode == 1
-    assert f"Docker has no image {IMAGE}" in done.stderr + host.said()
+    assert f"Docker has no image {IMAGE}" in done.stderr + host.console_text()
     assert host.timeline["failed_stage"] == "agent-image"
 
 
-def test_settings_that_name_an_image_go_before_it(host: Host) -> None:
+def test_an_image_in_the_settings_takes_precedence(host: Host) -> None:
     named = host.settings["BETA9_AGENT_IMAGE"]
     installer = tree(host)
     host.write_settings(BETA9_AGENT_IMAGE=named)
     done = host.bash(installer, "--env-file", str(host.env_file))
-    assert done.returncode == 0, done.stderr + host.said()
-    assert any(call.startswith("load") for call in host.asked("docker"))
+    assert done.returncode == 0, done.stderr + host.console_text()
+    assert any(call.startswith("load") for call in host.calls("docker"))

@@ -1,4 +1,4 @@
-"""The whole installation on a machine that is a directory: once, twice, changed, and taken back."""
+"""The whole installation on a machine that is a directory: once, twice, with changes, and undone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.shell.install.fakehost import Host, sha256
 
 def installed(host: Host) -> Host:
     done = host.install()
-    assert done.returncode == 0, done.stderr + host.said()
+    assert done.returncode == 0, done.stderr + host.console_text()
     return host
 
 
@@ -27,9 +27,9 @@ def test_a_bare_machine_becomes_a_worker(host: Host) -> None:
     assert (host.root / "usr/local/bin/k3s").exists()
     agent = (host.root / "var/lib/beta9-worker/bootstrap/agent.env").read_text()
     assert "AGENT_IMAGE=sha256:" in agent
-    calls = host.asked("systemctl")
+    calls = host.calls("systemctl")
     assert "restart beta9-worker.service" in calls
-    # The last change of units comes before k3s starts: a reload can take GPUs from running pods.
+    # Units change only before k3s starts: a reload can take GPUs away from running pods.
     assert max(n for n, call in enumerate(calls) if "enable" in call or "reload" in call) < calls.index(
         "restart k3s"
     )
@@ -37,38 +37,38 @@ def test_a_bare_machine_becomes_a_worker(host: Host) -> None:
 
 def test_a_second_run_changes_nothing(host: Host) -> None:
     installed(host)
-    before, asked = host.files(), {p: host.asked(p) for p in ("systemctl", "k3s-install", "apt-get")}
+    before, calls = host.files(), {p: host.calls(p) for p in ("systemctl", "k3s-install", "apt-get")}
     installed(host)
     assert host.files() == before
-    assert {p: host.asked(p) for p in asked} == asked
-    assert "done, 0 changes" in host.said().splitlines()[-1]
+    assert {p: host.calls(p) for p in calls} == calls
+    assert "done, 0 changes" in host.console_text().splitlines()[-1]
 
 
-def test_a_run_that_was_cut_off_before_a_restart_restarts_at_the_next(host: Host) -> None:
+def test_a_restart_that_was_interrupted_is_repeated_by_the_next_run(host: Host) -> None:
     installed(host)
     (host.root / "var/lib/beta9-worker/bootstrap/pending-k3s").touch()
-    restarts = host.asked("systemctl").count("restart k3s")
+    restarts = host.calls("systemctl").count("restart k3s")
     installed(host)
-    assert host.asked("systemctl").count("restart k3s") == restarts + 1
+    assert host.calls("systemctl").count("restart k3s") == restarts + 1
 
 
-def test_a_new_image_is_taken_over_by_hand_over(host: Host) -> None:
+def test_a_new_image_takes_over_from_the_running_agent(host: Host) -> None:
     installed(host)
     (host.root / "var/lib/beta9-worker/bootstrap/agent-image").write_text("sha256:older\n")
     (host.root / "var/lib/beta9-worker/bootstrap/agent.env").write_text(
         "AGENT_IMAGE=sha256:older\nAGENT_OPTIONS=\n"
     )
     installed(host)
-    assert "kill --signal USR1 beta9-worker" in host.asked("docker")
-    assert host.asked("systemctl")[-1] == "restart beta9-worker.service"
-    assert host.asked("systemctl").count("restart k3s") == 1
+    assert "kill --signal USR1 beta9-worker" in host.calls("docker")
+    assert host.calls("systemctl")[-1] == "restart beta9-worker.service"
+    assert host.calls("systemctl").count("restart k3s") == 1
 
 
-def test_changed_settings_reach_the_agent_by_hand_over(host: Host) -> None:
+def test_with_changed_settings_a_new_agent_takes_over(host: Host) -> None:
     installed(host)
     host.write_settings(BETA9_RESERVE_CPU="2000m")
     installed(host)
-    assert "kill --signal USR1 beta9-worker" in host.asked("docker")
+    assert "kill --signal USR1 beta9-worker" in host.calls("docker")
 
 
 def test_no_secret_is_in_any_log_argument_or_report(host: Host) -> None:
@@ -80,17 +80,17 @@ def test_no_secret_is_in_any_log_argument_or_report(host: Host) -> None:
         BETA9_SSH_KEY=key, BETA9_REGISTRY_AUTH_FILE="/etc/registry.json", BETA9_SSH_HOST="gateway"
     )
     done = host.install()
-    assert done.returncode == 0, done.stderr + host.said()
+    assert done.returncode == 0, done.stderr + host.console_text()
     assert registry_login in (host.root / "etc/rancher/k3s/registries.yaml").read_text()
-    seen = [done.stdout, done.stderr, host.said(), str(host.timeline)]
+    seen = [done.stdout, done.stderr, host.console_text(), str(host.timeline)]
     seen += [p.read_text() for p in (host.root / "var/log/beta9-worker").rglob("*.log")]
-    seen += ["\n".join(host.asked(p)) for p in ("systemctl", "docker", "other", "apt-get")]
+    seen += ["\n".join(host.calls(p)) for p in ("systemctl", "docker", "other", "apt-get")]
     for secret in (host.settings["BETA9_TOKEN"], "c2VjcmV0LWtleQ==", registry_login, "registry-secret"):
         assert not [text for text in seen if secret in text]
     assert len(seen) > 15
 
 
-def test_a_missing_docker_is_installed_and_leaves_with_what_it_brought(host: Host) -> None:
+def test_a_missing_docker_is_installed_and_uninstalled_with_its_dependencies(host: Host) -> None:
     (host.state / "docker-here").unlink()
     installed(host)
     assert {"docker.io", "containerd", "runc"} <= set((host.state / "installed").read_text().split())
@@ -98,28 +98,28 @@ def test_a_missing_docker_is_installed_and_leaves_with_what_it_brought(host: Hos
     assert (host.state / "installed").read_text().split() == ["base-files"]
 
 
-def test_packages_that_others_need_by_now_stay(host: Host) -> None:
+def test_packages_that_others_depend_on_are_kept(host: Host) -> None:
     (host.state / "docker-here").unlink()
     installed(host)
     (host.state / "needed-by").write_text("Purg docker-compose [1]\n")
     done = host.uninstall()
     assert done.returncode == 0, done.stderr
     assert "kept: " in done.stderr
-    assert "because docker-compose would go with them" in done.stderr
+    assert "because docker-compose would be removed with them" in done.stderr
     assert "docker.io" in (host.state / "installed").read_text()
 
 
-def test_uninstalling_leaves_no_trace_and_keeps_what_is_not_ours(host: Host) -> None:
+def test_uninstalling_leaves_no_trace_and_keeps_existing_files(host: Host) -> None:
     host.write_settings()
     host.env_file.chmod(0o600)
     (host.root / "etc/beta9-worker").chmod(0o700)
     (host.root / "etc/rancher/k3s").mkdir(parents=True)
-    before_us = host.root / "etc/rancher/k3s/config.yaml"
-    before_us.write_text("debug: true\n")
-    before_us.with_name("registries.yaml").write_text("mirrors: {}\n")
+    existing_config = host.root / "etc/rancher/k3s/config.yaml"
+    existing_config.write_text("debug: true\n")
+    existing_config.with_name("registries.yaml").write_text("mirrors: {}\n")
     before = host.files()
     installed(host)
-    assert "debug" not in before_us.read_text()
+    assert "debug" not in existing_config.read_text()
     foreign = host.root / "etc/beta9-worker/secrets/notes"
     foreign.write_text("mine\n")
     dry = host.uninstall("--dry-run")
@@ -133,20 +133,20 @@ def test_uninstalling_leaves_no_trace_and_keeps_what_is_not_ours(host: Host) -> 
     assert after.pop("etc/beta9-worker/secrets")
     assert after == before
     assert not list((host.state / "systemctl").iterdir())
-    assert "there is no record" in host.uninstall().stderr
+    assert "nothing to undo" in host.uninstall().stderr
 
 
-def test_a_file_that_somebody_changed_is_kept_and_named(host: Host) -> None:
+def test_a_modified_file_is_kept_and_listed(host: Host) -> None:
     installed(host)
     changed = host.root / "etc/systemd/logind.conf.d/50-beta9-worker.conf"
     changed.write_text("[Login]\nInhibitDelayMaxSec=5\n")
     done = host.uninstall()
     assert done.returncode == 0, done.stderr
-    assert f"kept: {changed} was changed since" in done.stderr
+    assert f"kept: {changed} was modified since" in done.stderr
     assert changed.exists()
 
 
-def test_purge_removes_settings_and_trees_too(host: Host) -> None:
+def test_purge_removes_settings_and_trees_as_well(host: Host) -> None:
     installed(host)
     (host.root / "opt/beta9-worker/releases").mkdir(parents=True)
     assert host.uninstall("--purge").returncode == 0
@@ -154,7 +154,7 @@ def test_purge_removes_settings_and_trees_too(host: Host) -> None:
     assert not (host.root / "opt/beta9-worker").exists()
 
 
-def test_a_k3s_of_somebody_else_is_used_and_left_alone(host: Host) -> None:
+def test_an_existing_k3s_is_used_and_not_changed(host: Host) -> None:
     k3s = host.root / "usr/local/bin/k3s"
     k3s.write_text("#!/bin/sh\n# somebody else's\n[ \"$2 $3\" != 'get nodes' ] || echo True\nexit 0\n")
     k3s.chmod(0o755)
@@ -166,16 +166,16 @@ def test_a_k3s_of_somebody_else_is_used_and_left_alone(host: Host) -> None:
     assert sha256(k3s) == sum_
 
 
-def test_a_logind_that_does_not_restart_is_no_reason_to_end_a_boot(host: Host) -> None:
+def test_a_logind_that_does_not_restart_does_not_fail_the_boot(host: Host) -> None:
     (host.state / "systemctl").mkdir(exist_ok=True)
     (host.state / "systemctl/systemd-logind.active").touch()
     (host.state / "refused-systemd-logind").touch()
     done = host.install()
     assert done.returncode == 0, done.stderr
-    assert "its new setting counts from the next boot on" in done.stderr
+    assert "its new setting takes effect at the next boot" in done.stderr
     (host.state / "refused-systemd-logind").unlink()
     assert host.install().returncode == 0
-    assert host.asked("systemctl").count("restart systemd-logind") == 2
+    assert host.calls("systemctl").count("restart systemd-logind") == 2
 
 
 def test_an_agent_that_does_not_stay_up_fails_the_boot(host: Host) -> None:
@@ -183,5 +183,5 @@ def test_an_agent_that_does_not_stay_up_fails_the_boot(host: Host) -> None:
     done = host.install()
     assert done.returncode == 1
     assert host.timeline["failed_stage"] == "agent"
-    assert "the agent ended for good" in host.said()
-    assert "journalctl -u beta9-worker" in host.said()
+    assert "the agent exited and will not be restarted" in host.console_text()
+    assert "journalctl -u beta9-worker" in host.console_text()

@@ -1,4 +1,4 @@
-"""What stands in the way is named before anything is changed, all of it at once, with what to do."""
+"""All problems are reported at once, with fixes, before anything is changed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def stub(host: Host, name: str, body: str) -> None:
 
 
 @pytest.mark.parametrize("release", ["debian-12", "ubuntu-22.04", "ubuntu-24.04"])
-def test_a_machine_that_will_do(host: Host, release: str) -> None:
+def test_a_suitable_machine(host: Host, release: str) -> None:
     (host.root / "etc/os-release").write_text((RECORDED / f"os-release-{release}").read_text())
     before = host.files()
     done = preflight(host)
@@ -39,7 +39,7 @@ def test_a_machine_that_will_do(host: Host, release: str) -> None:
     assert set(host.files()) - set(before) <= {"etc/beta9-worker/worker.env"}
 
 
-def test_everything_that_is_wrong_is_named_at_once(host: Host) -> None:
+def test_all_problems_are_reported_at_once(host: Host) -> None:
     (host.root / "etc/os-release").write_text('ID=fedora\nVERSION_ID="41"\n')
     (host.root / "run/systemd/system").rmdir()
     stub(host, "uname", "echo aarch64")
@@ -57,20 +57,20 @@ def test_everything_that_is_wrong_is_named_at_once(host: Host) -> None:
     }
     done = preflight(host)
     assert done.returncode == 1
-    said = host.said()
-    for what in (
-        "this is fedora 41",
-        "this is aarch64",
-        "systemd does not run here",
+    console = host.console_text()
+    for problem in (
+        "unsupported system fedora 41",
+        "unsupported architecture aarch64",
+        "systemd is not running",
         "BETA9_POOL_NAME is not set",
-        "BETA9_ON_FAILURE is neither keep nor poweroff",
-        "9999999 are wanted (BETA9_MIN_FREE_MIB)",
+        "BETA9_ON_FAILURE must be keep or poweroff",
+        "9999999 MiB are required (BETA9_MIN_FREE_MIB)",
         "'everybody' is not an address",
-        "BETA9_FILES_DIR names /nowhere",
-        "port 6443, which k3s needs, is held by kubelite",
+        "BETA9_FILES_DIR is /nowhere",
+        "port 6443, which k3s needs, is used by kubelite",
     ):
-        assert what in said
-    assert "10.0.0.0/8" not in said
+        assert problem in console
+    assert "10.0.0.0/8" not in console
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def test_an_active_ufw_must_let_pods_through(host: Host, rules: str, code: int) 
     stub(host, "ufw", f"cat <<'EOT'\n{UFW.format(rules=rules)}EOT")
     done = preflight(host)
     assert done.returncode == code, done.stderr
-    assert ("ufw allow from 10.43.0.0/16" in host.said()) is (code == 1)
+    assert ("ufw allow from 10.43.0.0/16" in host.console_text()) is (code == 1)
 
 
-def test_ports_of_our_own_are_no_trouble(host: Host) -> None:
+def test_ports_of_the_running_k3s_and_agent_are_accepted(host: Host) -> None:
     stub(host, "ss", """echo 'LISTEN 0 5 *:6443 *:* users:(("k3s-server",pid=9,fd=3))'""")
     (host.state / "systemctl").mkdir()
     (host.state / "systemctl/beta9-worker.active").touch()
@@ -100,35 +100,35 @@ def test_ports_of_our_own_are_no_trouble(host: Host) -> None:
 
 
 def secrets(host: Host, body: str) -> subprocess.CompletedProcess[str]:
-    """The waiting step, with somebody who delivers meanwhile."""
+    """Run the step that waits for secrets, and meanwhile the shell script `body`."""
     host.write_settings()
-    with subprocess.Popen(["bash", "-c", body], env=host.environment()) as somebody:
+    with subprocess.Popen(["bash", "-c", body], env=host.environment()) as sender:
         done = host.bash(BOOTSTRAP / "steps/70-secrets.sh", env={"BETA9_ENV_FILE": str(host.env_file)})
-        somebody.wait(60)
+        sender.wait(60)
     return done
 
 
-def test_secrets_are_awaited_and_the_console_says_how_to_bring_them(host: Host) -> None:
+def test_the_step_waits_for_secrets_and_the_console_says_how_to_send_them(host: Host) -> None:
     host.settings |= {"BETA9_TOKEN": "", "BETA9_SSH_HOST": "gateway", "BETA9_SECRETS_TIMEOUT": "120"}
     deliver = """
-    place=$BETA9_ROOT/etc/beta9-worker/secrets; mkdir -p "$place"
+    secrets=$BETA9_ROOT/etc/beta9-worker/secrets; mkdir -p "$secrets"
     until grep -q push-secrets "$BETA9_CONSOLE" 2>/dev/null; do sleep 0.1; done
-    echo token >"$place/token"; sleep 0.3; echo key >"$place/ssh_key"
+    echo token >"$secrets/token"; sleep 0.3; echo key >"$secrets/ssh_key"
     """
     done = secrets(host, deliver)
     assert done.returncode == 0, done.stderr
-    assert "/etc/beta9-worker/secrets/token /etc/beta9-worker/secrets/ssh_key" in host.said()
-    assert "the secrets are here" in host.said()
+    assert "/etc/beta9-worker/secrets/token /etc/beta9-worker/secrets/ssh_key" in host.console_text()
+    assert "the secrets have arrived" in host.console_text()
 
 
 def test_the_wait_for_secrets_ends(host: Host) -> None:
     host.settings |= {"BETA9_TOKEN": "", "BETA9_SECRETS_TIMEOUT": "1"}
     done = secrets(host, ":")
     assert done.returncode == 1
-    assert "nobody delivered /etc/beta9-worker/secrets/token" in done.stderr
+    assert "these secrets were not delivered in time: /etc/beta9-worker/secrets/token" in done.stderr
 
 
 @pytest.mark.parametrize("value", ["a-token", "ssm:///beta9/token"])
-def test_a_value_or_a_reference_is_not_awaited(host: Host, value: str) -> None:
+def test_a_value_or_a_reference_needs_no_waiting(host: Host, value: str) -> None:
     host.settings |= {"BETA9_TOKEN": value}
     assert secrets(host, ":").returncode == 10

@@ -1,4 +1,4 @@
-"""Settings are data: whatever stands in worker.env, nothing of it is run, and what is read is what was written."""
+"""Settings are data: nothing in worker.env is executed, and values are read exactly as written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_is_read_is_what_the_agent_reads(host: Host, text: str) -> None:
+def test_the_bootstrap_and_the_agent_read_the_same_values(host: Host, text: str) -> None:
     pwned = host.directory / "pwned"
     text = text.replace("{pwned}", str(pwned))
     host.env_file.write_text(text, newline="")
@@ -52,7 +52,7 @@ def test_what_is_read_is_what_the_agent_reads(host: Host, text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["BETA9_X='never closed", "BETA9_X='a' b", "secret without a name", 'BETA9_X="a']
 )
-def test_what_cannot_be_read_is_refused_by_line_and_never_shown(host: Host, text: str) -> None:
+def test_a_syntax_error_is_reported_by_line_and_its_text_never_shown(host: Host, text: str) -> None:
     host.env_file.write_text(f"# first\n{text}\n")
     done = host.step(SHOW)
     assert done.returncode == 1
@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_refused_by_line_and_never_shown(host: Host, text
     assert "never" not in done.stderr.replace("never closed", "")
 
 
-def test_the_environment_beats_worker_env_beats_the_pins(host: Host) -> None:
+def test_the_environment_overrides_worker_env_and_that_the_pins(host: Host) -> None:
     host.env_file.write_text("BETA9_K3S_VERSION=mine\nBETA9_EMPTY=\n")
     body = "setting BETA9_K3S_VERSION; echo; setting BETA9_EMPTY default; echo; setting BETA9_K3S_URL"
     version, empty, url = host.step(body).stdout.splitlines()
@@ -72,7 +72,7 @@ def test_the_environment_beats_worker_env_beats_the_pins(host: Host) -> None:
 
 
 @pytest.mark.parametrize("value", ["a[$(touch {pwned})]", "08", "1e3", "-1", "x", "99999999"])
-def test_no_word_reaches_arithmetic(host: Host, value: str) -> None:
+def test_only_numbers_reach_shell_arithmetic(host: Host, value: str) -> None:
     pwned = host.directory / "pwned"
     host.write_settings(BETA9_DEADLINE_SCALE=value.replace("{pwned}", str(pwned)))
     done = host.install("--steps", str(host.steps(one=("", 60, ":"))))
@@ -80,5 +80,5 @@ def test_no_word_reaches_arithmetic(host: Host, value: str) -> None:
     assert "BETA9_DEADLINE_SCALE is not a whole number" in done.stderr
     host.write_settings(BETA9_DEADLINE_SCALE="1", BETA9_SECRETS_TIMEOUT=value.replace("{pwned}", str(pwned)))
     assert host.install().returncode == 1
-    assert "BETA9_SECRETS_TIMEOUT is not a whole number" in host.said()
+    assert "BETA9_SECRETS_TIMEOUT is not a whole number" in host.console_text()
     assert not pwned.exists()

@@ -1,4 +1,4 @@
-"""The installer's stages: side by side, under deadlines, and an end that says which stage and what to do."""
+"""The installer's stages: parallel, with deadlines; a failure names its stage and the fix."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tests.integration.lab import wait_for
 from tests.shell.install.fakehost import BOOTSTRAP, Host
 
 MEET = """
-touch "$STUB_STATE/$BETA9_STAGE.here"
-wait_for 60 "the other stage" test -e "$STUB_STATE/{other}.here"
+touch "$STUB_STATE/$BETA9_STAGE.started"
+wait_for 60 "the other stage" test -e "$STUB_STATE/{other}.started"
 """
 
 
 def test_stages_that_do_not_need_each_other_run_at_the_same_time(host: Host) -> None:
-    # Each waits for the other: one after the other, neither would end.
+    # Each waits for the other: if they ran one after the other, neither would end.
     steps = host.steps(
         left=("", 60, MEET.format(other="right")),
         right=("", 60, MEET.format(other="left")),
-        after=("left right", 60, 'say "both were there"'),
+        after=("left right", 60, 'say "both were started"'),
     )
     done = host.install("--steps", str(steps))
     assert done.returncode == 0, done.stderr
@@ -36,7 +36,7 @@ def test_stages_that_do_not_need_each_other_run_at_the_same_time(host: Host) -> 
     assert rows["after"]["needs"] == ["left", "right"]
 
 
-def test_the_timeline_is_json_that_anybody_may_read(host: Host) -> None:
+def test_the_timeline_is_world_readable_json(host: Host) -> None:
     done = host.install(
         "--steps", str(host.steps(one=("", 60, ":"), two=("one", 60, 'skip "nothing to do"')))
     )
@@ -47,7 +47,7 @@ def test_the_timeline_is_json_that_anybody_may_read(host: Host) -> None:
     assert datetime.fromisoformat(timeline["started_at"]) <= datetime.fromisoformat(timeline["finished_at"])
     assert [(row["name"], row["result"]) for row in timeline["stages"]] == [("one", "ok"), ("two", "skipped")]
     assert (host.root / "var/lib/beta9-worker/bootstrap.json").stat().st_mode & 0o777 == 0o644
-    assert "one after the other" in host.said()
+    assert "one after the other" in host.console_text()
 
 
 def test_a_stage_that_hangs_is_killed_at_its_deadline_with_its_children(host: Host) -> None:
@@ -60,10 +60,12 @@ def test_a_stage_that_hangs_is_killed_at_its_deadline_with_its_children(host: Ho
         "--steps", str(host.steps(hangs=("", 2, hang), never=("hangs", 60, 'touch "$STUB_STATE/ran"')))
     )
     assert done.returncode == 1, done.stderr
-    assert "FAILED in stage 'hangs': it did not end within its deadline of 2 s" in host.said(), done.stderr
+    assert "FAILED in stage 'hangs': it did not finish within its deadline of 2 s" in host.console_text(), (
+        done.stderr
+    )
     for name in ("deaf", "child"):
         pid = int((host.state / name).read_text())
-        assert not running(pid), f"{name} lives on"
+        assert not running(pid), f"{name} is still running"
     assert not (host.state / "ran").exists()
 
 
@@ -74,18 +76,21 @@ def test_a_failure_names_the_stage_the_reason_and_the_fix(host: Host) -> None:
     timeline = host.timeline
     assert (timeline["result"], timeline["failed_stage"]) == ("failed", "fails")
     assert timeline["fix"] == "wait for the night"
-    assert "FAILED in stage 'fails': the moon is too low" in host.said()
-    assert "fix: wait for the night" in host.said()
+    assert "FAILED in stage 'fails': the moon is too low" in host.console_text()
+    assert "fix: wait for the night" in host.console_text()
 
 
-def test_an_unforeseen_failure_names_its_line_and_the_fix_of_the_header(host: Host) -> None:
+def test_an_unexpected_failure_names_its_line_and_the_fix_of_the_header(host: Host) -> None:
     done = host.install("--steps", str(host.steps(fails=("", 60, 'local secret=hush\ncat "/$secret/none"'))))
     assert done.returncode == 1
-    assert """FAILED in stage 'fails': 'cat "/$secret/none"' ended with 1 (10-fails.sh, line""" in host.said()
-    assert host.timeline["fix"] == "mend it"
+    assert (
+        """FAILED in stage 'fails': 'cat "/$secret/none"' failed with exit code 1 (10-fails.sh, line"""
+        in host.console_text()
+    )
+    assert host.timeline["fix"] == "repair it"
 
 
-def test_a_failure_ends_the_stages_beside_it(host: Host) -> None:
+def test_a_failure_kills_the_other_running_stages(host: Host) -> None:
     fails = 'wait_for 60 "the other" test -e "$STUB_STATE/pid"; fail "no"'
     lasts = 'echo $$ >"$STUB_STATE/pid.new"; mv "$STUB_STATE/pid.new" "$STUB_STATE/pid"; while :; do sleep 1; done'
     done = host.install("--steps", str(host.steps(fails=("", 60, fails), lasts=("", 600, lasts))))
@@ -94,50 +99,50 @@ def test_a_failure_ends_the_stages_beside_it(host: Host) -> None:
     assert [row["name"] for row in host.timeline["stages"] if row["result"] == "failed"] == ["fails"]
 
 
-def test_on_failure_poweroff_switches_off_after_the_reason(host: Host) -> None:
+def test_on_failure_poweroff_powers_off_after_the_reason(host: Host) -> None:
     host.write_settings(BETA9_ON_FAILURE="poweroff")
     done = host.install("--steps", str(host.steps(fails=("", 60, 'fail "no disk"'))))
     assert done.returncode == 1
-    assert host.asked("systemctl")[-1] == "--no-block poweroff"
-    assert host.said().index("no disk") < host.said().index("powering off")
+    assert host.calls("systemctl")[-1] == "--no-block poweroff"
+    assert host.console_text().index("no disk") < host.console_text().index("powering off")
     assert host.timeline["result"] == "failed"
 
 
-def test_on_failure_poweroff_counts_when_worker_env_cannot_be_read(host: Host) -> None:
+def test_on_failure_poweroff_applies_if_worker_env_cannot_be_parsed(host: Host) -> None:
     host.env_file.write_text("BETA9_ON_FAILURE=poweroff\nBETA9_POOL_NAME='never closed\n")
     assert host.install().returncode == 1
-    assert host.asked("systemctl")[-1] == "--no-block poweroff"
+    assert host.calls("systemctl")[-1] == "--no-block poweroff"
     assert host.timeline["failed_stage"] == "settings"
 
 
-def test_a_mistake_in_the_installer_itself_follows_the_failure_policy(host: Host) -> None:
+def test_a_bug_in_the_installer_itself_follows_the_failure_policy(host: Host) -> None:
     tree = host.directory / "tree"
     shutil.copytree(BOOTSTRAP, tree)
     stages = tree / "lib/stages.sh"
-    # An unset variable ends bash without the trap that sees to all else.
+    # An unset variable ends bash without running the ERR trap.
     stages.write_text(
         stages.read_text().replace("start_ready() {", 'start_ready() {\n  : "$nobody_set_this"', 1)
     )
     host.write_settings(BETA9_ON_FAILURE="poweroff")
     done = host.bash(tree / "install.sh", "--env-file", str(host.env_file))
     assert done.returncode == 1
-    assert "FAILED in stage 'installer'" in host.said()
-    assert host.asked("systemctl")[-1] == "--no-block poweroff"
+    assert "FAILED in stage 'installer'" in host.console_text()
+    assert host.calls("systemctl")[-1] == "--no-block poweroff"
     assert not list(host.directory.glob("beta9-bootstrap.*"))
 
 
-def test_a_machine_that_works_is_not_switched_off(host: Host) -> None:
+def test_a_machine_with_a_running_agent_is_not_powered_off(host: Host) -> None:
     host.write_settings(BETA9_ON_FAILURE="poweroff")
     steps = host.steps(fails=("", 60, 'systemctl start beta9-worker.service; fail "no"'))
     assert host.install("--steps", str(steps)).returncode == 1
-    assert "--no-block poweroff" not in host.asked("systemctl")
-    assert "not powered off" in host.said()
+    assert "--no-block poweroff" not in host.calls("systemctl")
+    assert "not powered off" in host.console_text()
 
 
-def test_by_default_the_machine_is_kept(host: Host) -> None:
+def test_by_default_the_machine_is_left_running(host: Host) -> None:
     assert host.install("--steps", str(host.steps(fails=("", 60, 'fail "no"')))).returncode == 1
-    assert host.asked("systemctl") == []
-    assert "kept and goes on costing" in host.said()
+    assert host.calls("systemctl") == []
+    assert "left running and keeps accruing charges" in host.console_text()
 
 
 def test_one_reboot_and_then_on_from_there(host: Host) -> None:
@@ -145,7 +150,7 @@ def test_one_reboot_and_then_on_from_there(host: Host) -> None:
     steps = host.steps(driver=("", 60, asks), last=("driver", 60, 'touch "$STUB_STATE/last"'))
     first = host.install("--steps", str(steps))
     assert first.returncode == 0
-    assert host.asked("systemctl")[-2:] == ["enable --quiet beta9-worker-resume.service", "--no-block reboot"]
+    assert host.calls("systemctl")[-2:] == ["enable --quiet beta9-worker-resume.service", "--no-block reboot"]
     assert host.timeline["result"] == "rebooting"
     assert not (host.state / "last").exists()
     unit = (host.root / "etc/systemd/system/beta9-worker-resume.service").read_text()
@@ -165,17 +170,17 @@ def test_a_stage_that_asks_for_a_second_reboot_has_failed(host: Host) -> None:
     assert host.install("--steps", str(steps)).returncode == 0
     host.boot("00000000-0000-0000-0000-000000000002")
     assert host.install("--steps", str(steps)).returncode == 1
-    assert "asks for a reboot again: still not loaded" in host.said()
-    assert host.asked("systemctl").count("--no-block reboot") == 1
+    assert "requests a second reboot: still not loaded" in host.console_text()
+    assert host.calls("systemctl").count("--no-block reboot") == 1
 
 
-def test_steps_that_need_what_is_not_there_or_each_other_are_refused(host: Host) -> None:
+def test_unknown_and_cyclic_dependencies_are_refused(host: Host) -> None:
     unknown = host.install("--steps", str(host.steps(one=("nobody", 60, ":"))))
     assert unknown.returncode == 1
-    assert "needs 'nobody', and there is no such step" in unknown.stderr
+    assert "needs 'nobody', which does not exist" in unknown.stderr
     circle = host.install("--steps", str(host.steps(one=("two", 60, ":"), two=("one", 60, ":"))))
     assert circle.returncode == 1
-    assert "need each other in a circle" in host.said()
+    assert "depend on each other in a cycle" in host.console_text()
 
 
 def test_a_signal_ends_the_installer_and_its_stages(host: Host) -> None:
@@ -191,11 +196,11 @@ def test_a_signal_ends_the_installer_and_its_stages(host: Host) -> None:
         installer.send_signal(signal.SIGTERM)
         assert installer.wait(60) == 1
     pid = int((host.state / "pid").read_text())
-    wait_for("its end", lambda: not running(pid), 30)
+    wait_for("the stage to be killed", lambda: not running(pid), 30)
     assert host.timeline["result"] == "failed"
 
 
-def test_the_plan_can_be_read_without_changing_anything(host: Host) -> None:
+def test_a_dry_run_shows_the_plan_and_changes_nothing(host: Host) -> None:
     host.write_settings()
     before = host.files()
     done = host.install("--dry-run")
@@ -210,7 +215,7 @@ def test_no_step_is_missing_from_the_real_plan() -> None:
     assert {"preflight", "storage", "docker", "firewall", "k3s", "manifests", "secrets", "agent"} <= names
 
 
-def test_a_text_with_every_character_is_json(host: Host) -> None:
+def test_every_character_is_escaped_for_json(host: Host) -> None:
     text = 'quote " backslash \\ tab\t newline\n bell\a umlaut ä'
     script = f'. {BOOTSTRAP}/lib/timeline.sh; json_text "$TEXT"'
     done = subprocess.run(
@@ -222,8 +227,8 @@ def test_a_text_with_every_character_is_json(host: Host) -> None:
     assert json.loads(done.stdout) == text.replace("\a", "")
 
 
-def test_a_line_that_comes_in_two_pieces_is_read_whole(host: Host) -> None:
-    """On a starved machine the bounded read runs out of time in the middle of a stage's last word."""
+def test_a_line_that_arrives_in_two_pieces_is_read_as_one(host: Host) -> None:
+    """On an overloaded machine the read can time out in the middle of a line."""
     script = f"""
         . {BOOTSTRAP}/lib/stages.sh
         mkfifo "$TMPDIR/ended" && exec {{ENDED}}<>"$TMPDIR/ended"

@@ -1,4 +1,4 @@
-"""Which disk is taken for data, and which never; on recorded answers of lsblk, wipefs and blkid, and real files."""
+"""Which disk is used for data, and which never; with recorded output of lsblk, wipefs and blkid, and real files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.shell.install.fakehost import BOOTSTRAP, Host
 
-CHOOSE = '. "$BETA9_BOOTSTRAP/lib/scratch.sh"; scratch_place'
+CHOOSE = '. "$BETA9_BOOTSTRAP/lib/scratch.sh"; find_scratch'
 AWS = (
     "{small} disk 1000 0 Amazon\\x20EC2\\x20NVMe\\x20Instance\\x20Storage",
     "{large} disk 2000 0 Amazon\\x20EC2\\x20NVMe\\x20Instance\\x20Storage",
@@ -20,15 +20,15 @@ AWS = (
 
 @pytest.fixture
 def disks(host: Host) -> Host:
-    """Two blank NVMe disks, a volume of the block store, and a disk that is not NVMe."""
+    """Two blank NVMe disks, an EBS volume, and a disk that is not NVMe."""
     host.settings.pop("BETA9_SCRATCH_DISK")
-    places = {}
+    paths = {}
     for name, device in (("small", "nvme1n1"), ("large", "nvme2n1"), ("volume", "nvme3n1"), ("other", "vdb")):
         path = host.directory / device
         with path.open("wb") as file:
             file.truncate(16 * 1024 * 1024)
-        places[name] = str(path)
-    listing = "\n".join(AWS).format(**places)
+        paths[name] = str(path)
+    listing = "\n".join(AWS).format(**paths)
     (host.state / "lsblk").write_text(listing + "\n")
     replace(
         host,
@@ -58,7 +58,7 @@ def chosen(host: Host) -> str:
     return done.stdout.replace(f"{host.directory}/", "")
 
 
-def test_the_largest_blank_nvme_disk_is_taken(disks: Host) -> None:
+def test_the_largest_blank_nvme_disk_is_used(disks: Host) -> None:
     assert chosen(disks) == "disk nvme2n1"
 
 
@@ -71,12 +71,12 @@ def test_the_largest_blank_nvme_disk_is_taken(disks: Host) -> None:
         ("mounted", "/data\n"),
     ],
 )
-def test_a_disk_that_may_be_somebody_s_is_not(disks: Host, answer: str, content: str) -> None:
+def test_a_disk_that_may_be_in_use_is_not_used(disks: Host, answer: str, content: str) -> None:
     (disks.state / f"{answer}-nvme2n1").write_text(content)
     assert chosen(disks) == "disk nvme1n1"
 
 
-def test_nor_is_one_that_is_not_blank_unless_it_is_named(disks: Host) -> None:
+def test_a_disk_that_is_not_blank_is_used_only_if_it_is_named(disks: Host) -> None:
     with (disks.directory / "nvme2n1").open("r+b") as file:
         file.seek(5_000_000)
         file.write(b"somebody's database")
@@ -85,15 +85,17 @@ def test_nor_is_one_that_is_not_blank_unless_it_is_named(disks: Host) -> None:
     assert chosen(disks) == ""
 
 
-def test_what_aws_s_images_mount_comes_first_and_what_an_earlier_run_made_before_it(disks: Host) -> None:
+def test_a_disk_formatted_earlier_precedes_one_mounted_by_aws_images_and_that_a_blank_one(
+    disks: Host,
+) -> None:
     (disks.root / "opt/dlami/nvme").mkdir(parents=True)
     (disks.state / "mounted").touch()
     assert chosen(disks) == f"mounted {disks.root}/opt/dlami/nvme".replace(f"{disks.directory}/", "")
     (disks.state / "label").write_text("/dev/nvme9n1\n")
-    assert chosen(disks) == "ours /dev/nvme9n1"
+    assert chosen(disks) == "formatted /dev/nvme9n1"
 
 
-def test_none_and_a_directory_are_taken_at_their_word(disks: Host) -> None:
+def test_none_and_a_directory_are_used_unchecked(disks: Host) -> None:
     disks.write_settings(BETA9_SCRATCH_DISK="none")
     assert chosen(disks) == ""
     disks.write_settings(BETA9_SCRATCH_DISK="/srv/data")
@@ -101,7 +103,7 @@ def test_none_and_a_directory_are_taken_at_their_word(disks: Host) -> None:
 
 
 def storage_alone(host: Host) -> Path:
-    """A directory of steps with the real one for storage, which then needs no other."""
+    """Return a directory with only the real storage step, without its dependencies."""
     steps = host.directory / "real"
     steps.mkdir()
     text = (BOOTSTRAP / "steps/30-storage.sh").read_text()
@@ -111,7 +113,7 @@ def storage_alone(host: Host) -> Path:
 
 @pytest.fixture
 def moved(disks: Host) -> Host:
-    """Docker was here, running and with nothing in it; its data now goes to a scratch directory."""
+    """Docker was running without any data; its data directory is now on a scratch directory."""
     scratch = disks.directory / "scratch"
     scratch.mkdir()
     (disks.root / "var/lib/docker").mkdir(parents=True)
@@ -131,31 +133,33 @@ def moved(disks: Host) -> Host:
     return disks
 
 
-def test_docker_is_stopped_while_its_data_goes_back_and_runs_afterwards(moved: Host) -> None:
+def test_docker_is_stopped_while_its_data_moves_back_and_runs_afterwards(moved: Host) -> None:
     (moved.state / "systemctl.calls").unlink()
     done = moved.uninstall()
     assert done.returncode == 0, done.stderr
-    asked = [call for call in moved.asked("systemctl") if "docker" in call]
-    assert asked == [
+    calls = [call for call in moved.calls("systemctl") if "docker" in call]
+    assert calls == [
         "stop docker.socket docker.service var-lib-docker.mount",
         "disable --quiet var-lib-docker.mount",
         "start docker.socket docker.service",
     ]
 
 
-def test_what_others_have_in_docker_is_not_lost_without_being_asked_for(moved: Host) -> None:
+def test_containers_of_others_are_removed_only_with_purge(moved: Host) -> None:
     (moved.state / "ps").write_text("container beta9-worker\ncontainer somebodys-database\n")
     before = moved.files()
     for arguments, code in (((), 1), (("--dry-run",), 0)):
         done = moved.uninstall(*arguments)
         assert done.returncode == code
-        assert "Docker's data goes, and with it: container somebodys-database; move" in done.stderr
+        assert (
+            "Docker's data would be removed, and with it: container somebodys-database; move" in done.stderr
+        )
         assert moved.files() == before
     assert moved.uninstall("--purge").returncode == 0
     assert not (moved.root / "etc/systemd/system/var-lib-docker.mount").exists()
 
 
-def test_data_goes_there_by_bind_mounts_and_comes_back_at_the_end(disks: Host) -> None:
+def test_data_is_bind_mounted_from_the_scratch_disk_and_moves_back_when_uninstalled(disks: Host) -> None:
     scratch = disks.directory / "scratch"
     scratch.mkdir()
     kept = disks.root / "var/lib/docker"
@@ -168,12 +172,12 @@ def test_data_goes_there_by_bind_mounts_and_comes_back_at_the_end(disks: Host) -
     for _ in range(2):
         done = disks.install("--steps", str(steps))
         assert done.returncode == 0, done.stderr
-    assert "done, 0 changes" in disks.said().splitlines()[-1]
+    assert "done, 0 changes" in disks.console_text().splitlines()[-1]
     unit = (disks.root / "etc/systemd/system/var-lib-rancher.mount").read_text()
     assert f"What={scratch}/beta9-worker/rancher\nWhere=/var/lib/rancher\nType=none\nOptions=bind" in unit
     assert f"AssertPathIsMountPoint={scratch}" in unit
     assert not (disks.root / "etc/systemd/system/var-lib-docker.mount").exists()
-    assert "/var/lib/docker holds data already" in done.stderr
+    assert "/var/lib/docker already contains data" in done.stderr
     assert disks.uninstall().returncode == 0
     assert disks.files() == before
     assert list(scratch.iterdir()) == []

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Stands for k3s' installation script: makes the unit and the uninstaller where it is told to.
+# Stands in for k3s' installation script: creates the unit and the uninstaller in the configured directories.
 set -eu
 [ "$INSTALL_K3S_SKIP_DOWNLOAD" = true ]
 [ "$INSTALL_K3S_SKIP_START" = true ]
