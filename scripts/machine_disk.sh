@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# Builds the disk of the virtual machine that tests/machine/ boots: Debian with what a cloud's image has, nothing of ours.
+# Builds the disk of the virtual machine that tests/machine/ boots: Debian as in a cloud's image, without this project.
 #
-#   scripts/machine_disk.sh DIRECTORY     puts disk.raw (sparse), vmlinuz and initrd.img there
+#   scripts/machine_disk.sh DIRECTORY     writes disk.raw (sparse), vmlinuz and initrd.img
 #
-# Takes a few minutes as root, from Debian's packages alone. What an emulated processor would spend minutes on and has
-# nothing to do with the machine is left out: timers of package managers, an initrd for every kind of hardware, AppArmor's
-# profiles for programs that are not there, modules of cloud-init for other tools, an RSA host key.
+# It takes a few minutes as root, and needs only Debian's packages. Anything irrelevant that would cost an emulated CPU
+# minutes is left out: package manager timers, an initrd for all hardware, AppArmor profiles of absent programs,
+# cloud-init modules for other tools, an RSA host key.
 set -Eeuo pipefail
 
 SUITE=bookworm
-SIZE=40G # sparse: what it holds is a gigabyte
+SIZE=40G # sparse: about a gigabyte is used
 PACKAGES=(
     systemd-sysv dbus udev linux-image-cloud-amd64 cloud-init openssh-server sudo docker.io apparmor iptables nftables
     ca-certificates curl gnupg iproute2 kmod pciutils procps python3 zstd
 )
 MASKED=(
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
-    apparmor.service # the kernel's part of it stays, with Docker's own profile
+    apparmor.service # AppArmor itself stays enabled in the kernel, with Docker's profile
 )
-# Of cloud-init: a locale takes a package that is not there; the others find nothing to do here.
+# Modules of cloud-init: `locale` needs a package that is not installed; the others have nothing to do here.
 UNUSED=(
     locale migrator growpart disk_setup rsyslog snap keyboard grub-dpkg apt-pipelining ntp timezone disable-ec2-metadata
     byobu fan landscape lxd puppet chef mcollective salt-minion reset_rmc refresh_rmc_and_interface rightscale_userdata
@@ -31,18 +31,18 @@ main() {
         "hook_$2" "$3"
         return
     fi
-    local directory=${1:?the directory to fill}
+    local directory=${1:?the directory to create}
     cd "$(dirname "$0")/.."
     mkdir -p "$(dirname "$directory")"
     directory=$(realpath "$directory")
     work=$(mktemp -d "$directory.XXXXXX")
     trap 'rm -rf -- "$work"' EXIT
-    echo "Building the disk of a virtual machine; takes some minutes, once"
+    echo "Building the virtual machine's disk; this takes a few minutes, once"
     root_file_system "$work/root"
     mkdir "$work/out"
     cp -L "$work/root/vmlinuz" "$work/root/initrd.img" "$work/out/"
     nice mke2fs -q -t ext4 -L root -E lazy_itable_init=1 -d "$work/root" "$work/out/disk.raw" "$SIZE"
-    # At one stroke: an interrupted build leaves no half disk that looks like a whole one.
+    # Replace the directory only now, so that an interrupted build leaves no truncated disk.
     rm -rf -- "$directory"
     mv "$work/out" "$directory"
 }
@@ -59,14 +59,14 @@ root_file_system() {
     fi
 }
 
-# Before the kernel's package makes its initrd.
+# Runs before the kernel's package builds its initrd.
 hook_early() {
     mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
     echo MODULES=list >"$1/etc/initramfs-tools/conf.d/machine.conf"
     printf '%s\n' "${MODULES[@]}" >"$1/usr/share/initramfs-tools/modules.d/machine"
 }
 
-# What an image for many machines must not share, and how this one finds its root and its network.
+# Removes what machines must not share, and configures root file system, network and services.
 hook_late() {
     : >"$1/etc/machine-id"
     rm -f "$1"/etc/ssh/ssh_host_*
@@ -74,12 +74,12 @@ hook_late() {
     printf '%s\n' 'datasource_list: [NoCloud]' 'ssh_genkeytypes: [ed25519, ecdsa]' \
         >"$1/etc/cloud/cloud.cfg.d/90-machine.cfg"
     sed -i -E "/^ - ($(IFS='|'; echo "${UNUSED[*]}"))\$/d" "$1/etc/cloud/cloud.cfg"
-    # Programs in Go: signals and collections of garbage cost an emulated processor the most, and so does the runtime's
-    # look at itself every 20 microseconds, a third of what Docker needed to load an image.
+    # For Go programs: on an emulated CPU, signals and garbage collection are the most expensive, as is the runtime
+    # monitor that wakes every 20 microseconds (a third of the time that Docker needed to load an image).
     mkdir -p "$1/etc/systemd/system.conf.d"
     printf '%s\n' '[Manager]' 'DefaultEnvironment=GOGC=400 GODEBUG=asyncpreemptoff=1' 'TimerSlackNSec=2ms' \
         >"$1/etc/systemd/system.conf.d/machine.conf"
-    echo 'nameserver 10.0.2.3' >"$1/etc/resolv.conf" # QEMU's
+    echo 'nameserver 10.0.2.3' >"$1/etc/resolv.conf" # QEMU's DNS server
     ln -sf /lib/systemd/system/multi-user.target "$1/etc/systemd/system/default.target"
     chroot "$1" systemctl --quiet enable systemd-networkd.service
     chroot "$1" systemctl --quiet mask "${MASKED[@]}"

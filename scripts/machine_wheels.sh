@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Fetches the locked Python packages that the agent's image is made of, for the Python of its base (Debian 12: 3.11).
+# Downloads the locked Python packages of the agent's image, for the Python version of its base (Debian 12: 3.11).
 #
 #   scripts/machine_wheels.sh DIRECTORY
 #
-# tests/machine/ serves them to its virtual machine, which builds the image without a package index of its own.
+# tests/machine/ serves them to its virtual machine, which cannot reach a package index.
 set -Eeuo pipefail
 
 main() {
-    local directory=${1:?the directory to fill} each platforms=()
+    local directory=${1:?the directory to create} each platforms=()
     cd "$(dirname "$0")/.."
     for each in manylinux_2_36 manylinux_2_28 manylinux_2_17 manylinux2014; do
         platforms+=(--platform "${each}_x86_64")

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Writes cloud-init/release.env: the release that `beta9-worker user-data` and Terraform take when told none.
+# Writes cloud-init/release.env: the release that `beta9-worker user-data` and Terraform use by default.
 #
-#   scripts/release_env.sh IMAGE@sha256:… https://…/beta9-worker-1.2.3.tar.gz TARBALL     the sum is the file's
+#   scripts/release_env.sh IMAGE@sha256:… https://…/beta9-worker-1.2.3.tar.gz TARBALL
+#
+# TARBALL is a local copy of what the URL serves; its checksum is written, too.
 set -Eeuo pipefail
 
 main() {
-    local image=${1:?the image by digest} url=${2:?where the source tarball is} tarball=${3:?the tarball itself} sum
-    [[ $image =~ ^[a-z0-9./_:-]+@sha256:[0-9a-f]{64}$ ]] || fail "$image is no image by digest"
-    [[ $url == https://*/"${tarball##*/}" ]] || fail "$url is not where a ${tarball##*/} would be"
+    local image=${1:?the image, by digest} url=${2:?the URL of the source tarball} tarball=${3:?the tarball} sum
+    [[ $image =~ ^[a-z0-9./_:-]+@sha256:[0-9a-f]{64}$ ]] || fail "$image is not of the form NAME@sha256:DIGEST"
+    [[ $url == https://*/"${tarball##*/}" ]] || fail "$url is not the HTTPS URL of a file named ${tarball##*/}"
     sum=$(sha256sum <"$tarball")
     cd "${BETA9_CHECKOUT:-$(dirname "$0")/..}"
     {

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes .venv from the locked requirements, and sees to the system packages that a target needs.
+# Creates .venv from the locked requirements, and installs the system packages that a target needs.
 #
 #   scripts/setup.sh runtime   what `make demo` needs
 #   scripts/setup.sh dev       what `make test` and `make check` need
-#   scripts/setup.sh all       what `make test-all` needs, too
+#   scripts/setup.sh all       what `make test-all` needs
 #   scripts/setup.sh GROUP     what `make test-GROUP` needs: container, machine, terraform, tailnet
 #
-# As root, missing system packages are installed by apt; otherwise they are named. Quiet unless something fails.
+# As root, missing system packages are installed with apt; otherwise they are listed. Quiet unless something fails.
 set -Eeuo pipefail
 
-# command:package of Debian and Ubuntu; a command that is there needs no package
+# command:package, for Debian and Ubuntu; a package is needed only if its command is missing
 RUNTIME=(ssh:openssh-client sshd:openssh-server openssl:openssl setpriv:util-linux)
 TESTS=(faketime:faketime gpg:gnupg curl:curl ip:iproute2 nft:nftables)
 NETWORK=(ip:iproute2 iptables:iptables etcd:etcd-server)
@@ -18,9 +18,9 @@ MACHINE=(qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils genisoimage:geni
 TAILNET=(ip:iproute2 iptables:iptables)
 
 main() {
-    local level=${1:?runtime, dev, all or a group of tests}
+    local level=${1:?runtime, dev, all or a test group}
     cd "$(dirname "$0")/.."
-    # One at a time: several targets may ask at once (make -j).
+    # Take a lock: with make -j, several targets may run this at once.
     mkdir -p .build
     exec 9>.build/setup.lock
     flock 9
@@ -30,7 +30,7 @@ main() {
     runtime) sync requirements/runtime.lock ;;
     terraform | all)
         sync requirements/runtime.lock requirements/dev.lock requirements/terraform.lock
-        scanner
+        install_checkov
         ;;
     *) sync requirements/runtime.lock requirements/dev.lock ;;
     esac
@@ -48,7 +48,7 @@ packages() {
     for each in "${wanted[@]}"; do
         has "${each%%:*}" || missing+=("${each##*:}")
     done
-    # ensurepip is what python3 lacks where python3-venv is a package of its own
+    # without the package python3-venv, Debian's python3 lacks ensurepip
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
     ((${#missing[@]})) || return 0
     install_packages "${missing[@]}"
@@ -60,22 +60,22 @@ has() {
 
 install_packages() {
     if ((EUID != 0)); then
-        echo "These packages are missing; install them and try again: sudo apt-get install $*" >&2
+        echo "Missing packages; install them and try again: sudo apt-get install $*" >&2
         exit 1
     fi
     echo "Installing $*"
     export DEBIAN_FRONTEND=noninteractive
     quietly apt-get update
-    # policy-rc.d keeps a new sshd from being started: only its program is wanted
-    local policy=/usr/sbin/policy-rc.d made=
+    # policy-rc.d keeps apt from starting services such as sshd: only the programs are needed
+    local policy=/usr/sbin/policy-rc.d created=
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod +x "$policy"
-        made=yes
+        created=yes
     fi
     local code=0
     quietly apt-get install -y --no-install-recommends "$@" || code=$?
-    [[ -z $made ]] || rm -f "$policy"
+    [[ -z $created ]] || rm -f "$policy"
     return "$code"
 }
 
@@ -91,7 +91,7 @@ sync() {
     local files=() each
     for each in "$@"; do files+=(-r "$each"); done
     quietly .venv/bin/uv pip install --python .venv/bin/python --compile-bytecode --require-hashes "${files[@]}"
-    # The console script, pointing at this tree.
+    # A console script that runs this tree's code.
     cat >.venv/bin/beta9-worker <<SCRIPT
 #!$PWD/.venv/bin/python
 import sys
@@ -102,13 +102,13 @@ SCRIPT
     chmod +x .venv/bin/beta9-worker
 }
 
-# checkov's pins do not go together with ours.
-scanner() {
-    local place=.build/checkov
-    [[ ! $place/lock -nt requirements/checkov.lock ]] || return 0
-    quietly .venv/bin/uv venv --clear --python .venv/bin/python "$place"
-    quietly .venv/bin/uv pip install --python "$place/bin/python" --require-hashes -r requirements/checkov.lock
-    touch "$place/lock"
+# checkov has its own environment, because its pins conflict with the others.
+install_checkov() {
+    local directory=.build/checkov
+    [[ ! $directory/lock -nt requirements/checkov.lock ]] || return 0
+    quietly .venv/bin/uv venv --clear --python .venv/bin/python "$directory"
+    quietly .venv/bin/uv pip install --python "$directory/bin/python" --require-hashes -r requirements/checkov.lock
+    touch "$directory/lock"
 }
 
 quietly() {

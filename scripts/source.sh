@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Makes dist/beta9-worker-VERSION.tar.gz of the last commit: what BETA9_SOURCE names. Prints the file and its sha256.
+# Builds dist/beta9-worker-VERSION.tar.gz, for BETA9_SOURCE, from the last commit. Prints its SHA-256 and name.
 #
-# One commit gives one file, byte for byte: names, times and modes come from git, and gzip adds neither name nor time.
+# Reproducible: names, times and modes come from git, and gzip adds neither a name nor a time.
 set -Eeuo pipefail
 
 main() {
     cd "$(dirname "$0")/.."
     local version name file
     version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' agent/__init__.py)
-    name=beta9-worker-${version:?agent/__init__.py names no version}
+    name=beta9-worker-${version:?agent/__init__.py sets no __version__}
     file=dist/$name.tar.gz
     if ! git rev-parse --quiet --verify HEAD >/dev/null; then
-        echo "source.sh: not in a git checkout; the tarball is made of a commit" >&2
+        echo "source.sh: not in a git checkout with a commit to build from" >&2
         exit 1
     fi
     [[ -z $(git status --porcelain) ]] ||
-        echo "source.sh: what is not committed is not in it: $(git status --porcelain | wc -l) changed files" >&2
+        echo "source.sh: not committed, hence not included: $(git status --porcelain | wc -l) changed files" >&2
     mkdir -p dist
-    # Into a file of another name first: whoever reads meanwhile has the old one or the new.
+    # Write to a temporary name first, so that a concurrent reader gets either the old file or the new one.
     git -c tar.umask=0022 archive --format=tar --prefix="$name/" HEAD | gzip -n -9 >"$file.new"
     mv "$file.new" "$file"
     printf '%s  %s\n' "$(sha256sum <"$file" | cut -c -64)" "$file"
