@@ -1,4 +1,4 @@
-"""`beta9-worker push-secrets`: deliver the token and the key to a new machine, where there is no secret store."""
+"""`beta9-worker push-secrets`: deliver the token and the key to a new machine if there is no secret store."""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ def _node(case: Case) -> Finding:
     gpus = int(facts["gpus_allocatable"])
     faults = [
         text
-        for holds, text in ((not facts["ready"], "not Ready"), (not facts["schedulable"], "cordoned"))
-        if holds
+        for is_faulty, text in ((not facts["ready"], "not Ready"), (not facts["schedulable"], "cordoned"))
+        if is_faulty
     ]
     faults += list(facts["pressures"])
     if faults:

@@ -1,6 +1,6 @@
 """Settings of a machine that does not exist yet: collected here, read there.
 
-Nothing on this machine is looked at: a `_FILE` variable names a path on the new machine, and secrets may be missing.
+This machine's files are not read: a `_FILE` variable names a path on the new machine, and secrets may be missing.
 """
 
 from __future__ import annotations

@@ -46,9 +46,7 @@ def push_secrets(  # noqa: PLR0913 - the caller has to choose all of them
         if not isinstance(result, Failure):
             if set(result) == set(secrets):
                 return result
-            result = Failure(
-                f"{target.host} did not confirm that it wrote them; look at {directory} there", 0
-            )
+            result = Failure(f"{target.host} did not confirm that it wrote them; check {directory} on it", 0)
         now_s = time.monotonic()
         if result.text != last_reason:
             last_reason, since_s = result.text, now_s

@@ -58,7 +58,8 @@ TESTS = """\
 ## For tests only
 
 `BETA9_TUNING=field=number,field=number` replaces timings of `agent/core/policy.py`, which lists their names and
-defaults; names that end in `_s` are in seconds. Other values are not supported on a real cluster.
+defaults; names that end in `_s` are in seconds. Values other than the defaults are not
+supported on a real cluster.
 """
 
 

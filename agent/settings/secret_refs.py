@@ -43,7 +43,7 @@ def secret_problem(variable: str, text: str) -> str | None:
 
 
 def _tailnet_key_problem(text: str) -> str | None:
-    # An OAuth client would first have to create an auth key, through Tailscale's API and with tags of its own.
+    # An OAuth client would first have to create an auth key, through Tailscale's API and with tags.
     if text.startswith("tskey-client-"):
         return "is the secret of an OAuth client, which cannot log a machine in; create an auth key"
     problem = token_problem(text)

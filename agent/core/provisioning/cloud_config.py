@@ -7,7 +7,6 @@ what is below that key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from agent.core.text.describe import nearest, shown
 
@@ -57,7 +56,7 @@ def written(config: object, path: str) -> str | None:
     return None
 
 
-def _unknown(key: Any, known: frozenset[str], where: str) -> str:
+def _unknown(key: object, known: frozenset[str], where: str) -> str:
     near = nearest(str(key), sorted(known))
     hint = f"did you mean {near}?" if near else "remove it"
     return f"{shown(str(key))} is not a {where} key; cloud-init would silently ignore it; {hint}"

@@ -72,7 +72,7 @@ class Failure:
 
 
 def argv(target: Target, command: str) -> tuple[str, ...]:
-    """Return the ssh command line. It keeps the user's configuration (jump hosts, agent), but never prompts or adds keys."""
+    """Return the ssh command line: with the user's configuration (jump hosts, agent), but without prompts."""
     options = [
         "BatchMode=yes",
         "StrictHostKeyChecking=yes",
