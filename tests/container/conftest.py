@@ -1,4 +1,4 @@
-"""A Docker Engine with the image in it, and compose.yaml's services for the whole run, by pytest-docker."""
+"""A Docker Engine with the image, and the services of compose.yaml for the whole run, started by pytest-docker."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """The image as `make image` built it. Skips where no engine answers or it has none."""
+    """The image built by `make image`. Skips the test without a Docker Engine or without the image."""
     if shutil.which(DOCKER) is None or attempt("version").code != 0:
-        pytest.skip("no Docker Engine answers; `make test-container` starts one")
+        pytest.skip("no Docker Engine is running; `make test-container` starts one")
     if not docker("images", "--quiet", IMAGE):
         pytest.skip(f"there is no image {IMAGE}; `make image` builds it")
     return IMAGE
@@ -28,11 +28,13 @@ def image() -> str:
 
 @pytest.fixture(scope="session")
 def docker_compose_command() -> str:
-    """Docker's plugin where it is there, else the program of its own (Debian 12 has that)."""
+    """The compose plugin if Docker has it, else the separate program (as on Debian 12)."""
     if attempt("compose", "version").code == 0:
         return f"{DOCKER} compose"
     if shutil.which("docker-compose") is None:
-        pytest.skip("neither `docker compose` nor docker-compose is there; apt-get install docker-compose")
+        pytest.skip(
+            "neither `docker compose` nor docker-compose is installed; apt-get install docker-compose"
+        )
     return "docker-compose"
 
 
@@ -59,12 +61,12 @@ def docker_cleanup() -> list[str]:
 
 @pytest.fixture
 def site(docker_services: Any, docker_compose_project_name: str, tmp_path: Path) -> Iterator[Site]:
-    """The gateway's host, for one test's machines."""
-    with visiting(docker_compose_project_name, tmp_path) as here:
-        yield here
+    """The gateway host, for the machines of one test."""
+    with visiting(docker_compose_project_name, tmp_path) as visited:
+        yield visited
 
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    """Where compose.yaml and the guides are."""
+    """The repository, with compose.yaml and the guides."""
     return ROOT

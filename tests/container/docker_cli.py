@@ -1,4 +1,4 @@
-"""The docker command, and containers that tests start: what they said, how they are, what is asked inside them."""
+"""The docker command, and the containers that tests start: their logs, their health, and commands inside them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 DOCKER = os.environ.get("DOCKER") or "docker"
 IMAGE = "beta9-worker:dev"
 COMMAND_S = 150
-"""For any one docker command, of which `stop` may take a whole grace."""
+"""Timeout of one docker command; `stop` may take the whole grace period."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A docker command that has ended; `code` of `docker run` is the container's."""
+    """The result of a docker command; after `docker run`, `code` is the container's exit code."""
 
     code: int
     stdout: str
@@ -29,7 +29,7 @@ class Ended:
 
 
 def attempt(*words: str, timeout_s: float = COMMAND_S) -> Ended:
-    """Run `docker WORDS…` to its end, however it ends."""
+    """Run `docker WORDS…` and return its result, whether or not it succeeds."""
     done = subprocess.run(
         [DOCKER, *words], capture_output=True, text=True, timeout=timeout_s, check=False, errors="replace"
     )
@@ -37,7 +37,7 @@ def attempt(*words: str, timeout_s: float = COMMAND_S) -> Ended:
 
 
 def docker(*words: str, timeout_s: float = COMMAND_S) -> str:
-    """Run `docker WORDS…`; its output. Raises: AssertionError with what it said where it fails."""
+    """Run `docker WORDS…` and return its output. Raises: AssertionError with its output, if it fails."""
     done = attempt(*words, timeout_s=timeout_s)
     assert done.code == 0, f"docker {' '.join(words)}: {done.code}: {done.output[-2000:]}"
     return done.stdout
@@ -54,11 +54,11 @@ class Container:
         return found
 
     def health(self) -> str:
-        """`starting`, `healthy` or `unhealthy`."""
+        """Return `starting`, `healthy` or `unhealthy`."""
         return str(self.inspect()["State"]["Health"]["Status"])
 
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """Return the exit code, or None while the container is running."""
         state = self.inspect()["State"]
         return None if state["Running"] else int(state["ExitCode"])
 
@@ -66,15 +66,15 @@ class Container:
         return attempt("logs", self.name).output
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Its log lines of one event name, as objects."""
-        told = [json.loads(line) for line in self.logs().splitlines() if line.startswith("{")]
-        return [each for each in told if each["event"] == name]
+        """Return the log lines with this event name, parsed."""
+        lines = [json.loads(line) for line in self.logs().splitlines() if line.startswith("{")]
+        return [each for each in lines if each["event"] == name]
 
     def execute(self, *words: str, options: Sequence[str] = ()) -> str:
         return docker("exec", *options, self.name, *words)
 
     def status(self) -> dict[str, Any]:
-        """The agent's own; {} while it does not answer."""
+        """Return the agent's status; {} while it does not answer."""
         done = attempt("exec", self.name, "beta9-worker", "status", "--json")
         return dict(json.loads(done.stdout)) if done.code == 0 else {}
 

@@ -1,7 +1,7 @@
-"""A new machine for one step of the bootstrap: an empty Docker Engine of its own, and a directory as its root.
+"""A new machine for one step of the bootstrap: its own empty Docker Engine, and a directory as its root.
 
-The engine is real and shares nothing with the machine's own. What stands in is `systemctl`, since there is no service
-of ours here that it could start or stop.
+The engine is real and shares nothing with that of the host. `systemctl` is a stand-in, since there is no agent service
+here to start or stop.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ ENGINE = ROOT / "scripts" / "engine.sh"
 SYSTEMCTL = ROOT / "tests" / "shell" / "install" / "stubs" / "systemctl"
 STEP_S = 900
 SKIPPED = 10
-"""bootstrap/lib/exit_codes.sh: the step has nothing to do."""
+"""From bootstrap/lib/exit_codes.sh: the step has nothing to do."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a step or the uninstaller ended, and what it says that it has changed."""
+    """The result of a step or of the uninstaller, with the changes that it reports."""
 
     code: int
     changes: tuple[str, ...]
@@ -36,7 +36,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Newcomer:
-    """The machine. `engine` is the address of its Docker; `directory` is its root and what else it needs."""
+    """The machine. `engine` is the address of its Docker Engine; `directory` holds its root and its other files."""
 
     directory: Path
     engine: str
@@ -47,21 +47,21 @@ class Newcomer:
 
     @property
     def home(self) -> Path:
-        """Of the user who runs the bootstrap."""
+        """Home directory of the user who runs the bootstrap."""
         return self.directory / "home"
 
     @property
     def state(self) -> Path:
-        """What the bootstrap keeps."""
+        """The bootstrap's state directory."""
         return self.root / "var/lib/beta9-worker/bootstrap"
 
     @property
     def bootstrap(self) -> Path:
-        """The release's, as cloud-init/boot.sh puts it there."""
+        """The release's bootstrap, where cloud-init/boot.sh unpacks it."""
         return self.root / "opt/beta9-worker/current/bootstrap"
 
     def step(self, name: str, settings: Mapping[str, str]) -> Ended:
-        """Run steps/NN-NAME.sh as the installer does, with these settings in worker.env."""
+        """Run steps/NN-NAME.sh like the installer, with these settings in worker.env."""
         env_file = self.root / "etc/beta9-worker/worker.env"
         env_file.parent.mkdir(parents=True, exist_ok=True)
         env_file.write_text("".join(f"{key}='{value}'\n" for key, value in settings.items()))
@@ -76,9 +76,9 @@ class Newcomer:
             BETA9_RUN=str(run),
             BETA9_STAGE=name,
         )
-        changes = run / f"{name}.changes"
-        told = changes.read_text().splitlines() if changes.exists() else []
-        return Ended(done.returncode, tuple(told), done.stdout + done.stderr)
+        file = run / f"{name}.changes"
+        changes = file.read_text().splitlines() if file.exists() else []
+        return Ended(done.returncode, tuple(changes), done.stdout + done.stderr)
 
     def uninstall(self) -> Ended:
         """Run the release's uninstaller."""
@@ -86,7 +86,7 @@ class Newcomer:
         return Ended(done.returncode, (), done.stdout + done.stderr)
 
     def docker(self, *words: str) -> str:
-        """What `docker WORDS…` says of this machine's engine."""
+        """Run `docker WORDS…` with this machine's engine and return its output."""
         done = subprocess.run(
             ["docker", *words],
             env=self._environment(),
@@ -99,11 +99,11 @@ class Newcomer:
         return done.stdout.strip()
 
     def images(self) -> set[str]:
-        """The names of all images, `<none>:<none>` for those without."""
+        """Return the names of all images, `<none>:<none>` for those without a name."""
         return set(self.docker("images", "--all", "--format", "{{.Repository}}:{{.Tag}}").split())
 
     def cache(self) -> str:
-        """The size of the builder's cache."""
+        """Return the size of the build cache, as printed by Docker."""
         sizes = self.docker("system", "df", "--format", "{{.Type}}\t{{.Size}}").splitlines()
         return dict(line.split("\t") for line in sizes)["Build Cache"]
 
@@ -119,9 +119,9 @@ class Newcomer:
         )
 
     def _environment(self) -> dict[str, str]:
-        """A machine's, with nothing of what this host has set for pip or Docker."""
+        """Return a machine's environment, without this host's settings for pip or Docker."""
         return {
-            # The distribution's docker goes before another: that is the one which a machine has.
+            # The distribution's docker takes precedence, since that is what a machine has.
             "PATH": f"{self.directory}/bin:/usr/sbin:/usr/bin:/sbin:/bin:{os.environ['PATH']}",
             "HOME": str(self.home),
             "LC_ALL": "C.UTF-8",
@@ -135,7 +135,7 @@ class Newcomer:
 
 @contextmanager
 def newcomer(directory: Path) -> Iterator[Newcomer]:
-    """A machine that boot.sh has given the last commit's release, and whose Docker has just been installed."""
+    """Yield a machine with the last commit's release, as unpacked by boot.sh, and a newly installed Docker."""
     for name in ("engine", "bin", "home", "stand-ins", "root/opt/beta9-worker/releases"):
         (directory / name).mkdir(parents=True)
     (directory / "bin/systemctl").symlink_to(SYSTEMCTL)

@@ -1,7 +1,7 @@
-"""A registry with one image and one account, on loopback: as much of the distribution API as `docker pull` asks for.
+"""A registry on loopback with one image and one account: the part of the distribution API that `docker pull` uses.
 
-Docker speaks plain HTTP to a registry on 127.0.0.0/8. What it pulls here is real: a layer, a configuration and a
-manifest, each by its digest.
+Docker uses plain HTTP for registries on 127.0.0.0/8. The image is a real one: a layer, a configuration and a manifest,
+each addressed by its digest.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
+
+from tests.http_handler import DownloadHandler
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIGURATION = "application/vnd.docker.container.image.v1+json"
@@ -29,22 +31,22 @@ class Registry:
     """A running registry. Use `serving()`."""
 
     account: str
-    """`name:password`, without which it answers nothing."""
+    """`name:password`, required for every request."""
     blobs: dict[str, tuple[str, bytes]]
-    """Media type and content by digest; the manifest, too."""
+    """Media type and content by digest, including the manifest."""
     manifest: str
     """The manifest's digest."""
     port: int = 0
-    asked: list[str] = field(default_factory=list)
-    """The path of every request that was let in, oldest first."""
+    requests: list[str] = field(default_factory=list)
+    """The path of every authorized request, oldest first."""
 
     @property
     def reference(self) -> str:
-        """The image as BETA9_AGENT_IMAGE names it."""
+        """The image reference, as for BETA9_AGENT_IMAGE."""
         return f"127.0.0.1:{self.port}/{REPOSITORY}@{self.manifest}"
 
     def login(self) -> str:
-        """Docker's config.json for the account."""
+        """Return Docker's config.json for the account."""
         return json.dumps({"auths": {f"127.0.0.1:{self.port}": {"auth": _base64(self.account)}}})
 
     def admits(self, authorization: str | None) -> bool:
@@ -53,7 +55,7 @@ class Registry:
 
 @contextmanager
 def serving(layer: bytes, account: str) -> Iterator[Registry]:
-    """A registry with an image of this one layer, an uncompressed tar."""
+    """Serve a registry with an image of this one layer, an uncompressed tar."""
     diff = _digest(layer)
     configuration = json.dumps(
         {
@@ -67,8 +69,8 @@ def serving(layer: bytes, account: str) -> Iterator[Registry]:
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
-            "config": _described(CONFIGURATION, configuration),
-            "layers": [_described(LAYER, layer)],
+            "config": _descriptor(CONFIGURATION, configuration),
+            "layers": [_descriptor(LAYER, layer)],
         }
     ).encode()
     parts = ((MANIFEST, manifest), (CONFIGURATION, configuration), (LAYER, layer))
@@ -84,7 +86,7 @@ def serving(layer: bytes, account: str) -> Iterator[Registry]:
         server.server_close()
 
 
-def _described(kind: str, content: bytes) -> dict[str, Any]:
+def _descriptor(kind: str, content: bytes) -> dict[str, Any]:
     return {"mediaType": kind, "size": len(content), "digest": _digest(content)}
 
 
@@ -96,43 +98,29 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Handler(DownloadHandler):
     def __init__(self, registry: Registry, *args: Any) -> None:
         self._registry = registry
         super().__init__(*args)
 
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
+    def answer(self, *, with_body: bool) -> None:
         status, kind, content = self._find()
-        self.send_response(status)
+        headers = {"Docker-Distribution-API-Version": "registry/2.0"}
         if status == 401:
-            self.send_header("WWW-Authenticate", 'Basic realm="registry"')
+            headers["WWW-Authenticate"] = 'Basic realm="registry"'
         elif kind == MANIFEST:
-            self.send_header("Docker-Content-Digest", _digest(content))
-        self.send_header("Docker-Distribution-API-Version", "registry/2.0")
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
+            headers["Docker-Content-Digest"] = _digest(content)
+        self.send_head(status, kind, len(content), headers)
         if with_body:
             self.wfile.write(content)
 
     def _find(self) -> tuple[int, str, bytes]:
         if not self._registry.admits(self.headers.get("Authorization")):
             return 401, "application/json", b"{}"
-        self._registry.asked.append(self.path)
+        self._registry.requests.append(self.path)
         if self.path == "/v2/":
             return 200, "application/json", b"{}"
         blob = self._registry.blobs.get(self.path.rpartition("/")[2])
         if blob is None or not self.path.startswith(f"/v2/{REPOSITORY}/"):
             return 404, "application/json", b"{}"
         return 200, *blob
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's own name
-        """Nothing: `asked` has it."""

@@ -1,4 +1,4 @@
-"""A gateway's host in containers (compose.yaml's), and machines that join it by `docker run`, a container each."""
+"""The gateway host in containers (compose.yaml), and machines that join it by `docker run`, one container each."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ print(json.dumps(GatewayAdmin("http://127.0.0.1:1995").call(call, **arguments)))
 
 @dataclass(frozen=True)
 class Machine:
-    """What a person has at hand before `docker run`: an id, and what belongs into /etc/beta9-worker."""
+    """What a user has before `docker run`: a machine id, its token, and the content of /etc/beta9-worker."""
 
     machine_id: str
     token: str
     etc: Path
     state: str
-    """The name of its volume."""
+    """The name of its state volume."""
 
     def mounts(self) -> list[str]:
         return ["-v", f"{self.etc}:/etc/beta9-worker:ro", "-v", f"{self.state}:/var/lib/beta9-worker"]
@@ -39,7 +39,7 @@ class Machine:
 
 @dataclass
 class Site:
-    """The gateway's host, as compose.yaml made it."""
+    """The gateway host, as started from compose.yaml."""
 
     project: str
     directory: Path
@@ -51,24 +51,24 @@ class Site:
         return f"{self.project}_default"
 
     def service(self, name: str) -> Container:
-        """The container of a service."""
+        """Return the container of a service."""
         label = f"label=com.docker.compose.project={self.project}"
         found = docker("ps", "-aq", "-f", label, "-f", f"label=com.docker.compose.service={name}").split()
         assert len(found) == 1, f"{name}: {found}"
         return Container(found[0])
 
     def gateway(self, call: str, **arguments: Any) -> Any:
-        """A call to the gateway's admin interface."""
+        """Call the gateway's admin interface and return the result."""
         code = ["python", "-c", _CALL, call, json.dumps(arguments)]
         return json.loads(self.service("gateway").execute(*code))
 
     def gateway_status(self, machine: Machine) -> str | None:
-        """`pending`, `registered`, `ready`, or None."""
+        """Return `pending`, `registered`, `ready`, or None for an unknown machine."""
         known = self.gateway("machine", machine_id=machine.machine_id)
         return known["status"] if known else None
 
     def new_machine(self, **settings: str) -> Machine:
-        """A machine that is known to the gateway and has its settings on this host."""
+        """Create a machine at the gateway, and its settings and secrets on this host."""
         name = f"{self.project}-{uuid.uuid4().hex[:8]}"
         made = self.gateway("create_machine", pool=POOL)
         etc = self.directory / name
@@ -101,7 +101,7 @@ class Site:
         }
 
     def run(self, machine: Machine, *options: str, command: Sequence[str] = ()) -> Container:
-        """`docker run -d` of the image on the site's network, removed after the test."""
+        """Run the image with `docker run -d` on the site's network; the container is removed after the test."""
         name = f"{machine.state}-{uuid.uuid4().hex[:4]}"
         self.stack.callback(attempt, "rm", "--force", "--volumes", name)
         where = ["--name", name, "--network", self.network, *machine.mounts()]
@@ -109,7 +109,7 @@ class Site:
         return Container(name)
 
     def run_ready(self, machine: Machine, *options: str) -> Container:
-        """The same, returned when the agent says READY and the gateway agrees."""
+        """Run the image, and return once agent and gateway both report the machine as ready."""
         worker = self.run(machine, *options)
         self.wait_ready(worker, machine)
         return worker
@@ -125,6 +125,6 @@ class Site:
 
 @contextmanager
 def visiting(project: str, directory: Path) -> Iterator[Site]:
-    """The site for one test; the containers that it starts go with it."""
+    """Yield the site for one test, and remove the containers that it starts."""
     with ExitStack() as stack:
         yield Site(project, directory, stack)

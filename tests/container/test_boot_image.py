@@ -1,4 +1,4 @@
-"""boot.sh and a real Docker Engine: the bootstrap out of an image's archive, by tag or without one."""
+"""boot.sh with a real Docker Engine: the bootstrap extracted from an image archive, tagged or not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ INSTALL = b'#!/bin/bash\necho "installer of ${BASH_SOURCE[0]}"\n'
 pytestmark = pytest.mark.container
 
 
-def docker(*words: str, given: bytes | None = None) -> str:
-    done = subprocess.run(["docker", *words], input=given, capture_output=True, check=True, timeout=240)
+def docker(*words: str, stdin: bytes | None = None) -> str:
+    done = subprocess.run(["docker", *words], input=stdin, capture_output=True, check=True, timeout=240)
     return done.stdout.decode().strip()
 
 
-def _answers() -> bool:
+def _engine_answers() -> bool:
     if shutil.which("docker") is None:
         return False
     return subprocess.run(["docker", "info"], capture_output=True, check=False, timeout=60).returncode == 0
@@ -33,22 +33,22 @@ def _answers() -> bool:
 
 @pytest.fixture
 def image() -> Iterator[str]:
-    """An image that holds what ours does for this: a bootstrap, and an entry point that is never run."""
-    if not _answers():
-        pytest.skip("no Docker Engine answers: scripts/engine.sh run … starts one")
+    """A minimal agent image: a bootstrap, and an entry point that is never run."""
+    if not _engine_answers():
+        pytest.skip("no Docker Engine is running: `scripts/engine.sh run …` starts one")
     name = f"beta9-test:{uuid.uuid4().hex[:12]}"
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         member = tarfile.TarInfo("opt/beta9-worker/bootstrap/install.sh")
         member.size = len(INSTALL)
         tar.addfile(member, io.BytesIO(INSTALL))
-    docker("import", "-c", 'ENTRYPOINT ["/nothing"]', "-", name, given=layer.getvalue())
+    docker("import", "-c", 'ENTRYPOINT ["/nothing"]', "-", name, stdin=layer.getvalue())
     yield name
     subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False, timeout=120)
 
 
 @pytest.mark.parametrize("tagged", [True, False])
-def test_the_bootstrap_comes_out_of_the_archive_and_no_container_stays(
+def test_the_bootstrap_is_extracted_and_no_container_is_left(
     image: str, tagged: bool, tmp_path: Path
 ) -> None:
     identity = docker("images", "-q", "--no-trunc", image)
@@ -68,8 +68,8 @@ def test_the_bootstrap_comes_out_of_the_archive_and_no_container_stays(
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    here = root / "opt/beta9-worker"
-    assert done.stdout.splitlines()[-1] == f"installer of {here}/current/bootstrap/install.sh"
-    assert (here / "current").readlink() == Path("releases", checksum[:12])
+    opt = root / "opt/beta9-worker"
+    assert done.stdout.splitlines()[-1] == f"installer of {opt}/current/bootstrap/install.sh"
+    assert (opt / "current").readlink() == Path("releases", checksum[:12])
     assert docker("ps", "-aq") == before
     subprocess.run(["docker", "rmi", "-f", identity], capture_output=True, check=False, timeout=120)

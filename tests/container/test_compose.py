@@ -1,4 +1,4 @@
-"""compose.yaml: the whole comes up and is healthy by itself, and work reaches the machine."""
+"""compose.yaml: all services become healthy, and work is placed on the machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ pytestmark = pytest.mark.container
 SERVICES = ("sshd", "gateway", "worker", "k3s")
 
 
-def test_every_service_is_healthy_by_itself(site: Site) -> None:
-    def unwell() -> list[str]:
+def test_every_service_becomes_healthy(site: Site) -> None:
+    def unhealthy() -> list[str]:
         return [service for service in SERVICES if site.service(service).health() != "healthy"]
 
-    wait_for("all are healthy", lambda: unwell() == [], DEADLINE_S)
+    wait_for("all are healthy", lambda: unhealthy() == [], DEADLINE_S)
 
 
 def test_work_is_placed_through_the_reverse_tunnel(site: Site) -> None:

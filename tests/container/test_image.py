@@ -1,4 +1,4 @@
-"""What is in the image, and what it does with nothing around it."""
+"""The content of the image, and its commands that need nothing else."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def configuration(image: str) -> dict[str, Any]:
 
 
 def shell(image: str, command: str) -> str:
-    """What a command in it prints."""
+    """Return the output of a shell command in the image."""
     return docker("run", "--rm", "--entrypoint", "bash", "--network", "none", image, "-c", command)
 
 
-def test_it_says_what_it_is_and_stops_in_order(image: str) -> None:
+def test_it_has_labels_and_stops_on_sigterm(image: str) -> None:
     config = configuration(image)["Config"]
     assert config["Entrypoint"] == ["tini", "--", "/usr/local/bin/beta9-worker"]
     assert config["Cmd"] == ["run"]
@@ -39,16 +39,16 @@ def test_it_says_what_it_is_and_stops_in_order(image: str) -> None:
     assert re.fullmatch(r"[0-9a-f]{40}|unknown", labels["org.opencontainers.image.revision"])
 
 
-def test_it_is_small_over_its_base(image: str) -> None:
+def test_it_adds_little_to_its_base(image: str) -> None:
     history = docker("history", "--no-trunc", "--human=false", "--format", "{{.Size}}", image).split()
     sizes = [int(size) for size in history]
     base = sizes[-1]
     over_base_mb = (sum(sizes) - base) / 1e6
-    assert base > 50e6  # the last line is the base, or all of this proves nothing
+    assert base > 50e6  # otherwise the last line is not the base, and the sum below is meaningless
     assert over_base_mb <= OVER_BASE_LIMIT_MB
 
 
-def test_it_has_the_agent_as_a_package_and_nothing_to_build_with(image: str) -> None:
+def test_it_has_the_agent_as_a_package_and_no_build_tools(image: str) -> None:
     listed = shell(
         image,
         "python -c 'from importlib.metadata import distributions as d; print(*sorted(x.name for x in d()))'",
@@ -60,22 +60,22 @@ def test_it_has_the_agent_as_a_package_and_nothing_to_build_with(image: str) -> 
     assert shell(image, "ls /root/.cache /src /tools 2>/dev/null | wc -l").strip() == "0"
 
 
-def test_it_has_no_keys_and_no_certificates_of_the_builder(image: str) -> None:
+def test_it_has_no_host_keys_and_no_certificates_of_the_build_host(image: str) -> None:
     assert shell(image, "find / -xdev -name 'ssh_host_*' -o -xdev -name certificates.crt") == ""
     assert "PIP_" not in shell(image, "env")
     assert re.search(r"PIP_(INDEX|CERT|EXTRA|TRUSTED)", docker("history", "--no-trunc", image)) is None
 
 
-def test_it_brings_the_bootstrap_for_the_host(image: str, repository: Path) -> None:
-    there = shell(image, "cd /opt/beta9-worker && find . -name '*.sh' -perm -u+x | sort").split()
-    assert "./bootstrap/install.sh" in there
-    assert "./bootstrap/gateway/setup.sh" in there
+def test_it_contains_the_bootstrap_for_the_host(image: str, repository: Path) -> None:
+    scripts = shell(image, "cd /opt/beta9-worker && find . -name '*.sh' -perm -u+x | sort").split()
+    assert "./bootstrap/install.sh" in scripts
+    assert "./bootstrap/gateway/setup.sh" in scripts
     text = shell(image, "cat /opt/beta9-worker/bootstrap/install.sh")
     assert text == (repository / "bootstrap/install.sh").read_text(encoding="utf-8")
 
 
 def test_its_modules_are_compiled(image: str) -> None:
-    """A read-only container would compile them at every start and every health check."""
+    """Otherwise a read-only container would compile them at every start and every health check."""
     code = "import agent.cli, sys; print([m for m in sys.modules.values() if getattr(m, '__spec__', 0) and "
     code += (
         "m.__spec__.has_location and m.__spec__.origin.endswith('.py') and not __import__('os').path.exists("
@@ -87,7 +87,7 @@ def test_its_modules_are_compiled(image: str) -> None:
 # --- The demo ---------------------------------------------------------------------------------------------
 
 
-def test_the_demo_becomes_ready_with_nothing_else(image: str) -> None:
+def test_the_demo_becomes_ready_on_its_own(image: str) -> None:
     done = attempt("run", "--rm", image, "demo", "--once")
     assert done.code == 0, done.output
     assert re.search(r"machine  [0-9a-f]{8} is ready", done.stdout)
@@ -103,20 +103,20 @@ def test_the_demo_works_as_any_uid_read_only_and_without_a_network(image: str, u
     assert re.search(r"machine  [0-9a-f]{8} is ready", done.stdout)
 
 
-def test_a_uid_that_cannot_have_a_name_is_told_so(image: str) -> None:
+def test_a_uid_without_a_name_is_an_error(image: str) -> None:
     done = attempt("run", "--rm", "--user", "77", image, "demo", "--once")
     assert done.code == 78
-    assert "uid 77 has no name in this image, which ssh needs" in done.stderr
+    assert "uid 77 has no name in this image, but ssh needs one" in done.stderr
 
 
-def test_without_settings_it_says_which_and_ends_for_good(image: str) -> None:
+def test_missing_settings_are_named_and_are_a_final_error(image: str) -> None:
     done = attempt("run", "--rm", image)
     assert done.code == 78
     assert "BETA9_TOKEN" in done.output
     assert "BETA9_POOL_NAME" in done.output
 
 
-def test_commands_that_need_no_agent_work(image: str) -> None:
+def test_commands_that_need_no_gateway_work(image: str) -> None:
     assert docker("run", "--rm", image, "--version") == f"beta9-worker {__version__}\n"
     settings = ["-e", "BETA9_POOL_NAME=gpu", "-e", "BETA9_TOKEN=t", "-e", "BETA9_GATEWAY_HOST=gateway"]
     assert '"gpu"' in docker("run", "--rm", *settings, image, "run", "--dry-run")

@@ -1,9 +1,9 @@
-"""`IMAGE install` on a host that is itself a container: what it puts there, starts there and reports.
+"""`IMAGE install` on a host that is itself a container: what it copies there, starts there and reports.
 
-The host is real as far as a container can be one: a process 1, a root of its own, and the real bootstrap that runs in
-its namespaces. What stands in is `systemd-run` (a script that starts the unit's command with its environment file and
-its log), since no systemd runs in a container here, and `docker`, which the bootstrap's machine would have. The
-whole, on a machine with systemd, is in tests/machine/.
+The host is as real as a container can be: a process 1, a root of its own, and the real bootstrap running in its
+namespaces. Two programs are stand-ins: `systemd-run` (a script that starts the unit's command with its environment file
+and its log), since no systemd runs in a container here, and `docker`, which a real host would have. tests/machine/
+tests the whole on a machine with systemd.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.container.docker_cli import Container, Ended, attempt, docker
 pytestmark = pytest.mark.container
 
 SYSTEMD_RUN = r"""#!/bin/bash
-# Stands for systemd-run: takes the same options, and starts the command as the unit would.
+# Stands in for systemd-run: takes the same options, and starts the command as the unit would.
 set -Eeuo pipefail
 declare -A property=()
 while [[ $1 == --* ]]; do
@@ -35,17 +35,17 @@ log=${property[StandardOutput]#append:}
 exec "$@" >>"$log" 2>&1
 """
 DOCKER = r"""#!/bin/bash
-# Stands for the host's docker, which knows the images of its containers.
+# Stands in for the host's docker, which knows the images of its containers.
 [[ $1 == inspect && $4 =~ ^[0-9a-f]{64}$ ]] && echo "sha256:$(printf %064d 7)"
 """
 STEP = r"""#!/usr/bin/env bash
-# A step for the test: tells what it was given.
+# A step for the test: prints the settings that it received.
 # needs:
 # deadline: 60
 # fix: none
 set -Eeuo pipefail
 . "$BETA9_BOOTSTRAP/lib/step.sh"
-main() { say "pool $(setting BETA9_POOL_NAME), gateway $(setting BETA9_SSH_HOST), said $(setting BETA9_SOURCE)"; }
+main() { say "pool $(setting BETA9_POOL_NAME), gateway $(setting BETA9_SSH_HOST), source $(setting BETA9_SOURCE)"; }
 main "$@"
 """
 SETTINGS = "BETA9_POOL_NAME=gpu\nBETA9_SSH_HOST=gateway.example\n"
@@ -53,19 +53,19 @@ SETTINGS = "BETA9_POOL_NAME=gpu\nBETA9_SSH_HOST=gateway.example\n"
 
 @dataclass(frozen=True)
 class Host:
-    """The container that is the host, and its root as Docker's own machine sees it."""
+    """The container that acts as the host, and the path of its root on the machine that runs Docker."""
 
     container: Container
     root: str
     image: str
 
-    def put(self, path: str, text: str, mode: str = "0755") -> None:
+    def write(self, path: str, text: str, mode: str = "0755") -> None:
         command = f"mkdir -p $(dirname {path}) && cat >{path} <<'END_OF_FILE'\n{text}\nEND_OF_FILE\nchmod {mode} {path}"
         self.container.execute("bash", "-c", command)
 
     def install(self, *words: str, options: tuple[str, ...] = ()) -> Ended:
-        """`docker run … IMAGE install` with the capabilities of --privileged that it uses, and no others."""
-        # Where the machine itself lacks a capability, Docker refuses --privileged as a whole.
+        """Run `docker run … IMAGE install` with only those capabilities of --privileged that it uses."""
+        # Docker refuses --privileged altogether on a machine that lacks any capability.
         allowed = ["--cap-add", "SYS_ADMIN", "--cap-add", "SYS_PTRACE", "--cap-add", "SYS_CHROOT"]
         unconfined = ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"]
         where = ["--pid", f"container:{self.container.name}", "-v", f"{self.root}:/host"]
@@ -78,16 +78,16 @@ def host(image: str) -> Iterator[Host]:
     try:
         container = Container(name)
         host = Host(container, container.inspect()["GraphDriver"]["Data"]["MergedDir"], image)
-        container.execute("rm", "-rf", "/opt/beta9-worker")  # a host has nothing of the image's
-        host.put("/usr/bin/systemd-run", SYSTEMD_RUN)
-        host.put("/usr/bin/docker", DOCKER)
-        host.put("/etc/beta9-worker/worker.env", SETTINGS, "0600")
+        container.execute("rm", "-rf", "/opt/beta9-worker")  # a host has nothing from the image
+        host.write("/usr/bin/systemd-run", SYSTEMD_RUN)
+        host.write("/usr/bin/docker", DOCKER)
+        host.write("/etc/beta9-worker/worker.env", SETTINGS, "0600")
         yield host
     finally:
         attempt("rm", "--force", name)
 
 
-def test_the_plan_is_shown_and_nothing_is_changed(host: Host) -> None:
+def test_a_dry_run_shows_the_plan_and_changes_nothing(host: Host) -> None:
     before = host.container.execute(
         "find", "/", "-xdev", "-newer", "/etc/beta9-worker/worker.env", "-type", "f"
     )
@@ -102,14 +102,14 @@ def test_the_plan_is_shown_and_nothing_is_changed(host: Host) -> None:
     assert attempt("exec", host.container.name, "test", "-e", "/opt/beta9-worker").code == 1
 
 
-def test_the_bootstrap_runs_on_the_host_and_is_followed(host: Host, repository: Path) -> None:
-    done = host.install(options=("-e", "BETA9_SOURCE=handed on"))
-    put = host.container.execute("readlink", "-f", "/opt/beta9-worker/current").strip()
-    assert put.startswith("/opt/beta9-worker/releases/")
+def test_the_bootstrap_runs_on_the_host_and_its_output_is_shown(host: Host, repository: Path) -> None:
+    done = host.install(options=("-e", "BETA9_SOURCE=passed on"))
+    release = host.container.execute("readlink", "-f", "/opt/beta9-worker/current").strip()
+    assert release.startswith("/opt/beta9-worker/releases/")
     text = host.container.execute("cat", "/opt/beta9-worker/current/bootstrap/install.sh")
     assert text == (repository / "bootstrap/install.sh").read_text(encoding="utf-8")
-    assert host.container.execute("cat", f"{put}/agent-image") == f"sha256:{7:064d}\n"
-    # The real preflight refuses a machine without systemd; that it says so shows that it ran there and was heard.
+    assert host.container.execute("cat", f"{release}/agent-image") == f"sha256:{7:064d}\n"
+    # The real preflight refuses a machine without systemd; its message shows that it ran there and was followed.
     assert done.code == 1, done.output
     assert "preflight" in done.stdout
     assert "systemd" in done.stdout
@@ -118,27 +118,29 @@ def test_the_bootstrap_runs_on_the_host_and_is_followed(host: Host, repository: 
     assert attempt("exec", host.container.name, "test", "-e", "/run/beta9-worker-install.env").code == 1
 
 
-def test_settings_reach_its_steps_from_the_file_and_from_the_command(host: Host) -> None:
-    """With a step of the test's own in the place of the real ones."""
+def test_steps_get_settings_from_the_file_and_from_the_command(host: Host) -> None:
+    """The real steps are replaced by one that prints its settings."""
     first = host.install()
     assert first.code == 1
     steps = "/opt/beta9-worker/current/bootstrap/steps"
     host.container.execute("bash", "-c", f"rm -f {steps}/*")
-    host.put(f"{steps}/10-tell.sh", STEP)
+    host.write(f"{steps}/10-print.sh", STEP)
     done = host.install(options=("-e", 'BETA9_SOURCE=with "quotes" and $signs'))
     assert done.code == 0, done.output
-    assert 'pool gpu, gateway gateway.example, said with "quotes" and $signs' in done.stdout
+    assert 'pool gpu, gateway gateway.example, source with "quotes" and $signs' in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ([], "/host is not the host's /"),
         (["-v", "/etc:/host/etc:ro"], "process 1 is not the host's"),
     ],
 )
-def test_without_what_it_needs_it_names_the_line(image: str, options: list[str], said: str) -> None:
+def test_without_the_needed_options_it_prints_the_command(
+    image: str, options: list[str], message: str
+) -> None:
     done = attempt("run", "--rm", *options, image, "install")
     assert done.code == 78
-    assert said in done.stderr
+    assert message in done.stderr
     assert "docker run --rm --privileged --pid host -v /:/host IMAGE install" in done.stderr

@@ -1,8 +1,9 @@
-"""A real Kubernetes API server with its etcd, as processes on loopback: what k3s is without containers.
+"""A real Kubernetes API server with its etcd, as processes on loopback: like k3s without containers.
 
 The program is built from public Go modules by `make kubernetes-server`; etcd is Debian's. Authorization (RBAC and
-NodeRestriction, no anonymous access) is as k3s sets it. Controllers make a Job's pods and remove what was theirs, the
-scheduler gives them the node. There is no kubelet: `set_node` reports what it would, and no container ever runs.
+NodeRestriction, no anonymous access) is configured as in k3s. Controllers create a Job's pods and delete its
+dependents, and the scheduler assigns the node. There is no kubelet: `set_node` reports in its place, and no container
+ever runs.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PODS = "/api/v1/namespaces/default/pods"
 
 
 def missing() -> str | None:
-    """Why no API server can be started here, or None."""
+    """Return why no API server can be started here, or None."""
     if not PROGRAM.exists():
         return "the API server is not built: make kubernetes-server"
     return None if shutil.which("etcd") else "etcd is not installed: apt-get install etcd-server"
@@ -41,7 +42,7 @@ def missing() -> str | None:
 
 @dataclass
 class RealKubernetes:
-    """One API server; `kubeconfig` is an administrator's, with a client certificate as in k3s's own."""
+    """A running API server. `kubeconfig` is an administrator's, with a client certificate as in that of k3s."""
 
     directory: Path
     stack: ExitStack
@@ -76,20 +77,20 @@ class RealKubernetes:
         token: str | None = None,
         content: str = "application/json",
     ) -> tuple[int, Any]:
-        """One request, as the administrator or with a token; status and JSON (or text)."""
+        """Send a request as the administrator or with a token; return the status and the JSON (or text)."""
         context = None if token else self._context
         return ask((HOST, self.port), method, path, body, token=token, content=content, context=context)
 
     def freeze(self) -> None:
-        """Stop the API server: it accepts and never answers."""
+        """Suspend the API server: it accepts connections and never responds."""
         self.children["kube-apiserver"].signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the API server."""
         self.children["kube-apiserver"].signal(signal.SIGCONT)
 
     def set_node(self, gpus: int = 1, ready: bool = True, pressures: tuple[str, ...] = ()) -> None:
-        """Report what a kubelet and the device plugin would."""
+        """Report the node's status in place of a kubelet and the device plugin."""
         resources = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
         conditions = [
             {"type": f"{name}Pressure", "status": "True" if name in pressures else "False"}
@@ -97,25 +98,25 @@ class RealKubernetes:
         ]
         conditions.append({"type": "Ready", "status": "True" if ready else "Unknown"})
         status = {"capacity": resources, "allocatable": resources, "conditions": conditions}
-        code, told = self.ask("PATCH", f"{NODE}/status", {"status": status}, content=MERGE)
-        assert code == 200, told
+        code, reply = self.ask("PATCH", f"{NODE}/status", {"status": status}, content=MERGE)
+        assert code == 200, reply
 
-    def put_back(self) -> None:
-        """One test's Jobs, grants and node are not the next one's."""
-        self.put_back_jobs()
+    def reset(self) -> None:
+        """Remove a test's Jobs and grants, and restore the node."""
+        self.remove_jobs()
         for path, wanted in rbac.OBJECTS:
             self.ask("DELETE", f"{path}/{wanted['metadata']['name']}")
         self.ask("PATCH", NODE, {"spec": {"unschedulable": None, "taints": None}}, content=MERGE)
         self.set_node()
 
-    def put_back_jobs(self) -> None:
+    def remove_jobs(self) -> None:
         """Remove all Jobs and their pods."""
         background = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         self.ask("DELETE", "/apis/batch/v1/namespaces/default/jobs", background)
         wait_for("no pods are left", lambda: not self._pods_left())
 
     def _pods_left(self) -> bool:
-        # A pod made by a Job that was being deleted just then: nobody else would ever end it without a kubelet.
+        # A pod created by a Job just before its deletion stays terminating without a kubelet, so delete it by force.
         self.ask("DELETE", PODS, {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0})
         return bool(self.ask("GET", PODS)[1]["items"])
 
@@ -123,15 +124,17 @@ class RealKubernetes:
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "this-node"}}
         assert self.ask("POST", "/api/v1/nodes", node)[0] == 201
         self.set_node()
-        # The taint of a node that is not ready is taken away by the node controller, which would miss a kubelet.
+        # The node controller, which would remove the not-ready taint, does not run here: it would miss a kubelet.
         assert self.ask("PATCH", NODE, {"spec": {"taints": None}}, content=MERGE)[0] == 200
         account = "/api/v1/namespaces/default/serviceaccounts/default"
-        wait_for("the namespace's own account is there", lambda: self.ask("GET", account)[0] == 200)
+        wait_for("the namespace's default service account exists", lambda: self.ask("GET", account)[0] == 200)
 
     def _start_controllers(self) -> None:
         login = f"--kubeconfig={self.kubeconfig}"
-        wanted = "job-controller,serviceaccount-controller,garbage-collector-controller,namespace-controller"
-        manager = ["kube-controller-manager", login, f"--controllers={wanted}", "--leader-elect=false"]
+        controllers = (
+            "job-controller,serviceaccount-controller,garbage-collector-controller,namespace-controller"
+        )
+        manager = ["kube-controller-manager", login, f"--controllers={controllers}", "--leader-elect=false"]
         self._spawn([str(PROGRAM), *manager, "--secure-port=0"], "kube-controller-manager")
         self._spawn(
             [str(PROGRAM), "kube-scheduler", login, "--leader-elect=false", "--secure-port=0"],
@@ -172,8 +175,8 @@ class RealKubernetes:
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
             "anonymous-auth": "false",
-            "allow-privileged": "true",  # a worker pod is; k3s allows it, too
-            # It would publish its own address as a service's, and takes no loopback address for that.
+            "allow-privileged": "true",  # worker pods are; k3s allows it, too
+            # The API server would publish its own address as a service endpoint, which must not be a loopback address.
             "endpoint-reconciler-type": "none",
         }
         argv = [str(PROGRAM), "kube-apiserver", *(f"--{name}={value}" for name, value in flags.items())]
@@ -231,7 +234,7 @@ def ask(
     content: str = "application/json",
     context: ssl.SSLContext | None = None,
 ) -> tuple[int, Any]:
-    """One HTTPS request on a connection of its own; status and JSON (or text). Raises: OSError."""
+    """Send one HTTPS request on its own connection; return the status and the JSON (or text). Raises: OSError."""
     if context is None:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

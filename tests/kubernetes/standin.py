@@ -1,4 +1,4 @@
-"""The stand-in API behind the same handful of methods as the real one, for tests that run against both."""
+"""The stand-in API with the same methods as the real one, for tests that run against both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StandIn:
     @classmethod
     @contextmanager
     def running(cls, directory: Path) -> Iterator[StandIn]:
-        """One that is gone afterwards."""
+        """Run a stand-in within the `with` block."""
         with StandInKubernetes() as served:
             kubeconfig = directory / "kubeconfig"
             kubeconfig.write_text(served.kubeconfig())
@@ -44,7 +44,7 @@ class StandIn:
         token: str | None = None,
         content: str = "application/json",
     ) -> tuple[int, Any]:
-        """One request, as the administrator or with a token; status and JSON (or text)."""
+        """Send a request as the administrator or with a token; return the status and the JSON (or text)."""
         context = ssl.create_default_context(cadata=self.served.certificate_pem)
         own = self.served.token if token is None else token
         return ask(self.address, method, path, body, token=own, content=content, context=context)
@@ -56,7 +56,7 @@ class StandIn:
         self.served.thaw()
 
     def set_node(self, gpus: int = 1, ready: bool = True, pressures: tuple[str, ...] = ()) -> None:
-        """Report what a kubelet and the device plugin would."""
+        """Report the node's status in place of a kubelet and the device plugin."""
         cluster = self.served.cluster
         cluster.gpus, cluster.ready, cluster.pressures = gpus, ready, frozenset(pressures)
         cluster.schedule()

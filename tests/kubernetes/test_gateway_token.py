@@ -1,4 +1,4 @@
-"""What the gateway can do at a machine, asked for real: its token, through the tunnel, at a real API server."""
+"""What the gateway's token permits, tried through the tunnel at a real API server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PODS = "/api/v1/namespaces/default/pods"
 
 
 def machine_with(lab: Lab, real: RealKubernetes, **tuning: float) -> AgentProcess:
-    """An agent whose machine has the real API server, and that makes the gateway's token itself."""
+    """Return an agent whose machine has the real API server, and that creates the gateway's token itself."""
     return lab.agent(
         tuning or None,
         BETA9_K3S_API="{}:{}".format(*real.address),
@@ -37,7 +37,7 @@ def ready_with(lab: Lab, real: RealKubernetes, **tuning: float) -> AgentProcess:
 
 
 class Gateway:
-    """Calls a machine as the gateway does: its host name and token, from what was registered."""
+    """Calls a machine as the gateway does, with the registered host name and token."""
 
     def __init__(self, lab: Lab, agent: AgentProcess) -> None:
         self._lab = lab
@@ -133,7 +133,7 @@ def _body(method: str) -> dict[str, Any] | None:
     return None if method == "GET" else {}
 
 
-def test_without_a_token_nobody_is_let_in(lab: Lab, real: RealKubernetes) -> None:
+def test_without_a_valid_token_access_is_denied(lab: Lab, real: RealKubernetes) -> None:
     gateway = Gateway(lab, ready_with(lab, real))
     assert ask(gateway.address, "GET", JOBS)[0] == 401
     assert ask(gateway.address, "GET", "/healthz", token="a.b.c")[0] == 401
@@ -145,12 +145,14 @@ def test_the_token_is_renewed_while_the_machine_stays_in_service(
     agent = ready_with(lab, real, kube_renew_s=4)
     gateway = Gateway(lab, agent)
     first, registered = gateway.token, len(_requests(lab, agent, "register"))
-    wait_for("the gateway's copy changes", lambda: gateway.token != first)
+    wait_for("the gateway has a new token", lambda: gateway.token != first)
     again = _requests(lab, agent, "register")[registered]["at_s"]
     kept = wait_for("a keepalive", lambda: [at for at in _ok_at(lab, agent, "keepalive") if at >= again])
     record_property("ready again after_s", round(kept[0] - again, 3))
     assert kept[0] - again < 1 + _slow_s()
-    assert ask(gateway.address, "GET", JOBS, token=first)[0] == 200, "the old token serves until it expires"
+    assert ask(gateway.address, "GET", JOBS, token=first)[0] == 200, (
+        "the old token stays valid until it expires"
+    )
     assert gateway.ask("GET", JOBS)[0] == 200
     assert agent.is_back()
     logs = "\n".join(agent.lines)
@@ -167,11 +169,11 @@ def _ok_at(lab: Lab, agent: AgentProcess, route: str) -> list[float]:
 
 
 def _slow_s() -> float:
-    """What a machine with more to do than processors may add to a second."""
+    """Return the extra seconds allowed on a machine with more load than processors."""
     return 2.0 * os.getloadavg()[0] / (os.cpu_count() or 1)
 
 
-def test_a_frozen_api_server_holds_up_no_other_machine_of_its_pool(
+def test_a_frozen_api_server_does_not_block_other_machines_of_the_pool(
     lab: Lab, real: RealKubernetes, record_property: Callable[[str, object], None]
 ) -> None:
     sick, well = ready_with(lab, real), lab.ready_agent(BETA9_KEEPALIVE_INTERVAL="1")
@@ -180,7 +182,7 @@ def test_a_frozen_api_server_holds_up_no_other_machine_of_its_pool(
     address = Gateway(lab, sick).address
     real.freeze()
     began_s = time.monotonic()
-    wait_for("its address refuses", lambda: _is_refused(address))
+    wait_for("its address refuses connections", lambda: _is_refused(address))
     refused_s = time.monotonic() - began_s
     record_property("refused after_s", round(refused_s, 1))
     assert refused_s < 10 + _slow_s()
@@ -190,8 +192,8 @@ def test_a_frozen_api_server_holds_up_no_other_machine_of_its_pool(
         lab.kubernetes.finish_job(job["metadata"]["name"])
         standin = Gateway(lab, well)
         assert standin.ask("DELETE", f"{JOBS}/{job['metadata']['name']}")[0] == 200
-        wait_for("the other machine gets the next one", lambda: _placed(lab)[well.machine_id] > before)  # noqa: B023
-    assert lab.gateway.status(sick.machine_id) == "ready", "leased all the while"
+        wait_for("the other machine gets the next job", lambda: _placed(lab)[well.machine_id] > before)  # noqa: B023
+    assert lab.gateway.status(sick.machine_id) == "ready", "its lease is kept meanwhile"
     real.thaw()
     sick.wait_back()
     assert Gateway(lab, sick).ask("GET", JOBS)[0] == 200
@@ -207,6 +209,6 @@ def _is_refused(address: tuple[str, int]) -> bool:
         ask(address, "GET", "/healthz")
     except ConnectionError:
         return True
-    except OSError:  # it hangs
+    except OSError:  # it still hangs
         return False
     return False

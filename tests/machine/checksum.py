@@ -1,4 +1,4 @@
-"""The checksum by which settings pin a file."""
+"""The checksum with which settings pin a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sha256_of(file: Path) -> str:
-    """The file's checksum, in hexadecimal digits."""
+    """Return the file's SHA-256 in hexadecimal digits."""
     digest = hashlib.sha256()
     with file.open("rb") as source:
         while block := source.read(1 << 20):

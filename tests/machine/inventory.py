@@ -1,4 +1,4 @@
-"""What is on a machine, as far as an uninstaller has to leave it as it was: files, packages, units, firewall, links."""
+"""An inventory of a machine, to verify that the uninstaller restores it: files, packages, units, firewall, links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.machine.vm import VirtualMachine
 
-# What changes by itself while a machine runs, whoever is installed on it; Docker's own is asked of Docker.
+# Paths that change while any machine runs. Docker's data is listed through Docker instead.
 _RUNNING = (
     "/proc /sys /dev /run /tmp /var/tmp /var/log /var/cache /home /root/.cache /var/lib/systemd /var/lib/cloud"
     " /var/lib/private /var/lib/docker /var/lib/containerd /lost+found"
@@ -17,7 +17,7 @@ _PRUNE = "\\( " + " -o ".join(f"-path {path}" for path in _RUNNING.split()) + " 
 _NAMES = " -o ".join(f"-iname '*{word}*'" for word in ("beta9", "k3s", "rancher", "kubelet", "cni"))
 _COMMANDS = {
     "files": f"find / -xdev {_PRUNE} -o -printf '%y %m %U:%G %p %l\\n' | sort",
-    # A file that was put back must be the file that was there.
+    # A restored file must have its original content.
     "contents": f"find /etc /usr/local /opt /root /var/lib -xdev {_PRUNE} -o -type f -print0 | xargs -0 -r sha256sum",
     "traces": (
         "find / -xdev \\( -path /proc -o -path /sys -o -path /var/lib/cloud -o -path /usr/share -o -path /usr/lib \\)"
@@ -44,24 +44,24 @@ class Inventory:
     kinds: dict[str, frozenset[str]]
 
     def differences(self, later: Inventory) -> list[str]:
-        """What came (`+`) and what went (`-`), a line each."""
-        told = []
+        """Return what was added (`+`) and removed (`-`), one line each."""
+        lines = []
         for kind, before in self.kinds.items():
             after = later.kinds[kind]
-            told += [f"- {kind}: {line}" for line in sorted(before - after)]
-            told += [f"+ {kind}: {line}" for line in sorted(after - before)]
-        return told
+            lines += [f"- {kind}: {line}" for line in sorted(before - after)]
+            lines += [f"+ {kind}: {line}" for line in sorted(after - before)]
+        return lines
 
 
 def take(vm: VirtualMachine) -> Inventory:
-    """Look at the machine, in one visit."""
+    """Take the inventory of a machine, in one SSH session."""
     script = "\n".join(f"echo {_MARK}{kind}; {command}" for kind, command in _COMMANDS.items())
-    # A busy machine keeps systemctl waiting for longer than the 25 s that it gives itself, and it then lists nothing.
+    # On a busy machine systemctl may wait longer than its default of 25 s, and would then list nothing.
     script = f"export SYSTEMD_BUS_TIMEOUT=300\n{script}"
-    # Packed: it is more than the megabyte that is kept of a command's output.
-    packed = vm.told(f"{{\n{script}\n}} | gzip | base64 --wrap=0", 1800)
-    told = gzip.decompress(base64.b64decode(packed)).decode()
-    parts = [part.partition("\n") for part in told.split(_MARK)[1:]]
+    # Compressed, since it exceeds the megabyte that is kept of a command's output.
+    packed = vm.output(f"{{\n{script}\n}} | gzip | base64 --wrap=0", 1800)
+    text = gzip.decompress(base64.b64decode(packed)).decode()
+    parts = [part.partition("\n") for part in text.split(_MARK)[1:]]
     assert [kind for kind, _, _ in parts] == list(_COMMANDS)
-    assert _NEVER_EMPTY & {kind for kind, _, text in parts if not text.strip()} == set()
-    return Inventory({kind: frozenset(text.splitlines()) for kind, _, text in parts})
+    assert _NEVER_EMPTY & {kind for kind, _, lines in parts if not lines.strip()} == set()
+    return Inventory({kind: frozenset(lines.splitlines()) for kind, _, lines in parts})

@@ -1,4 +1,4 @@
-"""The steps in a machine's life that several tests share: its birth from user-data, and what it is asked later."""
+"""Steps in a machine's life that tests share: creation from user-data, pushing secrets, and queries."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from tests.machine.vm import HOST, USER, Disk, VirtualMachine
 TARBALL = "beta9-worker.tar.gz"
 INSTALL = "bash /opt/beta9-worker/current/bootstrap/install.sh --env-file /etc/beta9-worker/worker.env"
 INSTALL_DEADLINE_S = 3000.0
-"""Emulated, on two cores that others use, too: ten times what it takes where nobody else does."""
+"""For an emulated machine on two shared cores: ten times the duration on idle cores."""
 
 
 @dataclass
 class Life:
-    """One machine, its entry at the gateway, and what it has told."""
+    """One machine, its entry at the gateway, and the timeline for the report."""
 
     site: Site
     vm: VirtualMachine
@@ -33,25 +33,25 @@ class Life:
     text: str
     """Its user-data."""
     tarball: str
-    """Its source tarball's name at the mirrors, which no other machine asks for."""
+    """The name of its source tarball at the mirrors, unique to this machine."""
     fetch: threading.Event
-    """Set: the machine gets its source tarball. Until then nothing of the bootstrap is on it."""
+    """Set this to let the machine download its source tarball. Until then the bootstrap is not on it."""
     report: list[str] = field(default_factory=list)
 
     def bootstrap(self) -> dict[str, Any]:
-        """bootstrap.json, {} while there is none."""
+        """Return the content of bootstrap.json; {} while it does not exist."""
         done = self.vm.run("cat /var/lib/beta9-worker/bootstrap.json", ok=False)
-        told: dict[str, Any] = json.loads(done.stdout or "{}")
-        return told
+        content: dict[str, Any] = json.loads(done.stdout or "{}")
+        return content
 
     def status(self) -> dict[str, Any]:
-        """The agent's /status, {} while it does not answer."""
+        """Return the agent's /status; {} while it does not answer."""
         done = self.vm.run("curl -s --max-time 20 http://127.0.0.1:9464/status", ok=False)
-        told: dict[str, Any] = json.loads(done.stdout or "{}")
-        return told
+        content: dict[str, Any] = json.loads(done.stdout or "{}")
+        return content
 
     def push_secrets(self) -> Completed:
-        """As a person brings them, having read the host key's fingerprint on the console."""
+        """Push the secrets like a user who has read the host key's fingerprint on the console."""
         directory = self.site.directory
         token = directory / "token"
         token.touch(0o600)
@@ -69,7 +69,7 @@ class Life:
         return agent(*argv)
 
     def host_key(self) -> str:
-        """The machine's ed25519 fingerprint, from what ssh-keygen printed on the console at its first boot."""
+        """Return the machine's ed25519 fingerprint, as printed on the console at its first boot."""
         last = ""
         for line in list(self.vm.lines):
             last = next((word for word in line.split() if word.startswith("SHA256:")), last)
@@ -79,16 +79,16 @@ class Life:
 
 
 def agent(*arguments: str, timeout_s: float = 900) -> Completed:
-    """One of this tree's own commands, with nothing of the environment's settings."""
+    """Run one of this tree's commands, without the settings in the environment."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
     return run([sys.executable, "-m", "agent", *arguments], timeout_s, env={**clean, "PYTHONPATH": str(ROOT)})
 
 
 def begin(site: Site, disk: Disk, directory: Path, *, with_secrets: bool = False, **changes: str) -> Life:
-    """Render user-data, hand it to a new machine and switch that on.
+    """Render user-data, give it to a new machine and power that on.
 
-    `changes` are settings, empty ones to be left out. `with_secrets`: they stand in the text, as one may insist, and
-    nobody has to push them.
+    `changes` are settings; empty ones are left out. `with_secrets` puts the secrets into the user-data, so that nobody
+    has to push them.
     """
     machine = site.create_machine()
     tarball = f"{machine.machine_id}/{TARBALL}"
@@ -111,5 +111,5 @@ def begin(site: Site, disk: Disk, directory: Path, *, with_secrets: bool = False
 
 
 def seconds_since(began_s: float) -> str:
-    """For the report."""
+    """Return the elapsed time for the report."""
     return f"{time.monotonic() - began_s:.0f} s"

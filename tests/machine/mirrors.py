@@ -1,7 +1,7 @@
-"""What a site mirrors for machines that cannot download: files over HTTP, and Python packages as an index has them.
+"""A site's mirrors for machines without internet access: files over HTTP, and an index of Python packages.
 
-A real web server on loopback, which the virtual machine dials. `pace` makes it as slow as a chosen line, the same for
-everybody and every time, so that boots can be compared.
+A real web server on loopback, which the virtual machine connects to. `pace` limits it to the speed of a given line, the
+same for all clients and every run, so that boots can be compared.
 """
 
 from __future__ import annotations
@@ -11,63 +11,63 @@ import html
 import re
 import threading
 import time
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.http_handler import DownloadHandler
+
 CHUNK_BYTES = 64 * 1024
 INDEX = re.compile(r"/simple/(?P<project>[a-z0-9-]+)/")
-"""A project's page of the simple repository API, PEP 503."""
+"""A project's page in the simple repository API, PEP 503."""
 
 
-@dataclass
 class Pace:
-    """How slow the line is: seconds before each answer, and bytes in a second, shared by all who download."""
+    """The speed of the line: seconds before each response, and bytes per second (0: unlimited), shared by all downloads."""
 
-    delay_s: float = 0.0
-    bytes_per_s: float = 0.0
-    """0: as fast as it goes."""
-    _free_at_s: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    def __init__(self, delay_s: float = 0.0, bytes_per_s: float = 0.0) -> None:
+        self._delay_s = delay_s
+        self._bytes_per_s = bytes_per_s
+        self._free_at_s = 0.0
+        self._lock = threading.Lock()
 
     def answer(self) -> None:
-        """Wait as long as an answer is under way."""
-        time.sleep(self.delay_s)
+        """Wait for the latency of one response."""
+        time.sleep(self._delay_s)
 
     def carry(self, size: int) -> None:
         """Wait until the line has room for `size` more bytes."""
-        if not self.bytes_per_s:
+        if not self._bytes_per_s:
             return
         with self._lock:
             begin_s = max(time.monotonic(), self._free_at_s)
-            self._free_at_s = begin_s + size / self.bytes_per_s
+            self._free_at_s = begin_s + size / self._bytes_per_s
             wait_s = self._free_at_s - time.monotonic()
         time.sleep(max(0.0, wait_s))
 
 
-@dataclass
 class Mirrors:
-    """The server, as a context manager. `files` are served by name; `wheels` is a folder of packages."""
+    """The server, a context manager. `files` are served by name; `wheels` is a directory of packages."""
 
-    host: str = "127.0.0.1"
-    pace: Pace = field(default_factory=Pace)
-    files: dict[str, Path] = field(default_factory=dict)
-    wheels: Path | None = None
-    held: dict[str, threading.Event] = field(default_factory=dict)
-    """Names whose answers wait until their event is set."""
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    """Method and path of every request, oldest first."""
-
-    def __post_init__(self) -> None:
-        self._server = ThreadingHTTPServer((self.host, 0), functools.partial(_Handler, self))
+    def __init__(
+        self, host: str = "127.0.0.1", pace: Pace | None = None, files: dict[str, Path] | None = None
+    ) -> None:
+        self.host = host
+        self.pace = pace or Pace()
+        self.files = {} if files is None else files
+        self.wheels: Path | None = None
+        self.held: dict[str, threading.Event] = {}
+        """Files whose responses wait until their event is set, by name."""
+        self.requests: list[tuple[str, str]] = []
+        """Method and path of every request, oldest first."""
+        self._server = ThreadingHTTPServer((host, 0), functools.partial(_Handler, self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="mirrors")
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int(self._server.server_address[1])
 
     def __enter__(self) -> Mirrors:
@@ -81,7 +81,7 @@ class Mirrors:
         self._server.server_close()
 
     def find(self, path: str) -> Path | bytes | None:
-        """A file, a page, or None."""
+        """Return the file or page at `path`, or None."""
         matched = INDEX.fullmatch(path)
         if matched:
             return self._page(matched["project"])
@@ -92,8 +92,8 @@ class Mirrors:
 
     def _page(self, project: str) -> bytes | None:
         wheels = sorted(self.wheels.glob("*.whl")) if self.wheels else []
-        named = [each.name for each in wheels if _normal(each.name.split("-")[0]) == project]
-        links = "".join(f'<a href="/wheels/{name}">{html.escape(name)}</a>\n' for name in named)
+        names = [each.name for each in wheels if _normal(each.name.split("-")[0]) == project]
+        links = "".join(f'<a href="/wheels/{name}">{html.escape(name)}</a>\n' for name in names)
         return f"<!DOCTYPE html>\n{links}".encode() if links else None
 
 
@@ -101,48 +101,31 @@ def _normal(project: str) -> str:
     return re.sub(r"[-_.]+", "-", project).lower()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Handler(DownloadHandler):
     def __init__(self, mirrors: Mirrors, *args: Any) -> None:
         self._mirrors = mirrors
         super().__init__(*args)
 
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
-        self._mirrors.asked.append((self.command, self.path))
+    def answer(self, *, with_body: bool) -> None:
+        self._mirrors.requests.append((self.command, self.path))
         self._mirrors.pace.answer()
         held = self._mirrors.held.get(self.path.lstrip("/"))
         if held is not None:
             held.wait()
         found = self._mirrors.find(self.path.partition("?")[0])
         if found is None:
-            self._head(404, "text/plain", 0)
+            self.send_head(404, "text/plain", 0)
         elif isinstance(found, bytes):
-            self._head(200, "text/html", len(found))
+            self.send_head(200, "text/html", len(found))
             if with_body:
                 self.wfile.write(found)
         else:
-            self._head(200, "application/octet-stream", found.stat().st_size)
+            self.send_head(200, "application/octet-stream", found.stat().st_size)
             if with_body:
                 self._send(found)
-
-    def _head(self, status: int, kind: str, size: int) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(size))
-        self.end_headers()
 
     def _send(self, file: Path) -> None:
         with file.open("rb") as source:
             while chunk := source.read(CHUNK_BYTES):
                 self._mirrors.pace.carry(len(chunk))
                 self.wfile.write(chunk)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's own name
-        """Nothing: `asked` has it."""

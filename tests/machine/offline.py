@@ -1,4 +1,4 @@
-"""What the agent's image is built from on a machine that reaches no registry, no Debian mirror and no package index."""
+"""Inputs for building the agent's image on a machine without access to a registry, Debian mirror or package index."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from tests.machine.mirrors import Mirrors
 
 BUILD = Path(__file__).parents[2] / ".build"
 BASE = BUILD / "machine-base.tar"
-"""scripts/machine_base.sh's: Debian with what the Dockerfile installs, and no package sources."""
+"""Made by scripts/machine_base.sh: Debian with the packages that the Dockerfile installs, and no package sources."""
 WHEELS = BUILD / "machine-wheels"
-"""scripts/machine_wheels.sh's."""
+"""Made by scripts/machine_wheels.sh."""
 BASE_NAME = "site/base:bookworm"
-"""The image in it."""
+"""The name of the image in BASE."""
 
 
 def missing() -> str | None:
-    """Why that cannot be mirrored here, or None."""
-    absent = [made.name for made in (BASE, WHEELS) if not made.exists()]
-    return f"{absent[0]} is not there: make .build/{absent[0]}" if absent else None
+    """Return why the inputs cannot be mirrored here, or None."""
+    absent = [path.name for path in (BASE, WHEELS) if not path.exists()]
+    return f"{absent[0]} does not exist: make .build/{absent[0]}" if absent else None
 
 
 def mirror(mirrors: Mirrors, host: str) -> dict[str, str]:
-    """Have it mirrored; return the settings of a machine that reaches the mirrors at `host`."""
+    """Add the inputs to the mirrors; return the settings of a machine that reaches the mirrors at `host`."""
     mirrors.files["base.tar"] = BASE
     mirrors.wheels = WHEELS
     place = f"http://{host}:{mirrors.port}"

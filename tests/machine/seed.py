@@ -1,7 +1,7 @@
-"""The NoCloud medium: what a cloud hands to a new machine, on a small disk named `cidata`.
+"""The NoCloud seed: the data that a cloud gives to a new machine, on a small disk labelled `cidata`.
 
-The user-data is the customer's. Of the cloud's own part, meta-data has the name and the login key, and vendor-data
-what a cloud presets for all its machines.
+The user-data comes from the customer. The cloud adds meta-data, with the name and the login key, and vendor-data, its
+presets for all machines.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from pathlib import Path
 from agent.adapters.process.run import run
 
 PRESETS = {"manage_etc_hosts": True}
-"""As Debian's own cloud images have it: else each sudo looks the machine's name up in the network."""
+"""As in Debian's cloud images; otherwise every sudo looks up the machine's name in DNS."""
 
 
 def make_seed(directory: Path, user_data: str, public_key: str, name: str = "worker") -> Path:
-    """Write the files and the medium; return its path."""
+    """Write the files and the disk image; return the image's path."""
     directory.mkdir(parents=True, exist_ok=True)
     meta = {"instance-id": f"{name}-1", "local-hostname": name, "public-keys": [public_key]}
     files = {
         "user-data": user_data,
-        "meta-data": json.dumps(meta) + "\n",  # JSON is YAML, too
+        "meta-data": json.dumps(meta) + "\n",  # JSON is valid YAML
         "vendor-data": "#cloud-config\n" + json.dumps(PRESETS) + "\n",
     }
     for file, text in files.items():

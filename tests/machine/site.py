@@ -1,8 +1,8 @@
-"""All that the virtual machine finds outside: a gateway, a real sshd and the mirrors, on loopback of this host.
+"""The services outside the virtual machine: a gateway, a real sshd and the mirrors, on this host's loopback.
 
-The gateway is the embedded one (agent/demo/gateway/). The mirrors have what the machine would download: the source
-tarball as `make source` makes it, the agent's image as an archive, k3s and its script (stand-ins, or $K3S_BINARY and
-$K3S_INSTALL_SCRIPT).
+The gateway is the embedded one (agent/demo/gateway/). The mirrors have what the machine downloads: the source tarball
+as made by `make source`, the agent's image as an archive, k3s and its installation script (stand-ins, or $K3S_BINARY
+and $K3S_INSTALL_SCRIPT).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / ".build"
 POOL = "cpu"
 AGENT_IMAGE = BUILD / "agent-image.tar"
-"""As a release has it, by `docker save`; building one would take an emulated machine a quarter of an hour."""
+"""Made by `docker save`, as in a release; building it on an emulated machine would take a quarter of an hour."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Site:
     machine_ids: list[str] = field(default_factory=list)
 
     def create_machine(self) -> Machine:
-        """A machine at the gateway, whose key may open its tunnel."""
+        """Create a machine at the gateway, and permit the key to open its tunnel."""
         machine = self.gateway.create_machine(POOL)
         self.machine_ids.append(machine.machine_id)
         grant = Grant(tuple(self.machine_ids), (self.target,))
@@ -52,19 +52,19 @@ class Site:
 
     @property
     def target(self) -> str:
-        """What the tunnel reaches: the gateway, as this host's sshd sees it."""
+        """The tunnel's target: the gateway's address as seen by this host's sshd."""
         return f"127.0.0.1:{self.gateway.port}"
 
     def mirror(self, name: str) -> str:
-        """A mirrored file's address as seen from the machine."""
+        """Return a mirrored file's URL as seen from the machine."""
         return f"http://{HOST_SEEN_FROM_INSIDE}:{self.mirrors.port}/{name}"
 
     def location(self, name: str) -> str:
-        """The same with its checksum, as settings want it."""
+        """Return the URL with the checksum, as settings expect it."""
         return f"{self.mirror(name)}#sha256={sha256_of(self.mirrors.files[name])}"
 
     def settings(self, machine: Machine) -> dict[str, str]:
-        """What a person would fill in but BETA9_SOURCE, for a machine that reaches nothing but this site."""
+        """Return a user's settings except BETA9_SOURCE, for a machine that reaches only this site."""
         return {
             "BETA9_POOL_NAME": POOL,
             "BETA9_MACHINE_ID": machine.machine_id,
@@ -79,18 +79,18 @@ class Site:
             "BETA9_K3S_SHA256": sha256_of(self.mirrors.files["k3s"]),
             "BETA9_K3S_INSTALL_URL": self.mirror("install.sh"),
             "BETA9_K3S_INSTALL_SHA256": sha256_of(self.mirrors.files["install.sh"]),
-            # Emulated, on two shared cores: everything takes many times as long.
+            # Emulated on two shared cores, everything takes many times as long.
             "BETA9_DEADLINE_SCALE": "10",
             "BETA9_REQUIRE_PINS": "1",
         }
 
     def status(self, machine: Machine) -> str:
-        """The machine's status as the gateway lists it; empty where it is not listed."""
+        """Return the machine's status at the gateway; "" for an unknown machine."""
         entry = self.gateway.machine(machine.machine_id)
         return entry.status if entry else ""
 
     def is_ready(self, machine: Machine) -> bool:
-        """Leased, and offering something that a worker could be placed on."""
+        """Return whether the machine has a lease and the gateway would place a worker on it."""
         return self.status(machine) == READY and self.gateway.would_place(machine.machine_id)[0]
 
     def wait_ready(self, vm: VirtualMachine, machine: Machine, deadline_s: float) -> None:
@@ -99,7 +99,7 @@ class Site:
 
 
 def user_data(settings: dict[str, str], *arguments: str) -> str:
-    """What the real command renders from these settings alone."""
+    """Return what `beta9-worker user-data` renders from these settings alone."""
     sets = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BETA9_")}
     command = [sys.executable, "-m", "agent", "user-data", *arguments, *sets]
@@ -107,14 +107,14 @@ def user_data(settings: dict[str, str], *arguments: str) -> str:
 
 
 def source_tarball() -> Path:
-    """The tree as `make source` packs it: the last commit."""
-    said = run([str(ROOT / "scripts" / "source.sh")], timeout_s=120).stdout
-    return ROOT / said.split()[-1]
+    """Pack the last commit's tree like `make source`; return the tarball's path."""
+    stdout = run([str(ROOT / "scripts" / "source.sh")], timeout_s=120).stdout
+    return ROOT / stdout.split()[-1]
 
 
 @contextmanager
 def site(directory: Path, pace: Pace | None = None) -> Iterator[Site]:
-    """A site that is gone afterwards."""
+    """Run a site within the `with` block."""
     k3s = os.environ.get("K3S_BINARY")
     files = {
         "beta9-worker.tar.gz": source_tarball(),
@@ -123,7 +123,7 @@ def site(directory: Path, pace: Pace | None = None) -> Iterator[Site]:
         "install.sh": Path(os.environ.get("K3S_INSTALL_SCRIPT", INSTALL_SCRIPT)),
     }
     pool = Pool(name=POOL, gpu_type="", worker_gpu_count=0)
-    # A real gateway forgets after an hour a machine that has not registered; an emulated one may take longer.
+    # A gateway forgets a machine that has not registered within an hour; an emulated machine may take longer.
     settings = GatewaySettings(pools=(pool,), pending_ttl_s=6 * 3600)
     with ExitStack() as stack:
         mirrors = stack.enter_context(Mirrors(pace=pace or Pace(), files=files))

@@ -1,7 +1,7 @@
-"""Builds the k3s stand-in (tests/machine/k3s/): one executable file with the Kubernetes programs inside.
+"""Build the k3s stand-in (tests/machine/k3s/): a single executable file that contains the Kubernetes programs.
 
-A Python archive. Compressed: it is unpacked once, and its checksum is taken a dozen times in the life of a machine, at
-20 MB/s on an emulated processor.
+It is a Python zip archive, compressed because it is unpacked only once, while its checksum is computed a dozen times in
+the life of a machine, at 20 MB/s on an emulated processor.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ INSTALL_SCRIPT = SOURCE / "install.sh"
 SERVER = ROOT / ".build" / "kubernetes-server"
 KUBECTL = ROOT / ".build" / "kubectl"
 VERSION = "v1.34.4+k3s1"
-"""What it says it is: the version of Kubernetes in it, and k3s's first release of that."""
+"""The version that it reports: that of the Kubernetes programs in it, as k3s's first release of it."""
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = "import sys\nfrom k3s.program import main\nsys.exit(main())\n"
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
 def missing() -> str | None:
-    """Why it cannot be built here, or None."""
+    """Return why it cannot be built here, or None."""
     for program in (SERVER, KUBECTL):
         if not program.exists():
             return f"{program.name} is not built: make .build/{program.name}"
@@ -52,6 +52,6 @@ def build_k3s(target: Path) -> Path:
 
 
 def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
-    # By its name: the archive's compression counts, and the time is the oldest that there is.
+    # Opened by name, it gets the archive's compression, and the oldest possible time instead of the file's.
     with path.open("rb") as source, archive.open(name, "w") as target:
         shutil.copyfileobj(source, target, io.DEFAULT_BUFFER_SIZE * 64)

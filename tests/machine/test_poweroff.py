@@ -1,6 +1,6 @@
-"""A boot that cannot succeed says so and does not go on costing money: a machine whose k3s is not what was pinned.
+"""A boot that cannot succeed is reported and stops its own charges: the machine's k3s does not match its checksum.
 
-It is switched on together with the machine of test_life.py (conftest.py), and has failed by itself when its turn comes.
+The machine is powered on together with that of test_life.py (see conftest.py), and has failed by the time of its test.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.machine.life import INSTALL_DEADLINE_S, Life
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(2 * INSTALL_DEADLINE_S)]
 
 
-def test_a_failed_stage_is_named_on_the_console_with_its_fix_and_the_machine_is_switched_off(
+def test_a_failed_stage_is_shown_on_the_console_with_its_fix_and_the_machine_powers_off(
     failing: Life,
 ) -> None:
     failing.vm.wait_off(INSTALL_DEADLINE_S)

@@ -1,7 +1,8 @@
-"""A virtual machine for one test run: QEMU, a disk that forgets, a console, and ssh into it as a person would.
+"""A virtual machine for one test run: QEMU, a disposable disk overlay, a serial console, and SSH logins.
 
-Its network is QEMU's own, in user space: the guest dials the host's loopback at 10.0.2.2, and the host reaches the
-guest's sshd on a loopback port. Nothing is bridged, and nobody else sees the machine. It ends with the test process.
+Its network is QEMU's user-mode network: the guest reaches the host's loopback at 10.0.2.2, and the host reaches the
+guest's sshd on a loopback port. Nothing is bridged, and the machine is not visible to others. It ends with the test
+process.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ HOST = "127.0.0.1"
 HOST_SEEN_FROM_INSIDE = "10.0.2.2"
 """QEMU's user network, net/slirp.c: the host's loopback."""
 USER = "debian"
-"""The default user of Debian's cloud-init, with the key from the seed's meta-data and sudo."""
+"""The default user of Debian's cloud-init, with sudo and the key from the seed's meta-data."""
 MEMORY_MIB = 3072
 BOOT_DEADLINE_S = 600.0
-"""Emulated, on two shared cores: a boot to sshd takes half a minute to two."""
+"""Emulated on two shared cores, a boot until sshd answers takes half a minute to two minutes."""
 
 
 @dataclass(frozen=True)
 class Disk:
-    """What scripts/machine_disk.sh made."""
+    """The disk image, kernel and initrd made by scripts/machine_disk.sh."""
 
     directory: Path
 
@@ -48,23 +49,23 @@ class Disk:
 
 @dataclass
 class VirtualMachine:
-    """One machine. `seed` is its NoCloud medium; `key` opens USER's account."""
+    """One machine. `seed` is its NoCloud disk; `key` is the login key of USER."""
 
     directory: Path
     disk: Disk
     seed: Path
     key: Path
     scratch_gib: int = 0
-    """Size of a second, empty NVMe disk; 0: none."""
+    """Size of a second, empty NVMe disk; 0 for none."""
     lines: list[str] = field(default_factory=list)
-    """Its serial console."""
+    """The lines of its serial console."""
     child: Child | None = None
     ssh_port: int = 0
     k3s_port: int = 0
-    """A port of this host through which the machine's 6443 is dialled from outside."""
+    """The port of this host that is forwarded to the machine's port 6443."""
 
     def start(self) -> VirtualMachine:
-        """Switch it on. What it writes goes to an overlay, which outlives a reboot and a power cycle."""
+        """Power it on. Writes go to an overlay, which survives a reboot and a power cycle."""
         self.directory.mkdir(parents=True, exist_ok=True)
         overlay = self.directory / "disk.qcow2"
         if not overlay.exists():
@@ -85,7 +86,7 @@ class VirtualMachine:
         argv += accelerator(self.disk.kernel)
         argv += ["-smp", str(processors(self.disk.kernel)), "-m", str(MEMORY_MIB)]
         argv += ["-display", "none", "-serial", "stdio"]
-        # noinit_itable: the empty part of the disk is not written to, an hour's work for nothing.
+        # noinit_itable: do not initialize the empty part of the disk, which would take an hour.
         append = "root=LABEL=root rw rootflags=noinit_itable console=ttyS0 systemd.show_status=1 panic=-1"
         append += f" {kernel_options(self.disk.kernel)}"
         argv += ["-kernel", str(self.disk.kernel), "-initrd", str(self.disk.initrd), "-append", append]
@@ -105,17 +106,17 @@ class VirtualMachine:
     # --- The console -----------------------------------------------------------------------------------------
 
     def console(self) -> str:
-        """What it has printed so far."""
+        """Return the console output so far."""
         return "\n".join(list(self.lines))
 
     def wait_console(self, text: str, deadline_s: float = BOOT_DEADLINE_S, *, after: int = 0) -> None:
-        """Wait until a line, counted from `after`, has this text. Raises: AssertionError with the last lines."""
+        """Wait until a line from index `after` on contains `text`. Raises: AssertionError with the last lines."""
         self.wait_for(
             f"console: {text}", lambda: any(text in line for line in self.lines[after:]), deadline_s
         )
 
     def wait_off(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
-        """Wait until it has switched itself off."""
+        """Wait until it has powered itself off."""
         assert self.child is not None
         code = self.child.wait(deadline_s)
         assert code == 0, f"still on after {deadline_s:g} s, or QEMU failed ({code}): {self.tail()}"
@@ -126,46 +127,46 @@ class VirtualMachine:
     # --- Inside ----------------------------------------------------------------------------------------------
 
     def ssh_argv(self, *options: str) -> list[str]:
-        """The command that logs in, without what it is to run there."""
-        told = [
+        """Return the ssh command line, without the remote command."""
+        config = [
             "StrictHostKeyChecking=no",
             f"UserKnownHostsFile={self.directory}/known_hosts",
             "LogLevel=ERROR",
         ]
-        told += ["BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=30", "ServerAliveInterval=15"]
+        config += ["BatchMode=yes", "IdentitiesOnly=yes", "ConnectTimeout=30", "ServerAliveInterval=15"]
         argv = ["ssh", "-F", "none", "-i", str(self.key), "-p", str(self.ssh_port)]
-        return [*argv, *(word for each in told for word in ("-o", each)), *options, f"{USER}@{HOST}"]
+        return [*argv, *(word for each in config for word in ("-o", each)), *options, f"{USER}@{HOST}"]
 
     def run(self, command: str, timeout_s: float = 300, *, ok: bool = True) -> Completed:
-        """Run a shell command as root. Raises: AssertionError with all it printed, unless `ok` is False."""
+        """Run a shell command as root. Raises: AssertionError with its output if it fails, unless `ok` is False."""
         argv = [*self.ssh_argv(), "sudo", "-n", "bash", "-s"]
         done = run(argv, timeout_s=timeout_s, input=f"{command}\n", ok_codes=range(256))
         assert done.code == 0 or not ok, f"{command!r} ended with {done.code}: {done.stdout}\n{done.stderr}"
         return done
 
-    def told(self, command: str, timeout_s: float = 300) -> str:
-        """What a command prints, without the last line break."""
+    def output(self, command: str, timeout_s: float = 300) -> str:
+        """Return the standard output of a command, without the trailing line break."""
         return self.run(command, timeout_s).stdout.rstrip("\n")
 
     def answers(self) -> bool:
-        """Does its sshd let us in?"""
+        """Return whether its sshd accepts the login."""
         try:
             return run([*self.ssh_argv(), "true"], timeout_s=60, ok_codes=range(256)).code == 0
         except CommandFailed:
             return False
 
     def wait_ssh(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
-        self.wait_for("sshd lets us in", self.answers, deadline_s)
+        self.wait_for("sshd accepts the login", self.answers, deadline_s)
 
     def boot_id(self) -> str:
-        return self.told("cat /proc/sys/kernel/random/boot_id")
+        return self.output("cat /proc/sys/kernel/random/boot_id")
 
     def reboot(self, deadline_s: float = BOOT_DEADLINE_S) -> None:
-        """Restart it in an orderly way, and wait until the next boot lets us in."""
+        """Reboot it cleanly, and wait until the next boot accepts the login."""
         before = self.boot_id()
         self.run("systemctl reboot", ok=False)
 
-        def is_another() -> bool:
+        def has_rebooted() -> bool:
             if not self.answers():
                 return False
             return self.run("cat /proc/sys/kernel/random/boot_id", ok=False).stdout.strip() not in {
@@ -173,12 +174,12 @@ class VirtualMachine:
                 before,
             }
 
-        self.wait_for("the next boot lets us in", is_another, deadline_s)
+        self.wait_for("the next boot accepts the login", has_rebooted, deadline_s)
 
     def wait_for(self, what: str, condition: Callable[[], bool], deadline_s: float) -> None:
-        """As lab.wait_for, but it ends at once where the machine is off, and tells what the console said last."""
+        """Like lab.wait_for, but fail at once if the machine is off, and include the last lines of the console."""
 
-        def is_so() -> bool:
+        def holds() -> bool:
             if condition():
                 return True
             assert self.child is not None
@@ -187,14 +188,14 @@ class VirtualMachine:
             return False
 
         try:
-            wait_for(what, is_so, deadline_s)
+            wait_for(what, holds, deadline_s)
         except AssertionError as error:
             raise AssertionError(f"{error}; console: {self.tail()}") from error
 
     # --- The end ---------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """Pull the plug."""
+        """Power it off immediately."""
         if self.child is not None and self.child.code is None:
             self.child.signal(signal.SIGCONT)
             self.child.stop(5)

@@ -1,1 +1,1 @@
-"""With a real headscale and a real tailscaled: BETA9_CONNECTION=tailscale."""
+"""BETA9_CONNECTION=tailscale, with a real headscale and a real tailscaled."""

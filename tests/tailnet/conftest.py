@@ -18,20 +18,20 @@ KUBERNETES_PORT = "6443"
 
 @pytest.fixture(scope="session")
 def tailnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    why = missing()
-    if why is not None:
-        pytest.skip(why)
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
     with ExitStack() as stack:
         made = stack.enter_context(wire())
-        # The gateway resolves machines' names as its host does; here a hosts file stands for MagicDNS.
+        # The gateway resolves machines' names through its host; here a hosts file replaces MagicDNS.
         stack.enter_context(names(made.far.name, f"near.{TAILNET}", "near.beta9.tailnet.example"))
-        # A short path: unix sockets' may have 107 characters.
+        # A short path, since those of Unix sockets are limited to 107 characters.
         yield stack.enter_context(mesh(tmp_path_factory.mktemp("tn"), made))
 
 
 @contextmanager
 def names(namespace: str, *hosts: str) -> Iterator[None]:
-    """Processes started in the namespace meanwhile have their own /etc/hosts (ip-netns(8)). The far node is first."""
+    """Give processes in the namespace their own /etc/hosts, see ip-netns(8). `hosts` are the near node's names."""
     directory = Path("/etc/netns") / namespace
     had_root = directory.parent.exists()
     directory.mkdir(parents=True)
@@ -53,7 +53,7 @@ def lab_options() -> dict[str, Any]:
 
 @pytest.fixture
 def lab(tmp_path: Path, tailnet: Mesh, lab_options: dict[str, Any]) -> Iterator[Lab]:
-    """The gateway listens on the far node's every address, k3s on the near one's."""
+    """A lab whose gateway listens on all addresses of the far node, and k3s on all of the near node."""
     options = ("--host", "0.0.0.0", *lab_options.get("gateway_options", ()))
     with laboratory(
         tmp_path,

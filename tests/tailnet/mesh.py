@@ -1,7 +1,7 @@
-"""A tailnet of two hosts: a real headscale, a real tailscaled on each, in network namespaces of the test's own.
+"""A tailnet of two hosts: a real headscale, and a real tailscaled on each host, in the test's own network namespaces.
 
-`near` is the machine, `far` the gateway's side, where headscale runs, too. Both tailscaleds have their own kernel
-interface. headscale speaks TLS, so that its relay (DERP) works: with UDP cut, packets go by it.
+`near` is the machine, `far` is the gateway's host, where headscale runs as well. Both tailscaleds have their own kernel
+interface. headscale uses TLS, so that its relay (DERP) works: it carries the packets when UDP is blocked.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ unix_socket_permission: "0700"
 
 
 def missing() -> str | None:
-    """Why there can be no tailnet on this host, or None."""
+    """Return why no tailnet can be set up on this host, or None."""
     for program in (HEADSCALE, TAILSCALED):
         if not program.exists():
             return f"{program.name} is not built: make test-tailnet builds it"
     if not Path("/dev/net/tun").exists():
-        return "there is no /dev/net/tun"
+        return "/dev/net/tun does not exist"
     return why_not()
 
 
 @dataclass
 class Daemon:
-    """One tailscaled. Its state outlives it: started again, it is the same node."""
+    """One tailscaled. Its state is kept on disk: after a restart it is the same node."""
 
     name: str
     place: Place
@@ -83,7 +83,7 @@ class Daemon:
         return self.directory / f"{self.name}.sock"
 
     def start(self) -> None:
-        # No logs to its maker, and nothing to /etc/resolv.conf: set below, before it ever logs in.
+        # No logs to Tailscale. mesh() turns off its changes to /etc/resolv.conf before it logs in.
         environment = {**os.environ, "SSL_CERT_FILE": str(self.ca), "TS_NO_LOGS_NO_SUPPORT": "true"}
         argv = [
             *self.place.prefix,
@@ -92,9 +92,9 @@ class Daemon:
             *("--tun", "tailscale0", "--port", "41641", "--no-logs-no-support"),
         ]
         self.child = spawn(argv, name=f"tailscaled-{self.name}", env=environment, on_line=self.lines.append)
-        wait_for("tailscaled answers", lambda: self.status() or self._has_ended())
+        wait_for("tailscaled answers", lambda: self.status() or self._fail_if_ended())
 
-    def _has_ended(self) -> bool:
+    def _fail_if_ended(self) -> bool:
         assert self.child is not None
         assert self.child.code is None, self.lines[-10:]
         return False
@@ -109,7 +109,7 @@ class Daemon:
             self.child.stop(10)
 
     def tailscale(self, *words: str) -> str:
-        """Its command line, which is the same program under another name."""
+        """Run the `tailscale` command, which is the same program under another name; return its output."""
         program = self.directory / "tailscale"
         if not program.exists():
             program.symlink_to(TAILSCALED)
@@ -118,20 +118,20 @@ class Daemon:
 
     def status(self) -> dict[str, Any]:
         try:
-            told: dict[str, Any] = json.loads(self.tailscale("status", "--json"))
+            status: dict[str, Any] = json.loads(self.tailscale("status", "--json"))
         except (ValueError, CommandFailed):
             return {}
-        return told
+        return status
 
     @property
     def state(self) -> str:
         return str(self.status().get("BackendState"))
 
     def join(self, key: Path, url: str) -> None:
-        """By hand, as a person would."""
+        """Log in manually, as an administrator would."""
         self.tailscale(
             "up",
-            "--reset",  # what an earlier login had set need not be said again
+            "--reset",  # the options of an earlier login need not be repeated
             "--auth-key",
             f"file:{key}",
             "--login-server",
@@ -160,11 +160,11 @@ class Mesh:
         return f"https://{self.wire.far.address}:{PORT}"
 
     def headscale(self, *words: str) -> Any:
-        """Its command line; the answer as JSON."""
+        """Run headscale's command line and return the parsed JSON output."""
         return _headscale(self.directory, *words)
 
     def key(self, *options: str) -> str:
-        """A new auth key; reusable, unless options say otherwise."""
+        """Create an auth key, reusable unless `options` say otherwise, and return it."""
         words = ("preauthkeys", "create", "--user", USER, *(options or ("--reusable", "--expiration", "1h")))
         return str(self.headscale(*words)["key"])
 
@@ -172,18 +172,18 @@ class Mesh:
         return next(str(node["id"]) for node in self.headscale("nodes", "list") if node["given_name"] == name)
 
     def expire(self, name: str) -> None:
-        """A machine's key is at its end now."""
+        """Expire a machine's node key."""
         self.headscale("nodes", "expire", "--identifier", self.node_id(name))
 
     def forget(self, name: str) -> None:
-        """Take a machine out of the tailnet, where it is in."""
+        """Remove a machine from the tailnet, if it is in it."""
         for node in self.headscale("nodes", "list") or ():
             if node["given_name"] == name:
                 self.headscale("nodes", "delete", "--force", "--identifier", str(node["id"]))
 
     @contextmanager
     def without_udp(self) -> Iterator[None]:
-        """No packet goes straight from host to host: the relay's TCP is what is left."""
+        """Block UDP between the hosts, so that only the relay's TCP connection is left."""
         rule = ["INPUT", "-i", WIRE, "-p", "udp", "-j", "DROP"]
         with ExitStack() as stack:
             for place in (self.wire.near, self.wire.far):
@@ -200,7 +200,7 @@ def _headscale(directory: Path, *words: str) -> Any:
 
 @contextmanager
 def mesh(directory: Path, wire: Wire) -> Iterator[Mesh]:
-    """headscale and both daemons, the gateway's side logged in. Gone afterwards."""
+    """Run headscale and both daemons within the `with` block, with the gateway's host logged in."""
     certificate, key = make_certificate(directory, wire.far.address)
     fill = {"address": wire.far.address, "port": PORT, "certificate": certificate, "key": key}
     config = directory / "config.yaml"
@@ -216,7 +216,7 @@ def mesh(directory: Path, wire: Wire) -> Iterator[Mesh]:
         stack.callback(server.stop, 10)
         wait_for(
             "headscale listens",
-            lambda: any("serving HTTP on" in line for line in lines) or _over(server, lines),
+            lambda: any("serving HTTP on" in line for line in lines) or _fail_if_ended(server, lines),
         )
         _headscale(directory, "users", "create", USER)
         daemons = [
@@ -228,13 +228,13 @@ def mesh(directory: Path, wire: Wire) -> Iterator[Mesh]:
             daemon.start()
             daemon.tailscale("set", "--accept-dns=false", f"--hostname={daemon.name}")
         made = Mesh(wire, directory, *daemons)
-        by_hand = directory / "far.key"
-        by_hand.touch(0o600)
-        by_hand.write_text(made.key())
-        made.far.join(by_hand, made.url)
+        key_file = directory / "far.key"
+        key_file.touch(0o600)
+        key_file.write_text(made.key())
+        made.far.join(key_file, made.url)
         yield made
 
 
-def _over(server: Child, lines: list[str]) -> bool:
+def _fail_if_ended(server: Child, lines: list[str]) -> bool:
     assert server.code is None, lines[-10:]
     return False

@@ -1,4 +1,4 @@
-"""A machine in a tailnet: joined by its agent, ready, cut off in every way, back, and what is said meanwhile."""
+"""A machine in a tailnet: joined by its agent, ready, cut off in several ways, recovered; and what it reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from agent.adapters.process.run import run
-from tests.integration.faults.test_input_faults import found_in, of_files, of_processes
+from tests.integration.faults.secret_search import found_in
+from tests.integration.faults.test_input_faults import of_files, of_processes
 from tests.integration.lab import AgentProcess, Lab, wait_for
 from tests.tailnet.conftest import KUBERNETES_PORT
 from tests.tailnet.mesh import TAILNET, Mesh
@@ -20,15 +21,15 @@ from tests.tailnet.mesh import TAILNET, Mesh
 pytestmark = pytest.mark.tailnet
 
 TUNING = {"join_base_s": 6.0, "join_cap_s": 10.0, "tailnet_interval_s": 0.5, "tailnet_peers_s": 1.0}
-"""So that a refused login is tried again within seconds, and a look is not waited for. Not too soon: another attempt
-ends the one that is under way, which may take seconds on a slow machine."""
+"""Retries a refused login within seconds and polls often. A retry must not come too soon: it ends the login in
+progress, which may take seconds on a slow machine."""
 
 LONG_S = 180.0
-"""Logins, daemons that start and relays take their time where four programs share a busy core."""
+"""Logins, starting daemons and relays take long when four programs share a busy core."""
 
 
 def machine(lab: Lab, tailnet: Mesh, key: Path | None = None, **more: str) -> AgentProcess:
-    """Its agent, not started yet, and the way to the gateway as a person would set it."""
+    """Return the machine's agent, not started yet, with a user's settings for a connection over the tailnet."""
     return lab.agent(
         TUNING,
         BETA9_CONNECTION="tailscale",
@@ -55,22 +56,22 @@ def key_file(lab: Lab, key: str) -> Path:
 
 @pytest.fixture
 def joined(lab: Lab, tailnet: Mesh) -> Mesh:
-    """The machine is in the tailnet already, as by hand."""
+    """The tailnet, with the machine already logged in manually."""
     if tailnet.near.state != "Running":
         tailnet.near.join(key_file(lab, tailnet.key()), tailnet.url)
     return tailnet
 
 
-def said(agent: AgentProcess, text: str) -> dict[str, Any]:
-    """Wait until the tailnet's part of `/status` gives this reason, and return the whole status."""
+def wait_reason(agent: AgentProcess, text: str) -> dict[str, Any]:
+    """Wait until the reason under `tailnet` in `/status` contains `text`, and return the whole status."""
 
-    def look() -> dict[str, Any] | None:
+    def status_with_reason() -> dict[str, Any] | None:
         status = agent.status()
         reason = (status.get("tailnet") or {}).get("reason") or ""
         return status if text in reason else None
 
     try:
-        return wait_for(f"'{text}' in /status", look, LONG_S)
+        return wait_for(f"'{text}' in /status", status_with_reason, LONG_S)
     except AssertionError as error:
         raise AssertionError(f"{error}; /status {agent.status()}; log {agent.lines[-10:]}") from error
 
@@ -81,7 +82,7 @@ def doctor(agent: AgentProcess) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
 
 
-def test_a_machine_joins_by_its_key_becomes_ready_and_gets_work(lab: Lab, tailnet: Mesh) -> None:
+def test_a_machine_joins_with_its_key_becomes_ready_and_gets_work(lab: Lab, tailnet: Mesh) -> None:
     tailnet.near.tailscale("logout")
     tailnet.forget("near")
     key = tailnet.key()
@@ -96,7 +97,7 @@ def test_a_machine_joins_by_its_key_becomes_ready_and_gets_work(lab: Lab, tailne
     assert status["tailnet"]["address"] == tailnet.near.address
     assert status["tunnel"]["reverse"]["address"] == tailnet.near.address
     assert status["registration"]["times"] == 1
-    # A person's preferences outlive the agent's login.
+    # The agent's login keeps the administrator's preferences.
     assert not json.loads(tailnet.near.tailscale("debug", "prefs"))["CorpDNS"]
 
     lab.gateway.set_demand("gpu", 1)
@@ -104,15 +105,18 @@ def test_a_machine_joins_by_its_key_becomes_ready_and_gets_work(lab: Lab, tailne
     assert placed[0]["machine_id"] == agent.machine_id
 
     checks = doctor(agent)
-    told = {
-        name: checks[name]["verdict"]
-        for name in ("tailscaled", "tailnet login", "tailnet key", "tailnet address")
-    }
-    assert set(told.values()) == {"ok"}, told
-    assert checks["tailnet peer"]["verdict"] == "ok", checks["tailnet peer"]
-    assert checks["forward"]["verdict"] == "ok", checks["forward"]
+    for name in ("tailscaled", "tailnet login", "tailnet key", "tailnet address", "tailnet peer", "forward"):
+        assert checks[name]["verdict"] == "ok", checks[name]
 
-    outputs = {
+    assert any("tailnet_login" in line for line in agent.lines)
+    outputs = _outputs(agent, tailnet, checks)
+    assert found_in({"itself": f"a {key} b"}, [key]), "the search itself does not work"
+    assert not found_in(outputs, [key])
+
+
+def _outputs(agent: AgentProcess, tailnet: Mesh, checks: dict[str, Any]) -> dict[str, str]:
+    """Return everything in which the auth key could appear, by name."""
+    return {
         "agent's log": "\n".join(agent.lines),
         "tailscaled's log": "\n".join(tailnet.near.lines),
         "doctor": json.dumps(checks),
@@ -125,13 +129,10 @@ def test_a_machine_joins_by_its_key_becomes_ready_and_gets_work(lab: Lab, tailne
             if path.exists()
         ),
     }
-    assert any("tailnet_login" in line for line in agent.lines)
-    assert found_in({"itself": f"a {key} b"}, [key]), "the search finds nothing: it shows nothing"
-    assert not found_in(outputs, [key])
 
 
 @pytest.mark.parametrize("lab_options", [{"gateway_options": ("--direct-redis-host", "")}])
-def test_a_gateway_that_appends_its_tailnet_gets_the_short_name(lab: Lab, joined: Mesh) -> None:
+def test_a_gateway_that_appends_the_tailnet_gets_the_short_name(lab: Lab, joined: Mesh) -> None:
     agent = machine(lab, joined).start()
     agent.wait_back(LONG_S)
     entry = lab.gateway.machine(agent.machine_id)
@@ -147,14 +148,14 @@ def test_a_gateway_that_appends_its_tailnet_gets_the_short_name(lab: Lab, joined
     assert agent.wait_exit() == 0
     agent.start().wait_back(LONG_S)
     names = [each["body"]["hostname"] for each in lab.gateway.requests("register")]
-    assert set(names[2:]) == {"near"}, "each start begins with a name that this gateway cannot use"
+    assert set(names[2:]) == {"near"}, "the agent must remember the name that this gateway accepts"
 
 
-def test_a_daemon_that_is_killed_and_comes_back_costs_no_registration(lab: Lab, joined: Mesh) -> None:
+def test_a_restarted_daemon_causes_no_new_registration(lab: Lab, joined: Mesh) -> None:
     agent = machine(lab, joined).start()
     agent.wait_back(LONG_S)
     joined.near.kill()
-    status = said(agent, "tailscaled does not answer")
+    status = wait_reason(agent, "tailscaled does not answer")
     assert status["state"] in {"BACKOFF", "CONNECTING"}
     assert "does not answer" in status["tunnel"]["forward"]["reason"]
     checks = doctor(agent)
@@ -166,59 +167,61 @@ def test_a_daemon_that_is_killed_and_comes_back_costs_no_registration(lab: Lab, 
     assert [line for line in agent.events("tunnel_api_down") if line["reason"] == "tailscaled"]
 
 
-def test_a_daemon_that_is_frozen_is_noticed_and_thaws(lab: Lab, joined: Mesh) -> None:
+def test_a_frozen_daemon_is_noticed_and_recovers(lab: Lab, joined: Mesh) -> None:
     agent = machine(lab, joined).start()
     agent.wait_back(LONG_S)
     assert joined.near.child is not None
     joined.near.child.signal(signal.SIGSTOP)
     try:
-        said(agent, "no answer at")
+        wait_reason(agent, "no answer at")
     finally:
         joined.near.child.signal(signal.SIGCONT)
     agent.wait_back(LONG_S)
 
 
-def test_tailscale_down_is_a_person_s_word_and_is_only_told(lab: Lab, joined: Mesh) -> None:
+def test_tailscale_down_is_respected_and_reported(lab: Lab, joined: Mesh) -> None:
     agent = machine(lab, joined, key_file(lab, joined.key())).start()
     agent.wait_back(LONG_S)
     joined.near.tailscale("down")
-    said(agent, "tailscale is down on this machine")
+    wait_reason(agent, "tailscale is down on this machine")
     assert joined.near.state == "Stopped"
     assert not agent.events("tailnet_login")
     joined.near.tailscale("up")
     agent.wait_back(LONG_S)
 
 
-def test_an_expired_key_is_told_and_a_new_auth_key_heals_it_without_a_restart(lab: Lab, joined: Mesh) -> None:
+def test_an_expired_key_is_reported_and_a_new_auth_key_works_without_a_restart(
+    lab: Lab, joined: Mesh
+) -> None:
     key = key_file(lab, "0123456789abcdef0123456789abcdef0123456789abcdef")
     agent = machine(lab, joined, key).start()
     agent.wait_back(LONG_S)
     joined.expire("near")
-    status = said(agent, "this machine's key in the tailnet has expired")
+    status = wait_reason(agent, "this machine's key in the tailnet has expired")
     assert status["tailnet"]["state"] == "key_expired"
     assert status["state"] in {"BACKOFF", "CONNECTING"}
     assert doctor(agent)["tailnet login"]["verdict"] == "fail"
     wait_for("the wrong key was tried", lambda: len(agent.events("tailnet_login")) >= 2, LONG_S)
-    said(agent, "http 401")
+    wait_reason(agent, "http 401")
     key.write_text(joined.key() + "\n")
     agent.wait_back(LONG_S)
     assert joined.near.state == "Running"
     assert agent.status()["registration"]["times"] == 1
 
 
-def test_a_machine_without_login_and_without_key_says_what_to_do(lab: Lab, joined: Mesh) -> None:
+def test_a_machine_without_login_and_key_reports_what_to_do(lab: Lab, joined: Mesh) -> None:
     joined.near.tailscale("logout")
     agent = machine(lab, joined).start()
-    said(agent, "this machine is not logged in to its tailnet")
-    said(agent, "give a key by BETA9_TAILSCALE_AUTH_FILE")
+    wait_reason(agent, "this machine is not logged in to its tailnet")
+    wait_reason(agent, "give a key by BETA9_TAILSCALE_AUTH_FILE")
     assert doctor(agent)["tailnet login"]["verdict"] == "fail"
     joined.near.join(key_file(lab, joined.key()), joined.url)
     agent.wait_back(LONG_S)
 
 
-def test_without_udp_it_goes_by_the_relay_and_says_so(lab: Lab, joined: Mesh) -> None:
+def test_without_udp_it_uses_the_relay_and_reports_it(lab: Lab, joined: Mesh) -> None:
     with joined.without_udp():
-        # A direct way that was found before is kept for a while: the daemon begins anew.
+        # The daemon keeps a direct path for a while, so restart it.
         joined.near.kill()
         joined.near.start()
         agent = machine(lab, joined).start()
@@ -231,12 +234,12 @@ def test_without_udp_it_goes_by_the_relay_and_says_so(lab: Lab, joined: Mesh) ->
         wait_for("the relay in /status", is_relayed, LONG_S)
         assert doctor(agent)["tailnet peer"]["verdict"] == "warn"
     wait_for(
-        "the direct way", lambda: ((agent.status().get("tailnet") or {}).get("peer") or {}).get("direct")
+        "the direct path", lambda: ((agent.status().get("tailnet") or {}).get("peer") or {}).get("direct")
     )
     assert agent.is_back()
 
 
-def test_a_gateway_s_side_that_left_the_tailnet_is_named(lab: Lab, joined: Mesh) -> None:
+def test_a_gateway_host_that_left_the_tailnet_is_named(lab: Lab, joined: Mesh) -> None:
     agent = machine(lab, joined).start()
     agent.wait_back(LONG_S)
     joined.far.kill()

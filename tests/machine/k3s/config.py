@@ -1,4 +1,4 @@
-"""The configuration of `k3s server`: config.yaml, config.yaml.d and flags, refused where k3s would not know a key.
+"""The configuration of `k3s server` from config.yaml, config.yaml.d and flags; keys unknown to k3s are refused.
 
 Names and precedence as documented at docs.k3s.io/cli/server and docs.k3s.io/installation/configuration.
 """
@@ -32,12 +32,12 @@ PACKAGED = frozenset({"coredns", "servicelb", "traefik", "local-storage", "metri
 
 
 class ConfigError(Exception):
-    """k3s would not start with this."""
+    """k3s would not start with this configuration."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """What was given, by name; lists where a name came several times."""
+    """The given options by name, with lists for repeated options."""
 
     given: dict[str, Any]
 
@@ -55,7 +55,7 @@ class Config:
 
     @property
     def kubeconfig_mode(self) -> int:
-        """Octal digits, as a text or as the number that YAML makes of them."""
+        """The file mode, given as octal digits in a string or as the number that YAML parses them to."""
         mode = self.given.get("write-kubeconfig-mode", "0600")
         return mode if isinstance(mode, int) else int(mode, 8)
 
@@ -65,7 +65,7 @@ class Config:
 
 
 def read_config(flags: Sequence[str], directory: Path = DIRECTORY) -> Config:
-    """Files in their order, then flags. Raises: ConfigError; OSError for a file that may not be read."""
+    """Read the files in order, then the flags. Raises: ConfigError; OSError for an unreadable file."""
     given: dict[str, Any] = {}
     for file in (directory / "config.yaml", *sorted((directory / "config.yaml.d").glob("*.yaml"))):
         if file.exists():
@@ -73,11 +73,9 @@ def read_config(flags: Sequence[str], directory: Path = DIRECTORY) -> Config:
     for flag in flags:
         name, _, value = flag.lstrip("-").partition("=")
         given.update(_checked({name: value or True}, Path("command line")))
-    unpackaged = set(Config(given).list("disable")) - PACKAGED if "disable" in given else set()
-    if unpackaged:
-        raise ConfigError(
-            f"there is no component {sorted(unpackaged)} to disable; there are {sorted(PACKAGED)}"
-        )
+    unknown = set(Config(given).list("disable")) - PACKAGED if "disable" in given else set()
+    if unknown:
+        raise ConfigError(f"cannot disable unknown components {sorted(unknown)}; known: {sorted(PACKAGED)}")
     return Config(given)
 
 

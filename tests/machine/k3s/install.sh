@@ -1,7 +1,7 @@
 #!/bin/sh
-# Stands for k3s's own installation script where that cannot be downloaded: the same variables, the same files
-# afterwards (unit, its environment file, links, killall and uninstall scripts), the same rule of when to restart.
-# Only what a bootstrap that brings its own binary can use: INSTALL_K3S_SKIP_DOWNLOAD=true is required.
+# Stands in for k3s's installation script where that cannot be downloaded: it takes the same variables, installs the same
+# files (unit, its environment file, links, killall and uninstall scripts), and restarts under the same conditions.
+# Limited to what a bootstrap with its own binary uses: INSTALL_K3S_SKIP_DOWNLOAD=true is required.
 set -eu
 
 BIN=${INSTALL_K3S_BIN_DIR:-/usr/local/bin}
@@ -13,7 +13,7 @@ main() {
         echo "[ERROR] this stand-in downloads nothing: INSTALL_K3S_SKIP_DOWNLOAD=true and $BIN/k3s are needed" >&2
         exit 1
     fi
-    # As the real one: flags alone mean "server".
+    # As in the real script, flags alone mean "server".
     case "${INSTALL_K3S_EXEC:-}" in
     '' | -*) command="server ${INSTALL_K3S_EXEC:-}" ;;
     *) command=$INSTALL_K3S_EXEC ;;

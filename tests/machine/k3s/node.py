@@ -1,4 +1,4 @@
-"""The machine's node object, reported as a kubelet would report it: there, ready, with this machine's size."""
+"""The machine's node object, as a kubelet would report it: registered, ready, with this machine's resources."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 60.0
 
 
 class Node:
-    """Reports this machine's node. `tls` is the directory of certificates, for the administrator's."""
+    """Reports this machine's node. `tls` is the directory with the administrator's client certificate."""
 
     def __init__(self, config: Config, tls: Path, port: int) -> None:
         self._name = config.node_name
@@ -30,25 +30,25 @@ class Node:
         self._reported_at_s = -HEARTBEAT_S
 
     def api_answers(self) -> bool:
-        """Is the API server ready?"""
+        """Return whether the API server is ready."""
         try:
             return self._ask("GET", "/readyz")[0] == 200
         except (OSError, HTTPException):
             return False
 
     def report(self) -> None:
-        """Make the node if it is not there, and say that it is ready, at most once a minute."""
+        """Create the node if it does not exist, and report it as ready, at most once a minute."""
         if time.monotonic() < self._reported_at_s + HEARTBEAT_S:
             return
         labels = {"kubernetes.io/hostname": self._name, "kubernetes.io/os": "linux", **self._labels}
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._name, "labels": labels}}
-        code, told = self._ask("POST", "/api/v1/nodes", node)
+        code, reply = self._ask("POST", "/api/v1/nodes", node)
         if code not in {201, 409}:
-            raise RuntimeError(f"the node cannot be made: {told}")
+            raise RuntimeError(f"cannot create the node: {reply}")
         if code == 201:
-            # Put there on registration, taken away by a controller once a kubelet says ready.
+            # The not-ready taint is set on registration and normally removed by a controller once a kubelet is ready.
             self._ask("PATCH", f"/api/v1/nodes/{self._name}", {"spec": {"taints": None}})
-        code, told = self._ask("PATCH", f"/api/v1/nodes/{self._name}/status", {"status": self._status()})
+        code, _ = self._ask("PATCH", f"/api/v1/nodes/{self._name}/status", {"status": self._status()})
         if code == 200:
             self._reported_at_s = time.monotonic()
 

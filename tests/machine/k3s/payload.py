@@ -1,4 +1,4 @@
-"""The programs that travel inside the one file, unpacked into DATA_DIR/data/VERSION/bin, much as k3s does."""
+"""The programs inside the single executable, unpacked into DATA_DIR/data/VERSION/bin, similar to k3s."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ PROGRAMS = ("kubernetes-server", "etcd", "kubectl")
 
 
 def version() -> str:
-    """What it says it is, told when it was built."""
+    """Return the version that was set when the file was built."""
     with zipfile.ZipFile(own_file()) as archive:
         return archive.read("VERSION").decode().strip()
 
 
 def own_file() -> Path:
-    """This program's own file: the archive that Python runs."""
+    """Return this program's own file: the archive that Python runs."""
     return Path(sys.path[0])
 
 
 def unpacked(data_dir: Path) -> Path:
-    """The directory of the programs, filled at the first call; who comes meanwhile waits."""
+    """Return the directory of the programs, unpacking them at the first call; concurrent callers wait."""
     directory = data_dir / "data" / version() / "bin"
     if not directory.exists():
         directory.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""A stand-in for the k3s program, run inside the virtual machine where no real k3s can be had.
+"""A stand-in for the k3s program, run inside the virtual machine where no real k3s is available.
 
-It stands for what bootstrap and agent see of k3s: one file that is `k3s`, `kubectl`, `ctr` or `crictl` by the name it
-is called by; `k3s server`, which reads /etc/rancher/k3s/config.yaml, unpacks itself into its data directory, tells the
-service manager when it is up, and applies what lies in server/manifests. Its API server (with etcd) and its kubectl
-are the real Kubernetes programs. Not there: kubelet and containerd, so no pod ever runs; controllers and scheduler.
-The node is reported ready as a kubelet would (node.py).
+It reproduces what bootstrap and agent see of k3s: a single file that acts as `k3s`, `kubectl`, `ctr` or `crictl`
+depending on its name; `k3s server`, which reads /etc/rancher/k3s/config.yaml, unpacks itself into its data directory,
+notifies the service manager when it is up, and applies the files in server/manifests. Its API server (with etcd) and
+its kubectl are the real Kubernetes programs. There are no kubelet and containerd, so no pod ever runs, no controllers
+and no scheduler. node.py reports the node as ready in place of a kubelet.
 
 Runs on the Python of a Debian with cloud-init (3.11, with PyYAML); built by tests/machine/standin.py.
 """
@@ -34,12 +34,12 @@ def main() -> int:
         os.execv(kubectl, ["kubectl", *words])
     if name == "server":
         return _serve(words)
-    print(f"k3s stand-in: no {name!r} here", file=sys.stderr)
+    print(f"k3s stand-in: unsupported command {name!r}", file=sys.stderr)
     return 1
 
 
 def _serve(words: list[str]) -> int:
-    # Imported here: every kubectl starts this program, too, and an emulated processor takes a second for PyYAML.
+    # Imported here, since every kubectl call starts this program, and an emulated processor takes a second for PyYAML.
     from .config import ConfigError, read_config
     from .server import Server
 

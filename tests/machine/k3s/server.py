@@ -1,4 +1,4 @@
-"""`k3s server` of the stand-in: etcd and a real API server, certificates, kubeconfig, manifests, and the node."""
+"""`k3s server` of the stand-in: etcd and a real API server, with certificates, kubeconfig, manifests and the node."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from .node import Node
 from .payload import unpacked
 
 PORT = 6443
-SPARING = {"GOGC": "400", "GODEBUG": "asyncpreemptoff=1"}
-"""Signals and collections of garbage cost an emulated processor the most; memory there is."""
+CPU_SAVING = {"GOGC": "400", "GODEBUG": "asyncpreemptoff=1"}
+"""Signals and garbage collections are expensive on an emulated processor; memory is not scarce."""
 
 
 class Server:
@@ -34,7 +34,7 @@ class Server:
         self._applied: dict[Path, bytes] = {}
 
     def run(self) -> int:
-        """Until SIGTERM, or until a part of it ends by itself."""
+        """Run until SIGTERM, or until a child process ends; return the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._ended.set())
         for directory in (self._tls, self._home / "manifests", self._config.data_dir / "agent"):
@@ -45,17 +45,17 @@ class Server:
         self._start_etcd(programs)
         self._start_api(programs)
         node = Node(self._config, self._tls, PORT)
-        told = False
+        notified = False
         try:
-            while not self._ended.wait(2 if not told else 15):
+            while not self._ended.wait(15 if notified else 2):
                 if any(child.poll() is not None for child in self._children):
                     return 1
                 if not node.api_answers():
                     continue
                 node.report()
                 self._apply(programs / "kubectl")
-                if not told:
-                    told = True
+                if not notified:
+                    notified = True
                     _notify("READY=1")
                     print("k3s stand-in: k3s is up and running", flush=True)
         finally:
@@ -63,7 +63,7 @@ class Server:
         return 0
 
     def _certificates(self) -> None:
-        """One authority for servers and one for clients, as k3s; kept over restarts."""
+        """Create one CA for servers and one for clients, like k3s; they are kept across restarts."""
         if (self._tls / "client-admin.crt").exists():
             return
         names = f"DNS:localhost,DNS:kubernetes,DNS:{self._config.node_name},IP:127.0.0.1,IP:10.43.0.1"
@@ -140,7 +140,7 @@ class Server:
             "anonymous-auth": "false",
             "allow-privileged": "true",
             "endpoint-reconciler-type": "none",
-            # Its clockwork alone keeps an emulated processor busy.
+            # Its timers alone keep an emulated processor busy.
             "enable-priority-and-fairness": "false",
         }
         flags.update(each.partition("=")[::2] for each in self._config.list("kube-apiserver-arg") if each)
@@ -148,13 +148,13 @@ class Server:
         self._spawn(programs / "kubernetes-server", ["kubernetes-server", *argv])
 
     def _spawn(self, program: Path, argv: list[str]) -> None:
-        environment = {**os.environ, **SPARING}
-        environment.pop("NOTIFY_SOCKET", None)  # etcd would tell the service manager that all is up
+        environment = {**os.environ, **CPU_SAVING}
+        environment.pop("NOTIFY_SOCKET", None)  # otherwise etcd would notify the service manager too early
         child = subprocess.Popen(argv, executable=str(program), stdin=subprocess.DEVNULL, env=environment)
         self._children.append(child)
 
     def _apply(self, kubectl: Path) -> None:
-        """What the deploy controller does: each file of server/manifests, when it is new or has changed."""
+        """Apply each file in server/manifests that is new or has changed, like k3s's deploy controller."""
         for file in sorted((self._home / "manifests").glob("*.y*ml")):
             content = file.read_bytes()
             if self._applied.get(file) == content:
@@ -192,7 +192,7 @@ def _is_healthy(etcd: str) -> bool:
 
 
 def _notify(text: str) -> None:
-    """Tell the service manager, sd_notify(3)."""
+    """Notify the service manager; see sd_notify(3)."""
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
