@@ -125,7 +125,7 @@ def _create(real: RealKubernetes, address: tuple[str, int], token: str, count: i
         assert code == 201, code
     took_s = time.monotonic() - began_s
     connection.close()
-    real.put_back_jobs()
+    real.remove_jobs()
     return took_s
 
 
