@@ -24,7 +24,7 @@ INDEX = re.compile(r"/simple/(?P<project>[a-z0-9-]+)/")
 
 
 class Pace:
-    """The speed of the line: seconds before each response, and bytes per second (0: unlimited), shared by all downloads."""
+    """The speed of the line, shared by all downloads: seconds before each response, bytes per second (0: unlimited)."""
 
     def __init__(self, delay_s: float = 0.0, bytes_per_s: float = 0.0) -> None:
         self._delay_s = delay_s
