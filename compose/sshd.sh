@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The gateway's host in compose.yaml: creates keys for host and worker, unless they exist, and the tunnel-only user, then
-# runs sshd.
+# The gateway's host in compose.yaml: creates keys for host and worker, unless they exist, and the tunnel-only user,
+# then runs sshd.
 set -Eeuo pipefail
 umask 077
 

@@ -6,8 +6,8 @@ set -eu
 if ! getent passwd "$(id -u)" >/dev/null; then
     if ! printf 'worker:x:%s:%s::/tmp:/usr/sbin/nologin\n' "$(id -u)" "$(id -g)" 2>/dev/null >/tmp/beta9-worker.passwd ||
         ! getent passwd "$(id -u)" >/dev/null; then
-        echo "beta9-worker: uid $(id -u) has no name in this image, but ssh needs one: mount a tmpfs on /tmp and use a" \
-            "uid of 500 or more, or run as root or as beta9" >&2
+        echo "beta9-worker: uid $(id -u) has no name in this image, but ssh needs one: mount a tmpfs on /tmp and use" \
+            "a uid of 500 or more, or run as root or as beta9" >&2
         exit 78
     fi
 fi

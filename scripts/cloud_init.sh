@@ -6,7 +6,7 @@ set -Eeuo pipefail
 
 main() {
     local target=${1:?the directory to create} packages=() work
-    command -v apt-get >/dev/null || { echo "cloud_init.sh: apt-get not found; this needs Debian or Ubuntu" >&2; exit 1; }
+    command -v apt-get >/dev/null || { echo "cloud_init.sh: apt-get not found; use Debian or Ubuntu" >&2; exit 1; }
     # Fetch package lists only if there are none; they need not be current.
     apt-cache show cloud-init >/dev/null 2>&1 || apt-get -qq update
     mkdir -p "$(dirname "$target")"
