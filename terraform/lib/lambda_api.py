@@ -106,7 +106,7 @@ class Api:
         return self._wait_terminated(machine, answer)
 
     def terminate_tagged(self, value: str) -> str:
-        """Terminate every machine whose tag beta9-machine has this value, each like `terminate`."""
+        """Terminate every machine with this value of the tag beta9-machine, each like `terminate`."""
         if not re.fullmatch(r"[0-9A-Za-z-]{8,128}", value):
             raise StepError(f"{value!r} is not a valid value of the tag {TAG}; {CHECK}")
         tag = {"key": TAG, "value": value}

@@ -22,7 +22,7 @@ def image() -> str:
     if shutil.which(DOCKER) is None or attempt("version").code != 0:
         pytest.skip("no Docker Engine is running; `make test-container` starts one")
     if not docker("images", "--quiet", IMAGE):
-        pytest.skip(f"there is no image {IMAGE}; `make image` builds it")
+        pytest.skip(f"the image {IMAGE} does not exist; `make image` builds it")
     return IMAGE
 
 

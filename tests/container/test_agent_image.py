@@ -99,7 +99,7 @@ def test_the_uninstaller_removes_the_image_and_its_base(machine: Newcomer) -> No
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
-    """A registry whose image has a single file and cannot run, which is enough for a pull."""
+    """A registry with an image that has a single file and cannot run, which is enough for a pull."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("agent"))

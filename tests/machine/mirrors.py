@@ -58,7 +58,7 @@ class Mirrors:
         self.files = {} if files is None else files
         self.wheels: Path | None = None
         self.held: dict[str, threading.Event] = {}
-        """Files whose responses wait until their event is set, by name."""
+        """Events by file name: a response for the file waits until its event is set."""
         self.requests: list[tuple[str, str]] = []
         """Method and path of every request, oldest first."""
         self._server = ThreadingHTTPServer((host, 0), functools.partial(_Handler, self))

@@ -38,7 +38,7 @@ resource "terraform_data" "launch" {
   }
 }
 
-# Created before the launch and destroyed last: terminates a machine whose launch response was lost.
+# Created before the launch and destroyed last: terminates the machine even if the launch response was lost.
 module "ending_by_tag" {
   source = "../lambda-ending"
 

@@ -108,7 +108,7 @@ variable "firewall_ruleset_ids" {
 }
 
 variable "tags" {
-  description = "Further tags for the machine. The key beta9-machine is reserved: it identifies a machine whose launch response was lost."
+  description = "Further tags for the machine. The key beta9-machine is reserved: it identifies the machine if the launch response is lost."
   type        = map(string)
   default     = {}
   nullable    = false

@@ -26,7 +26,7 @@ variable "host" {
 }
 
 variable "lambda_instance_id" {
-  description = "Id of a machine at Lambda, whose address is read from the API once it is active."
+  description = "Id of a machine at Lambda. Its address is read from the API once it is active."
   type        = string
   default     = null
 
