@@ -1,8 +1,8 @@
-"""The core's one door: what happened goes in; the new knowledge and what is to be done come out.
+"""The core's entry point: an event goes in; the new state and the effects come out.
 
-    step(worker, event, now_s, policy, jitter) -> (worker, commands)
+    step(state, event, now_s, policy, jitter) -> (state, effects)
 
-Nothing here or below waits, reads a clock, draws a random number or talks to anybody.
+The order inside one step, and the reasons for it: agent/core/__init__.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from agent.core.tunnel import probe_results, schedule, ssh_events
 from agent.core.tunnel.model import Link, LinkPhase
 
 
-def _on_tick(state: AgentState, _event: Tick, _at: Context) -> AgentState:
+def _on_tick(state: AgentState, _event: Tick, _ctx: Context) -> AgentState:
     return state
 
 
@@ -85,7 +85,7 @@ def step(
 ) -> tuple[AgentState, tuple[Effect, ...]]:
     """Take one event in. `now_s` is monotonic, `jitter` is drawn evenly from [0, 1) by the caller.
 
-    STOPPED and FAILED are final: nothing leads out of them, and nothing is done there.
+    STOPPED and FAILED are final: no event changes them, and none has effects.
     """
     if state.displayed in FINAL:
         return state, ()
@@ -95,20 +95,20 @@ def step(
 
 
 def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect, ...]]:
-    """Do what is due. The order matters: the offer is decided on what the links are, calls on the offer."""
+    """Do what is due. The order matters: the offer depends on the links, calls on the offer."""
     effects: list[Effect] = []
     if not state.reading and ctx.now_s >= state.facts_at_s:
         state = replace(state, reading=True)
         effects.append(ReadFacts(with_containers=state.host is not None))
-    state, probes = health.manage(state, ctx)
-    state, tailnet_commands = login.manage(state, ctx)
-    state, link_commands = schedule.manage(state, ctx)
+    state, kube_effects = health.manage(state, ctx)
+    state, tailnet_effects = login.manage(state, ctx)
+    state, link_effects = schedule.manage(state, ctx)
     state = exits.decide_exit(state, ctx)
-    state, room_commands = drain.manage(state, ctx)
+    state, drain_effects = drain.manage(state, ctx)
     state = replace(state, offer=offer.decide(state, ctx))
-    state, calls_due = calls.manage(state, ctx)
+    state, call_effects = calls.manage(state, ctx)
     state = displayed_state.follow(shutdown.manage(state, ctx), ctx)
-    effects += [*probes, *tailnet_commands, *link_commands, *room_commands, *calls_due]
+    effects += [*kube_effects, *tailnet_effects, *link_effects, *drain_effects, *call_effects]
     if state.displayed in FINAL:
         state, stops = schedule.manage(state, ctx)
         assert state.exit_decision is not None  # noqa: S101 - the table enters a final state for no other reason
@@ -117,7 +117,7 @@ def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect,
 
 
 def wake_in_s(state: AgentState, now_s: float, longest_s: float = 1.0) -> float:
-    """Seconds until something is due, at most `longest_s`. Waking too early costs a look, never a mistake."""
+    """Return the seconds until something is due, at most `longest_s`. Waking early costs a look, never a mistake."""
     due = [state.call_retry_at_s, state.lease.next_at_s, state.kube.probe_at_s, state.node_drain.ask_at_s]
     due += [state.tailnet.look_at_s, state.tailnet.join_at_s]
     due += [_link_due_s(link) for link in (state.api, state.reverse, state.data)]

@@ -32,7 +32,6 @@ from agent.core.effects import (
 from agent.core.events import (
     Answer,
     ApiProbed,
-    CallEnded,
     Event,
     FactsRead,
     KubeLoginsRead,
@@ -50,63 +49,16 @@ from agent.core.events import (
 from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
 from agent.core.lifecycle.model import DisplayedState
 from agent.core.machine_api.model import CallKind
-from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.step import step, wake_in_s
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
-
-TTL_S = 300.0
-SSHD_NOTICES_S = 12.0
-SSH_NOTICES_S = 12.0
-_SYN_AGAIN_S = (1.0, 2.0)
-"""The kernel asks again 1 s and 3 s after the first SYN, so an attempt under way finds a healed link."""
+from tests.unit.simulated import SSH_NOTICES_S, SYN_AGAIN_S, Entry, Faults, GatewaySide, Session
 
 
 @dataclass
-class Faults:
-    """What is broken just now."""
-
-    link: bool = False
-    """Nothing gets through in either direction."""
-    sshd: bool = False
-    """Nobody listens on the SSH port, and sessions are gone."""
-    auth: bool = False
-    """sshd does not accept the key any more; sessions live on."""
-    permit_open: bool = False
-    """The key may not open the gateway's address, from the next login on."""
-    gateway: str = ""
-    """"", `refuse`, `hang`, `500`, `401`."""
-    k3s: str = ""
-    """"", `refuse`, `hang`."""
-    reverse: bool = False
-    """The reverse session is stopped on the gateway's side: its address is held and silent."""
-
-
-@dataclass
-class Entry:
-    """The machine at the gateway."""
-
-    status: str
-    expires_at_s: float
-    hostname: str
-    cpu: int
-
-
-@dataclass
-class Session:
-    """One ssh connection as sshd sees it."""
-
-    generation: int
-    address: str | None
-    dead_since_s: float | None = None
-    stopped: bool = False
-    prohibited: bool = False
-
-
-@dataclass
-class World:
+class World(GatewaySide):
     """Runs one worker against the simulated rest. `run_for` lets time pass."""
 
     seed: int
@@ -182,15 +134,6 @@ class World:
     def later(self, seconds: float, event: Callable[[], Event | None]) -> None:
         heapq.heappush(self.heap, (self.now_s + seconds, next(self.order), event))
 
-    def _expire(self) -> None:
-        if self.entry is not None and self.now_s >= self.entry.expires_at_s:
-            self.entry = None
-        self.lingering = [
-            s
-            for s in self.lingering
-            if s.dead_since_s is not None and self.now_s < s.dead_since_s + SSHD_NOTICES_S and not s.stopped
-        ]
-
     # --- What the core wants -------------------------------------------------------------------------------
 
     def _do(self, effect: Effect) -> None:  # noqa: C901, PLR0912 - one line for each command
@@ -247,7 +190,7 @@ class World:
 
     def _start(self, effect: StartLink) -> None:
         self._drop(effect.purpose, noticed=True)
-        self._connect(effect, _SYN_AGAIN_S)
+        self._connect(effect, SYN_AGAIN_S)
 
     def _connect(self, effect: StartLink, again_s: tuple[float, ...]) -> None:
         purpose, generation = effect.purpose, effect.generation
@@ -260,7 +203,7 @@ class World:
         if self.faults.link and again_s:
             self.later(again_s[0], lambda: self._connect(effect, again_s[1:]))
         elif self.faults.link:
-            self.later(self.policy.ssh_connect_timeout_s - sum(_SYN_AGAIN_S), end(FaultKind.UNREACHABLE))
+            self.later(self.policy.ssh_connect_timeout_s - sum(SYN_AGAIN_S), end(FaultKind.UNREACHABLE))
         elif self.faults.sshd:
             self.later(0.02, end(FaultKind.REFUSED))
         elif self.faults.auth:
@@ -284,9 +227,6 @@ class World:
         if not noticed or session.stopped:
             session.stopped = False
             self.lingering.append(session)
-
-    def _through(self, purpose: Purpose) -> bool:
-        return purpose in self.sessions and not self.faults.link
 
     def _probe_api(self, effect: ProbeApi) -> None:
         session = self.sessions.get(Purpose.API)
@@ -320,69 +260,6 @@ class World:
         else:
             probe = Probe(Answer.ANSWERED, 0.01)
         self.later(probe.took_s, lambda: ReverseProbed(effect.generation, probe))
-
-    # --- The gateway ---------------------------------------------------------------------------------------
-
-    def _call(self, effect: CallGateway) -> None:
-        # Whoever leaves waits for a keepalive, but not for its whole time limit (see going).
-        waited_for = [
-            k for k in self.open_calls.values() if not self.state.shutdown or k is not CallKind.KEEPALIVE
-        ]
-        assert not waited_for, f"{effect} while {self.open_calls} is open"
-        self.open_calls[effect.call_id] = effect.kind
-        self._check_body(effect)
-
-        def answer() -> Event:
-            self.open_calls.pop(effect.call_id)
-            return CallEnded(effect.call_id, self._answer(effect))
-
-        slow = self.faults.link or self.faults.gateway == "hang" or Purpose.API not in self.sessions
-        self.later(effect.timeout_s if slow else 0.02, answer)
-
-    def _check_body(self, effect: CallGateway) -> None:
-        """What is sent is of this machine, with the types that the gateway takes, and no more than it has."""
-        body = effect.body
-        if effect.kind is CallKind.CHECK:
-            assert body["machine_id"] == ""
-            return
-        assert (body["machine_id"], body["pool_name"]) == (self.config.machine_id, self.config.pool_name)
-        if effect.kind is CallKind.KEEPALIVE:
-            metrics = body["metrics"]
-            assert type(metrics["total_cpu_available"]) is type(metrics["free_gpu_count"]) is int
-            assert 0 <= metrics["total_cpu_available"] <= 8000
-        else:
-            assert all(type(value) is str for value in body.values())
-            is_nothing = effect.kind is CallKind.FAREWELL or not self.state.offer.offered
-            assert (body["cpu"], body["memory"]) == ("0m", "0Mi") or not is_nothing
-
-    def _answer(self, effect: CallGateway) -> Outcome:
-        if not self._through(Purpose.API) or self.faults.gateway in {"hang", "refuse"}:
-            return Outcome(OutcomeKind.NO_ANSWER, "no answer")
-        if self.faults.gateway:
-            kinds = {"500": OutcomeKind.GATEWAY_ERROR, "401": OutcomeKind.UNAUTHORIZED}
-            return Outcome(kinds[self.faults.gateway], self.faults.gateway)
-        self._expire()
-        if effect.kind is CallKind.CHECK:
-            return Outcome(OutcomeKind.OK)
-        if effect.kind is CallKind.KEEPALIVE:
-            if self.entry is None:
-                return Outcome(OutcomeKind.MACHINE_NOT_FOUND, "machine not found")
-            self.entry.status, self.entry.expires_at_s = "ready", self.now_s + TTL_S
-            return Outcome(OutcomeKind.OK, ttl_s=TTL_S)
-        cpu = int(effect.body["cpu"].removesuffix("m"))
-        self.entry = Entry("registered", self.now_s + TTL_S, effect.body["hostname"], cpu)
-        self.registrations += 1
-        return Outcome(OutcomeKind.OK, ttl_s=TTL_S, gateway_config=True)
-
-    def would_place(self) -> bool:
-        """Whether the gateway would start work here, and the dial would reach our k3s."""
-        self._expire()
-        return self.entry is not None and self.entry.status == "ready" and self.entry.cpu > 0
-
-    def dial_hangs(self) -> bool:
-        """Whether a dial at any of our addresses would hang and so stop the pool."""
-        session = self.sessions.get(Purpose.REVERSE)
-        return session is not None and self.faults.k3s == "hang"
 
     # --- Faults that end sessions --------------------------------------------------------------------------
 

@@ -3,66 +3,30 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from agent.core.lifecycle import displayed_state
-from agent.core.lifecycle.model import FINAL, DisplayedState
-from agent.core.policy import Policy
-from agent.core.step import HANDLERS
-
 ROOT = Path(__file__).parents[2]
 AGENT = ROOT / "agent"
 
-PURE = frozenset(
-    {
-        "__future__",
-        "base64",
-        "binascii",
-        "collections",
-        "dataclasses",
-        "datetime",
-        "difflib",
-        "enum",
-        "functools",
-        "hashlib",
-        "itertools",
-        "json",
-        "math",
-        "re",
-        "shlex",
-        "string",
-        "struct",
-        "textwrap",
-        "typing",
-        "urllib.parse",
-    }
-)
+_PURE = """
+__future__ base64 binascii collections dataclasses datetime difflib enum functools hashlib
+itertools json math re shlex string struct textwrap typing urllib.parse
+"""
+PURE = frozenset(_PURE.split())
 """The standard library's parts that ask nothing of the world. `datetime` may parse a notice; see `CLOCKS`."""
 CLOCKS = frozenset({"now", "utcnow", "today", "monotonic", "perf_counter"})
 
-HEAVY = frozenset(
-    {
-        "boto3",
-        "botocore",
-        "docker",
-        "kubernetes",
-        "lightkube",
-        "prometheus_client",
-        "psutil",
-        "pynvml",
-        "requests",
-        "rich",
-        "urllib3",
-        "yaml",
-    }
-)
+_HEAVY = """
+boto3 botocore docker kubernetes lightkube prometheus_client psutil pynvml requests rich urllib3 yaml
+"""
+HEAVY = frozenset(_HEAVY.split())
 """Each costs tens to hundreds of milliseconds to import."""
 
 LATE = "agent.observability.metrics"
@@ -73,7 +37,25 @@ LAYERS = {
     "settings": ("agent.settings", "agent.core", "agent.errors"),
     "adapters": ("agent.adapters", "agent.settings", "agent.core", "agent.errors", "agent"),
     "observability": ("agent.observability", "agent.core", "agent.errors"),
+    "provisioning": (
+        "agent.provisioning",
+        "agent.adapters",
+        "agent.settings",
+        "agent.core",
+        "agent.errors",
+        "agent",
+    ),
+    "runtime": (
+        "agent.runtime",
+        "agent.observability",
+        "agent.adapters",
+        "agent.settings",
+        "agent.core",
+        "agent.errors",
+        "agent",
+    ),
 }
+"""Which packages each may import; doctor, commands and the demo may import all of these."""
 
 
 @dataclass(frozen=True)
@@ -211,64 +193,90 @@ def test_every_import_of_the_product_is_declared() -> None:
     assert missing == set()
 
 
-# --- One truth, told in several places -------------------------------------------------------------------
+# --- Sizes and names -------------------------------------------------------------------------------------
+
+MOST_FILES = 15
+MOST_LINES = 300
+MOST_LINES_OF_A_FUNCTION = 45
+GENERIC_NAMES = frozenset(
+    {"__init__", "__main__", "conftest", "model", "probe", "status", "test_model", "test_status"}
+)
+"""File names that may occur more than once within a layer."""
 
 
-def test_the_diagram_in_architecture_md_is_the_table() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    drawn = re.search(r"```mermaid\n(.*?)\n```", text, re.DOTALL)
-    assert drawn, "ARCHITECTURE.md holds no mermaid block"
-    assert drawn[1] == displayed_state.diagram(), "out of date; run: .venv/bin/python -m scripts.diagram"
+def modules(*places: str) -> list[Path]:
+    """Every Python file below these folders."""
+    return sorted(path for place in places for path in (ROOT / place).rglob("*.py"))
 
 
-def test_every_state_is_reached_and_every_state_but_the_final_ones_is_left() -> None:
-    assert {row.target for row in displayed_state.TABLE} == set(DisplayedState) - {DisplayedState.STARTING}
-    assert {row.source for row in displayed_state.TABLE} == set(DisplayedState) - FINAL
+def test_no_folder_holds_more_files_than_a_reader_can_survey() -> None:
+    folders = Counter(path.parent for path in modules("agent", "tests"))
+    assert {str(folder): count for folder, count in folders.items() if count > MOST_FILES} == {}
 
 
-def test_every_condition_of_the_table_is_used_and_known() -> None:
-    assert {row.when for row in displayed_state.TABLE} == set(displayed_state.CONDITIONS)
+def test_no_module_is_too_long() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in modules("agent", "tests")}
+    assert {str(path): length for path, length in lengths.items() if length > MOST_LINES} == {}
 
 
-def test_every_event_has_one_handler() -> None:
-    from agent.core import events
-
-    assert set(HANDLERS) == set(events.Event.__args__)
-
-
-def test_every_command_is_carried_out() -> None:
-    from agent.core import effects
-
-    wired = "".join(path.read_text(encoding="utf-8") for path in (AGENT / "runtime").glob("*.py"))
-    # Exit is the supervisor's own: it ends the loop.
-    names = {each.__name__ for each in effects.Effect.__args__} - {"Exit"}
-    assert {name for name in names if f"{name}: Executor(" not in wired} == set()
+def test_no_function_is_too_long() -> None:
+    long = []
+    for path in modules("agent", "tests"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                if lines > MOST_LINES_OF_A_FUNCTION:
+                    long.append(f"{path.relative_to(ROOT)}: {node.name} has {lines} lines")
+    assert long == []
 
 
-def test_every_timing_is_used() -> None:
-    used: set[str] = set()
-    for path in AGENT.rglob("*.py"):
-        if path.name != "policy.py":
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    assert {field.name for field in fields(Policy)} - used == set()
-
-
-def test_every_module_says_what_it_answers() -> None:
-    silent = [
+@pytest.mark.parametrize(
+    "layer",
+    sorted(
         str(path.relative_to(ROOT))
-        for path in AGENT.rglob("*.py")
-        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-    ]
-    assert silent == []
+        for top in ("agent", "tests")
+        for path in (ROOT / top).iterdir()
+        if (path / "__init__.py").exists()
+    ),
+)
+def test_a_file_name_occurs_once_within_a_layer(layer: str) -> None:
+    names = Counter(path.stem for path in modules(layer))
+    assert {name for name, count in names.items() if count > 1} - GENERIC_NAMES == set()
 
 
-def test_the_repository_names_no_place_of_the_machine_it_was_written_on() -> None:
-    places = re.compile(rb"/(?:work/(?:main|shared)|tmp/bash_jobs)\b")
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, timeout=30)
-    if files.returncode:  # a source tarball
-        names = [str(path) for path in [*AGENT.rglob("*"), *(ROOT / "docs").rglob("*")]]
-    else:
-        names = files.stdout.decode().split("\0")
-    paths = [ROOT / name for name in names if name]
-    assert [str(path) for path in paths if path.is_file() and places.search(path.read_bytes())] == []
+TRIED_BY = {
+    "backoff": "test_policy",
+    "config": "test_policy",
+    "context": "test_any_events",
+    "effects": "test_any_events",
+    "events": "test_any_events",
+    "state": "test_any_events",
+    "step": "test_any_events",
+    "transition_table": "test_tables",
+    "host/facts": "host/test_gpu_health",
+    "kubernetes/model": "kubernetes/test_health",
+    "lifecycle/displayed_state": "test_tables",
+    "lifecycle/model": "lifecycle/test_drain",
+    "machine_api/model": "machine_api/test_offer",
+    "provisioning/cloud_config": "../provisioning/test_user_data_check",
+    "provisioning/env_file": "../provisioning/test_user_data",
+    "provisioning/push_protocol": "../../integration/commands/push_secrets/test_push_delivery",
+    "provisioning/user_data": "../provisioning/test_user_data",
+    "tailnet/model": "tailnet/test_login",
+    "tunnel/faults": "tunnel/test_ssh_stderr",
+    "tunnel/model": "tunnel/test_outages",
+    "tunnel/schedule": "tunnel/test_outages",
+}
+"""Modules of the core without a test file of their name: the one that tries them, below tests/unit/core/."""
+
+
+def test_every_module_of_the_core_has_its_test() -> None:
+    missing = []
+    for path in modules("agent/core"):
+        name = path.relative_to(AGENT / "core").with_suffix("").as_posix()
+        own = f"{name.rpartition('/')[0]}/test_{path.stem}".removeprefix("/")
+        tests = ROOT / "tests" / "unit" / "core" / f"{TRIED_BY.get(name, own)}.py"
+        if path.stem != "__init__" and not tests.exists():
+            missing.append(name)
+    assert missing == []
+    assert {name for name in TRIED_BY if not (AGENT / "core" / f"{name}.py").exists()} == set()

@@ -13,7 +13,6 @@ from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
 from agent.core.host.facts import Gpu, GpuReading, KubeLogins, NodeFacts
 from agent.core.kubernetes import health
 from agent.core.kubernetes.model import Kube
-from agent.core.kubernetes.objects import node_facts, pick_node
 from agent.core.lifecycle.model import NodeDrain
 from agent.core.machine_api import calls
 from agent.core.machine_api.capacity import capacity
@@ -154,37 +153,3 @@ def test_registering_waits_until_logins_were_looked_for() -> None:
     state = with_setup(k3s=K3sMode.NONE)
     assert not calls.may_register(replace(state, kube=Kube()), AT)
     assert calls.may_register(replace(state, kube=Kube(looked=True)), AT)
-
-
-def pod(gpus: int, phase: str = "Running", node: str = "here", **changes: Any) -> dict[str, Any]:
-    container = {"resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
-    spec = {"nodeName": node, "containers": [container], **changes}
-    return {
-        "metadata": {"labels": {"run.beam.cloud/role": "worker"}},
-        "spec": spec,
-        "status": {"phase": phase},
-    }
-
-
-def test_only_pods_that_hold_something_here_are_counted() -> None:
-    started_by_more = [{"resources": {"requests": {"nvidia.com/gpu": "3"}}}, {"resources": {}}]
-    pods = [
-        pod(1),
-        pod(2, phase="Pending"),
-        pod(4, phase="Succeeded"),
-        pod(4, phase="Failed"),
-        pod(4, node="elsewhere"),
-        pod(1, initContainers=started_by_more),
-    ]
-    facts = node_facts({"metadata": {"name": "here"}}, pods)
-    assert (facts.gpus_requested, facts.worker_count, facts.container_count) == (6, 3, 3)
-
-
-def test_a_node_is_this_machines_when_it_is_the_only_one_or_has_its_name() -> None:
-    one = {"metadata": {"name": "one"}}
-    two = {"metadata": {"name": "two", "labels": {"kubernetes.io/hostname": "Machine-2"}}}
-    assert pick_node([one], "whatever") is one
-    assert pick_node([one, two], "ONE") is one
-    assert pick_node([one, two], "machine-2") is two
-    assert pick_node([one, two], "three") is None
-    assert pick_node([], "one") is None

@@ -8,10 +8,9 @@ import pytest
 
 from agent.core.config import Connection, K3sMode
 from agent.core.context import Context
-from agent.core.host.facts import Gpu, GpuReading, KubeLogins
+from agent.core.host.facts import GpuReading, KubeLogins
 from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import Shutdown, ShutdownKind
-from agent.core.machine_api.capacity import capacity
 from agent.core.machine_api.model import Capacity
 from agent.core.machine_api.offer import advertisement, decide
 from agent.core.state import AgentState
@@ -116,27 +115,6 @@ def test_a_node_in_trouble_withdraws_the_offer_only_after_its_grace() -> None:
 
 
 # --- What there is, and what the gateway is told ----------------------------------------------------------
-
-
-def test_the_reserve_is_never_offered() -> None:
-    assert capacity(placeable()) == Capacity(7500, 15360, 2, 2)
-
-
-def test_a_reserve_larger_than_the_machine_leaves_nothing_rather_than_less() -> None:
-    has = capacity(with_setup(reserve_cpu_millicores=9000, reserve_memory_mib=10**6))
-    assert (has.cpu_millicores, has.memory_mib) == (0, 0)
-
-
-def test_a_broken_gpu_is_not_free_and_not_counted_before_it_was_ever_promised() -> None:
-    one_broken = GpuReading((Gpu("GPU-0", "H100"), Gpu("GPU-1", "H100", healthy=False)))
-    assert capacity(placeable(gpus=one_broken)) == Capacity(7500, 15360, 1, 1)
-
-
-def test_gpus_that_were_promised_are_never_taken_back_under_running_workers() -> None:
-    # The gateway subtracts GPUs as unsigned numbers: lowered below what workers hold, more work comes.
-    one_broken = GpuReading((Gpu("GPU-0", "H100"), Gpu("GPU-1", "H100", healthy=False)))
-    has = capacity(placeable(gpus=one_broken, gpu_floor=2))
-    assert (has.gpu_count, has.free_gpu_count) == (2, 1)
 
 
 def test_a_promise_that_offers_nothing_keeps_only_the_count_of_gpus() -> None:

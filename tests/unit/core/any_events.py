@@ -1,0 +1,297 @@
+"""Any sequence of events, for property tests of the core: strategies, and an agent whose requests get replies.
+
+Events are drawn freely (stale generations, answers that nobody asked for, clocks that jump), mixed with replies to what
+the core has requested last, so that sequences also get as far as READY and beyond.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from agent.core.config import Config, Connection, K3sMode
+from agent.core.effects import (
+    CallGateway,
+    CordonNode,
+    Effect,
+    EndWorkers,
+    Exit,
+    JoinTailnet,
+    ListWorkers,
+    ProbeApi,
+    ProbeKube,
+    ProbeReverse,
+    QueryTailscaled,
+    ReadFacts,
+    ReadKubeLogins,
+    StartLink,
+    StopLink,
+    WriteStop,
+)
+from agent.core.events import (
+    Answer,
+    ApiProbed,
+    CallEnded,
+    Event,
+    FactsRead,
+    KubeLoginsRead,
+    KubeProbed,
+    LinkComplained,
+    LinkEnded,
+    LinkLoggedIn,
+    NodeCordoned,
+    NoticeKind,
+    NoticeReceived,
+    Probe,
+    ReverseProbed,
+    ShutdownRequested,
+    StopWritten,
+    TailnetJoinTried,
+    TailscaledQueried,
+    Tick,
+    WorkersListed,
+)
+from agent.core.host.facts import (
+    DaemonState,
+    Gpu,
+    GpuReading,
+    HostFacts,
+    KubeLogins,
+    NodeFacts,
+    PeerFacts,
+    TailnetFacts,
+)
+from agent.core.lifecycle.model import ShutdownKind
+from agent.core.machine_api.model import CallKind
+from agent.core.machine_api.wire import Outcome, OutcomeKind
+from agent.core.policy import Policy
+from agent.core.state import AgentState
+from agent.core.step import step
+from agent.core.tunnel.faults import Fault, FaultKind
+from agent.core.tunnel.model import Purpose
+
+POLICY = Policy()
+ADDRESSES = tuple(f"127.70.1.{n}" for n in (1, 2, 3, 4))
+HOST = FactsRead(HostFacts(8000, 32000), GpuReading((Gpu("GPU-0", "H100"),)))
+
+# --- Any event -------------------------------------------------------------------------------------------
+
+purposes = st.sampled_from(Purpose)
+generations = st.integers(-1, 6)
+faults = st.builds(Fault, st.sampled_from(FaultKind), st.text(max_size=5))
+probes = st.builds(Probe, st.sampled_from(Answer), st.floats(0, 100), st.text(max_size=5))
+LOGINS = KubeLogins(has_token=True, administers=True, cluster=1)
+logins = st.builds(KubeLogins, st.booleans(), st.booleans(), st.integers(0, 2))
+nodes = st.none() | st.builds(
+    NodeFacts,
+    ready=st.booleans(),
+    schedulable=st.booleans(),
+    pressures=st.sampled_from([(), ("DiskPressure",)]),
+    gpus_allocatable=st.integers(0, 8),
+    worker_count=st.integers(0, 3),
+)
+outcomes = st.builds(
+    Outcome,
+    st.sampled_from(OutcomeKind),
+    st.text(max_size=5),
+    ttl_s=st.none() | st.floats(0.001, 1e5),
+    retry_after_s=st.none() | st.floats(0, 1e6),
+    gateway_config=st.none() | st.booleans(),
+)
+gpus = st.builds(Gpu, st.sampled_from(["GPU-0", "GPU-1"]), st.just("H100"), st.booleans())
+facts = st.builds(
+    FactsRead,
+    st.builds(HostFacts, st.integers(0, 10**9), st.integers(0, 10**9)),
+    st.builds(
+        GpuReading,
+        st.lists(gpus, max_size=2, unique_by=lambda gpu: gpu.uuid).map(tuple),
+        st.none() | st.text(),
+    ),
+)
+peers = st.builds(
+    PeerFacts, st.just("gateway.tail.example"), st.just("100.64.0.1"), st.booleans(), st.booleans()
+)
+tailnets = st.builds(
+    TailnetFacts,
+    st.sampled_from(DaemonState),
+    st.text(max_size=5),
+    name=st.sampled_from(["", "worker.tail.example"]),
+    address=st.sampled_from(["", "100.64.0.2"]),
+    key_expires_in_s=st.none() | st.floats(-1e6, 1e6),
+    userspace=st.booleans(),
+    peer=st.none() | peers,
+)
+shutdowns = st.builds(ShutdownRequested, st.sampled_from(ShutdownKind), st.just("SIGTERM"))
+notices = st.builds(
+    NoticeReceived,
+    st.sampled_from(NoticeKind),
+    st.just("taken away"),
+    st.none() | st.floats(-100, 5000),
+    st.booleans(),
+)
+errors = st.none() | st.just("no answer")
+events: st.SearchStrategy[Event] = st.one_of(
+    st.just(Tick()),
+    facts,
+    st.builds(LinkLoggedIn, purposes, generations),
+    st.builds(LinkComplained, purposes, generations, faults),
+    st.builds(LinkEnded, purposes, generations, faults),
+    st.builds(ApiProbed, generations, probes),
+    st.builds(ReverseProbed, generations, probes),
+    st.builds(KubeProbed, probes, nodes, st.integers(0, 3), errors, st.none() | logins),
+    st.builds(KubeLoginsRead, logins, st.integers(0, 3), errors),
+    st.builds(CallEnded, st.integers(-1, 12), outcomes),
+    shutdowns,
+    notices,
+    st.builds(NodeCordoned, st.booleans(), errors),
+    st.builds(WorkersListed, st.integers(-1, 12), st.none() | st.integers(0, 3), errors),
+    st.builds(StopWritten, errors),
+    st.builds(TailscaledQueried, tailnets, st.booleans()),
+    st.builds(TailnetJoinTried, errors),
+)
+
+
+@dataclass(frozen=True)
+class GoodReply:
+    """The oldest open request gets a good reply."""
+
+
+@dataclass(frozen=True)
+class BadReply:
+    """The oldest open request gets this reply."""
+
+    outcome: Outcome
+    probe: Probe
+    fault: Fault
+    tailnet: TailnetFacts
+
+
+Move = GoodReply | BadReply | Event
+
+# Mostly short, sometimes absurd: a suspended machine, a clock that was set.
+pauses = st.one_of(st.just(0.0), st.floats(0, 5), st.floats(0, 400), st.sampled_from([1e9, -1.0, -1e9]))
+anything: st.SearchStrategy[Move] = st.one_of(
+    st.just(GoodReply()),
+    st.just(GoodReply()),
+    st.builds(BadReply, outcomes, probes, faults, tailnets),
+    events,
+)
+# Any number of good replies first, so that trouble meets every stage of a life.
+moves = st.builds(
+    lambda good, rest: [(0.05, GoodReply())] * good + rest,
+    st.integers(0, 30),
+    st.lists(st.tuples(pauses, anything), max_size=40),
+)
+Moves = list[tuple[float, Move]]
+configs = st.builds(
+    Config,
+    machine_id=st.just("1165a9b6"),
+    pool_name=st.just("gpu"),
+    connection=st.sampled_from(Connection),
+    k3s=st.sampled_from(K3sMode),
+    hostname=st.none() | st.just("worker.example"),
+    addresses=st.sampled_from([ADDRESSES, ADDRESSES[:1]]),
+    joins_tailnet=st.booleans(),
+    data=st.booleans(),
+    once=st.booleans(),
+    heeds_rebalance=st.booleans(),
+)
+jitters = st.floats(0, 1, exclude_max=True)
+
+
+GOOD = BadReply(
+    Outcome(OutcomeKind.OK, ttl_s=300.0, gateway_config=True),
+    Probe(Answer.ANSWERED, 0.01),
+    Fault(FaultKind.LOST, ""),
+    TailnetFacts(DaemonState.RUNNING, name="worker.tail.example", address="100.64.0.2"),
+)
+
+
+def answer(effect: Effect, move: GoodReply | BadReply) -> Event:
+    """Return what comes of an effect."""
+    reply = move if isinstance(move, BadReply) else GOOD
+    makers: dict[type, Callable[[Any], Event]] = {
+        ReadFacts: lambda _: HOST,
+        StartLink: lambda c: (
+            LinkLoggedIn(c.purpose, c.generation)
+            if reply is GOOD
+            else LinkEnded(c.purpose, c.generation, reply.fault)
+        ),
+        ProbeApi: lambda c: ApiProbed(c.generation, reply.probe),
+        ProbeReverse: lambda c: ReverseProbed(c.generation, reply.probe),
+        ProbeKube: lambda _: KubeProbed(reply.probe, logins=LOGINS if reply is GOOD else None),
+        ReadKubeLogins: lambda _: (
+            KubeLoginsRead(LOGINS, 1) if reply is GOOD else KubeLoginsRead(KubeLogins(), error="not there")
+        ),
+        QueryTailscaled: lambda c: TailscaledQueried(reply.tailnet, c.with_peers),
+        JoinTailnet: lambda _: TailnetJoinTried(None if reply is GOOD else "no answer"),
+        CallGateway: lambda c: CallEnded(c.call_id, reply.outcome),
+        CordonNode: lambda c: NodeCordoned(c.is_cordoned, None if reply is GOOD else "refused"),
+        ListWorkers: lambda c: WorkersListed(c.number, 0 if reply is GOOD else 2),
+        EndWorkers: lambda c: WorkersListed(c.number, 0 if reply is GOOD else 2),
+        WriteStop: lambda _: StopWritten(None if reply is GOOD else "disk full"),
+    }
+    return makers[type(effect)](effect)
+
+
+@dataclass
+class InFlight:
+    """A call in flight; the adapter ends it at `ends_at_s` at the latest."""
+
+    kind: CallKind
+    ends_at_s: float
+
+
+@dataclass
+class Life:
+    """One agent, and what can be seen of it from outside."""
+
+    config: Config
+    jitter: float = 0.5
+    now_s: float = 1000.0
+    open: deque[Effect] = field(default_factory=deque)
+    in_flight: dict[int, InFlight] = field(default_factory=dict)
+    registered: bool = False
+    administers: bool = True
+    """Whether a kubeconfig ever comes."""
+    effects: tuple[Effect, ...] = ()
+    """Of the last move."""
+
+    def __post_init__(self) -> None:
+        self.state = AgentState(self.config, born_at_s=self.now_s, since_s=self.now_s)
+
+    def go(self, pause_s: float, move: Move) -> AgentState:
+        """Make one move; return the state before it."""
+        event = self._event(move)
+        if isinstance(event, (KubeProbed, KubeLoginsRead)) and event.logins and not self.administers:
+            event = replace(event, logins=replace(event.logins, administers=False))
+        self.now_s += pause_s
+        before = self.state
+        self.state, self.effects = step(before, event, self.now_s, POLICY, self.jitter)
+        if isinstance(event, CallEnded):
+            ended = self.in_flight.pop(event.call_id, None)
+            is_registration = ended is not None and ended.kind in {CallKind.REGISTER, CallKind.FAREWELL}
+            self.registered |= is_registration and event.outcome.kind is OutcomeKind.OK
+        if before.shutdown is None and self.state.shutdown is not None:
+            # The farewell does not wait for a keepalive's whole time limit.
+            for call in self.in_flight.values():
+                if call.kind is CallKind.KEEPALIVE:
+                    call.ends_at_s = min(call.ends_at_s, self.now_s + POLICY.farewell_s / 2)
+        self.in_flight = {i: call for i, call in self.in_flight.items() if self.now_s < call.ends_at_s}
+        self.open += [each for each in self.effects if not isinstance(each, (StopLink, Exit))]
+        return before
+
+    def _event(self, move: Move) -> Event:
+        if not isinstance(move, (GoodReply, BadReply)):
+            return move
+        return answer(self.open.popleft(), move) if self.open else Tick()
+
+    def calls(self) -> list[CallGateway]:
+        """Return the calls that the last move led to; they are in flight from now on."""
+        calls = [each for each in self.effects if isinstance(each, CallGateway)]
+        self.in_flight |= {each.call_id: InFlight(each.kind, self.now_s + each.timeout_s) for each in calls}
+        return calls
