@@ -22,7 +22,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from http.client import HTTPSConnection
 from pathlib import Path
-from typing import Any
 
 from agent.core.tunnel import addresses
 from scripts.bench import Row, idle_rows, show
@@ -129,7 +128,7 @@ def _create(real: RealKubernetes, address: tuple[str, int], token: str, count: i
     return took_s
 
 
-def _job(name: str) -> dict[str, Any]:
+def _job(name: str) -> dict[str, object]:
     pod = {"restartPolicy": "OnFailure", "containers": [{"name": "worker", "image": "worker"}]}
     return {
         "apiVersion": "batch/v1",

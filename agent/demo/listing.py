@@ -9,9 +9,8 @@ import argparse
 import io
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
-from typing import Any
 
 from agent.demo.gateway.admin import GatewayAdmin
 from agent.demo.gateway.machines import READY, Machine
@@ -70,7 +69,7 @@ def list_text(machines: Iterable[Machine], unix_s: float, width: int = 120) -> s
 
 
 def _row(machine: Machine, unix_s: float) -> tuple[str, ...]:
-    metrics: Mapping[str, Any] = machine.metrics or {}
+    metrics = machine.metrics or {}
     return (
         machine.machine_id,
         f"{machine.cpu_millicores:,}m" if machine.cpu_millicores > 0 else "-",

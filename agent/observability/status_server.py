@@ -10,7 +10,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.observability.logs import get_logger
@@ -24,7 +24,7 @@ TEXT = "text/plain; charset=utf-8"
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 """Content type of Prometheus' text format."""
 
-Status = Callable[[], dict[str, Any]]
+Status = Callable[[], Mapping[str, object]]
 Check = Callable[[], bool]
 
 

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 def _create_machine(
     gateway: EmbeddedGateway, pool: str = "gpu", machine_id: str | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     return asdict(gateway.create_machine(pool, machine_id))
 
 
-def _machines(gateway: EmbeddedGateway) -> list[dict[str, Any]]:
+def _machines(gateway: EmbeddedGateway) -> list[dict[str, object]]:
     return [asdict(machine) for machine in gateway.machines()]
 
 
-def _machine(gateway: EmbeddedGateway, machine_id: str) -> dict[str, Any] | None:
+def _machine(gateway: EmbeddedGateway, machine_id: str) -> dict[str, object] | None:
     machine = gateway.machine(machine_id)
     return asdict(machine) if machine else None
 
 
-def _would_place(gateway: EmbeddedGateway, machine_id: str) -> dict[str, Any]:
+def _would_place(gateway: EmbeddedGateway, machine_id: str) -> dict[str, object]:
     placed, reason = gateway.would_place(machine_id)
     return {"would_place": placed, "reason": reason}
 
@@ -51,11 +51,11 @@ def _set_fault(
 
 def _requests(
     gateway: EmbeddedGateway, route: str | None = None, machine_id: str | None = None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     return [asdict(entry) for entry in gateway.requests(route, machine_id)]
 
 
-def _workers(gateway: EmbeddedGateway, pool: str | None = None) -> list[dict[str, Any]]:
+def _workers(gateway: EmbeddedGateway, pool: str | None = None) -> list[dict[str, object]]:
     return [{**asdict(w), "job_name": w.job_name} for w in gateway.placement.workers(pool)]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import parse_qs
 
 from agent.demo.gateway import go_json
@@ -188,8 +187,8 @@ def _keepalive(state: GatewayState, request: Request) -> Reply:
     return Reply(200, go_json.to_json({"status": "ok", "machine_state": _ready_state(state, machine)}))
 
 
-def _ready_state(state: GatewayState, machine: Machine) -> dict[str, Any]:
-    fields = {
+def _ready_state(state: GatewayState, machine: Machine) -> dict[str, object]:
+    fields: dict[str, object] = {
         "machine_id": machine.machine_id,
         "status": READY,
         "pool_name": machine.pool_name,
@@ -218,7 +217,7 @@ def _config(state: GatewayState, _request: Request) -> Reply:
     return Reply(200, go_json.to_json({"config": state.config.value}))
 
 
-def wire_state(machine: Machine) -> dict[str, Any]:
+def wire_state(machine: Machine) -> dict[str, object]:
     """Return a machine as the gateway lists it to any machine token: with the k3s token in clear text."""
     return {
         "machine_id": machine.machine_id,

@@ -6,8 +6,8 @@ The real gateway sends protobuf; this is the same object as JSON, which the API 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from agent.demo.gateway.machines import Pool
 
@@ -44,7 +44,9 @@ def job_selector(pool_name: str) -> str:
     return f"{ROLE_LABEL}=worker,{POOL_LABEL}={pool_name}"
 
 
-def worker_job(worker: Worker, pool: Pool, gateway_host: str, config: dict[str, Any]) -> dict[str, Any]:
+def worker_job(
+    worker: Worker, pool: Pool, gateway_host: str, config: Mapping[str, object]
+) -> dict[str, object]:
     """Return the Job. Its environment holds `config` with all its secrets, as on a real gateway."""
     labels = {
         "app": "worker",
@@ -53,7 +55,7 @@ def worker_job(worker: Worker, pool: Pool, gateway_host: str, config: dict[str, 
         WORKER_LABEL: worker.worker_id,
         MACHINE_LABEL: worker.machine_id,
     }
-    spec: dict[str, Any] = {
+    spec: dict[str, object] = {
         "hostNetwork": True,
         "dnsPolicy": "ClusterFirstWithHostNet",
         "restartPolicy": "OnFailure",
@@ -81,7 +83,9 @@ def worker_job(worker: Worker, pool: Pool, gateway_host: str, config: dict[str, 
     }
 
 
-def _container(worker: Worker, pool: Pool, gateway_host: str, config: dict[str, Any]) -> dict[str, Any]:
+def _container(
+    worker: Worker, pool: Pool, gateway_host: str, config: Mapping[str, object]
+) -> dict[str, object]:
     environment = {
         "WORKER_ID": worker.worker_id,
         "WORKER_POOL_NAME": pool.name,
