@@ -17,6 +17,7 @@ Status = Mapping[str, Any]
 
 TRANSITIONS_SHOWN = 6
 LABEL_WIDTH = 11
+"""Column of the text, in characters. A longer label pushes its text to the right."""
 
 
 class Tone(str, Enum):
@@ -55,7 +56,7 @@ def rows(status: Status) -> list[Row]:
 
 def plain(status: Status) -> list[str]:
     """Return the rows as text."""
-    return [f"{row.label:{LABEL_WIDTH}}{row.text}" for row in rows(status)]
+    return [f"{row.label:{LABEL_WIDTH - 1}} {row.text}" for row in rows(status)]
 
 
 def live(status: Status) -> RenderableType:
@@ -128,7 +129,7 @@ def _links(tunnel: Status) -> Iterator[Row]:
             note = f" ({link['reason']})" if link.get("reason") else ""
             yield Row(name, f"{address}up{note}", Tone.GOOD)
         else:
-            yield Row(name, f"{address}down: {link.get('reason') or 'not needed at the moment'}", Tone.POOR)
+            yield Row(name, f"{address}down: {link.get('reason') or 'not in use'}", Tone.POOR)
     if tunnel.get("restarts"):
         yield Row(
             "",

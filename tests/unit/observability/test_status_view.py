@@ -120,6 +120,11 @@ def test_nothing_of_a_status_can_break_the_view() -> None:
     )
 
 
+def test_a_label_as_long_as_its_column_is_separated_from_the_text() -> None:
+    page = fresh_page(interruption={"kind": "terminate"})
+    assert "interrupted terminate" in plain(page)
+
+
 def test_the_terminal_shows_texts_as_they_are() -> None:
     from rich.console import Console
 
