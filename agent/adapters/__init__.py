@@ -1,1 +1,1 @@
-"""One file for each thing outside the process. An adapter does what it is told and reports; it decides nothing."""
+"""One folder for each thing outside the process. Adapters carry out requests and report; they decide nothing."""

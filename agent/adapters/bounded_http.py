@@ -12,7 +12,10 @@ import io
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 
 def remaining_s(deadline_s: float) -> float:
@@ -65,8 +68,10 @@ def exchange(  # noqa: PLR0913 - the parts of a request, and its two limits
 class _BoundedResponse(http.client.HTTPResponse):
     """A response whose reads all end by one deadline."""
 
-    def __init__(self, deadline_s: float, sock: socket.socket, *args: Any, **options: Any) -> None:
-        super().__init__(sock, *args, **options)
+    def __init__(
+        self, deadline_s: float, sock: socket.socket, debuglevel: int = 0, method: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method)
         self.fp.close()
         self.fp = io.BufferedReader(_BoundedReader(sock, deadline_s))
 
@@ -84,7 +89,7 @@ class _BoundedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
         self._sock.settimeout(remaining_s(self._deadline_s))
         return self._raw.readinto(buffer)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import random
 import threading
-from typing import Any
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.gateway.machine_api import Gateway
@@ -22,6 +21,7 @@ from agent.core.host.boot_record import failure
 from agent.core.machine_api.model import Registration
 from agent.core.state import AgentState
 from agent.core.status import is_ready, status
+from agent.core.status_schema import Status
 from agent.errors import ExitCode
 from agent.observability.change_logger import ChangeLogger
 from agent.observability.logs import EventLog
@@ -32,7 +32,7 @@ from agent.runtime.gateway_calls import GatewayCalls
 from agent.runtime.probing import Probing
 from agent.runtime.shutdown import ShutdownHandling
 from agent.runtime.signals import install_handlers
-from agent.runtime.supervisor import Executor, Supervisor
+from agent.runtime.supervisor import Executor, Executors, Supervisor
 from agent.runtime.tailnet import TailnetLogin
 from agent.settings import Settings
 
@@ -57,7 +57,7 @@ class Agent:
         self.log = log
         self.clock = SystemClock()
         self.config = make_config(settings, self._machine_id(state_dir))
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.tailnet = TailnetLogin(settings, state_dir, credentials)
         self.gateway = Gateway(
             settings.gateway_host,
@@ -73,40 +73,54 @@ class Agent:
             directory=credentials.directory,
             kubernetes=self.kubernetes,
             clock=self.clock,
-            put=events.put,
+            put=self._events.put,
             degraded=degraded,
         )
         self.gpus = GpuReader()
         self.change_logger = ChangeLogger(log)
         self.group = autoscaling_reporter(settings, log, lambda: identity.instance_id(settings))
-        sockets = probe_sockets(credentials.directory, len(self.config.addresses))
-        self.tunnel = Tunnel(
-            endpoint=credentials.endpoint,
-            forwards=make_forwards(settings, self.config, sockets),
-            policy=settings.policy,
-            emit=events.put,
-            describe_holder=holder_of,
-            local=(local_bind(settings), settings.gateway_port),
-        )
-        probing = Probing(settings, self.kubernetes, self.gpus, sockets, self.tailnet.gateway_address)
-        calls = GatewayCalls(self.gateway, self.kubernetes.token, log, self.tailnet.remember)
-        self.supervisor = Supervisor(
+        self._sockets = probe_sockets(credentials.directory, len(self.config.addresses))
+        self.tunnel = self._make_tunnel()
+        self.supervisor = self._make_supervisor()
+
+    def _make_supervisor(self) -> Supervisor:
+        return Supervisor(
             self._initial_state(),
-            settings.policy,
-            events,
-            executors={
-                StartLink: Executor(self.tunnel.start),
-                StopLink: Executor(lambda effect: self.tunnel.stop(effect.purpose)),
-                **probing.executors(),
-                **calls.executors(),
-                **self.shutdown.executors(),
-                **self.tailnet.executors(),
-            },
+            self.settings.policy,
+            self._events,
+            executors=self._executors(),
             on_step=self._on_step,
             now_s=self.clock.now_s,
             jitter=random.random,
-            on_unforeseen=lambda what, error: log.error("unforeseen", error=error, during=what),
+            on_unforeseen=lambda what, error: self.log.error("unforeseen", error=error, during=what),
         )
+
+    def _make_tunnel(self) -> Tunnel:
+        settings = self.settings
+        return Tunnel(
+            endpoint=self.credentials.endpoint,
+            forwards=make_forwards(settings, self.config, self._sockets),
+            policy=settings.policy,
+            emit=self._events.put,
+            describe_holder=holder_of,
+            local=(local_bind(settings), settings.gateway_port),
+        )
+
+    def _executors(self) -> Executors:
+        gateway_address = self.tailnet.gateway_address
+        probing = Probing(self.settings, self.kubernetes, self.gpus, self._sockets, gateway_address)
+        calls = GatewayCalls(self.gateway, self.kubernetes.token, self.log, self.tailnet.remember)
+        return {
+            StartLink: Executor(self.tunnel.start),
+            StopLink: Executor(self._stop_link),
+            **probing.executors(),
+            **calls.executors(),
+            **self.shutdown.executors(),
+            **self.tailnet.executors(),
+        }
+
+    def _stop_link(self, effect: StopLink) -> None:
+        self.tunnel.stop(effect.purpose)
 
     def _initial_state(self) -> AgentState:
         """Return what is known before anything has happened."""
@@ -115,7 +129,7 @@ class Agent:
         return AgentState(self.config, born_at_s=now_s, since_s=now_s, registration=registration)
 
     def run(self) -> ExitCode:
-        """Run until the agent is asked to stop, or until it cannot ever work."""
+        """Run until the agent is asked to stop, or until it turns out that it can never work."""
         install_handlers(self.supervisor.put)
         # The HTTP library takes a fifth of a second to load: load it while ssh connects.
         threading.Thread(target=self.gateway.prepare, name="prepare", daemon=True).start()
@@ -137,7 +151,7 @@ class Agent:
         if self.group is not None:
             self.group.on_step(after)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """Return what `/status` shows."""
         now_s = self.clock.now_s()
         # Read each time, because the bootstrap may run again beside a running agent.

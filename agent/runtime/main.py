@@ -142,7 +142,9 @@ def _may_start(settings: Settings, state: StateDir, log: EventLog, rejoin: bool)
         return True
     is_another = bool(marker.instance_id) and instance_id(settings) not in {"", marker.instance_id}
     if rejoin or is_another:
-        log.info("rejoins", why="another machine was told to leave" if is_another else "asked to")
+        log.info(
+            "rejoins", why="another machine was told to leave" if is_another else "started with --rejoin"
+        )
         try:
             state.clear_stop()
         except TransientError as error:

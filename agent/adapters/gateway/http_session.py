@@ -1,6 +1,6 @@
 """An HTTP session that another thread can interrupt at any time.
 
-requests' own time-outs start again with every byte, and a session must not be used by two threads at once. So a call
+requests' own time-outs start again with every byte, and a session must not be used by two threads. So a call
 that exceeds its time limit, or whose result is no longer needed, is ended by shutting its socket down.
 """
 

@@ -27,8 +27,8 @@ _NO_SSH = Fault(
 class Tunnel:
     """All ssh children of this agent.
 
-    Children are started on a thread of the tunnel's own, because `endpoint` may be slow (a secret store); they are
-    stopped at once.
+    Children are started on the tunnel's own thread, because `endpoint` may be slow (a secret store), and are stopped
+    immediately.
     """
 
     def __init__(  # noqa: PLR0913 - wired in one place
