@@ -142,15 +142,18 @@ def site(tmp_path: Path, signing_key: Key) -> Iterator[Site]:
     certificate, private_key = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, private_key)
-    handler = type("SiteHandler", (Handler,), {})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+
+    class SiteHandler(Handler):
+        """A class of its own, since its attribute `site` differs between tests."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), SiteHandler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         served = Site(f"https://localhost:{server.server_address[1]}", certificate, signing_key)
         served.release("v1.36.5+k3s1", b"k3s itself", b"its images")
         armoured = signing_key.gpg("--armor", "--export").encode()
         for path in ("/gpgkey", "/cuda/3bf863cc.pub", "/bookworm.noarmor.gpg"):
             served.files[path] = armoured
-        handler.site = served
+        SiteHandler.site = served
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield served
         server.shutdown()
