@@ -33,8 +33,8 @@ Most rules concern one machine. These concern several at once, and are where a c
   stops the gateway's whole pool, one that is refused harms nobody.
 - While sshd is out of reach or refuses the key, only the api link attempts a login (schedule._may_attempt); its login
   lets the others try (ssh_events._retry_others).
-- Everything is offered, or nothing (offer.REASONS): what is offered must be able to start here at this moment. A reverse
-  link that is being replaced gets `path_grace_s` before the offer is withdrawn.
+- Everything is offered, or nothing (offer.REASONS): what is offered must be able to start here at this moment. A
+  reverse link that is being replaced gets `path_grace_s` before the offer is withdrawn.
 - A registration waits until it would be true (calls.may_register): k3s was looked for, GPUs are advertised, the path
   works, each within a bound. A keepalive makes the machine ready, so none is sent before the path has worked once.
 - A registration sets the machine back to `registered`: a keepalive follows at once. `machine not found` and an expired
@@ -46,8 +46,8 @@ Most rules concern one machine. These concern several at once, and are where a c
 Who writes what
 ===============
 A machine's part of the state is written by its own rules. The exceptions: a login that fails or succeeds moves
-`denied_at_s`, which all links read; tailscaled's state takes the api link down (tailnet/login); probe_results brings the
-next keepalive and retry forward when the gateway is back; kubernetes/health forgets the cordon of another cluster;
+`denied_at_s`, which all links read; tailscaled's state takes the api link down (tailnet/login); probe_results brings
+the next keepalive and retry forward when the gateway is back; kubernetes/health forgets the cordon of another cluster;
 shutdown shortens the deadline of a keepalive in flight.
 
 Order inside one step

@@ -1,31 +1,42 @@
-"""What `/status` shows: the worker's knowledge as plain JSON values. Every `*_s` is seconds of age, None = never.
-
-The shape is fixed by the project's interface; scripts outside it read this.
-"""
+"""Make `/status` from the agent's state, as plain JSON values. The shape is public: status_schema.py."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any
 
 from agent.core.config import Connection
+from agent.core.degraded import degradations
+from agent.core.host.facts import Gpu
 from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.machine_api.capacity import capacity
 from agent.core.policy import Policy
 from agent.core.state import AgentState
+from agent.core.status_schema import (
+    CapacityStatus,
+    Counters,
+    DrainStatus,
+    GatewayStatus,
+    GpuStatus,
+    InterruptionStatus,
+    KeepaliveStatus,
+    KubernetesStatus,
+    LinkStatus,
+    NodeStatus,
+    PlacementStatus,
+    Status,
+    TailnetStatus,
+    TunnelStatus,
+)
 from agent.core.tailnet import login
 from agent.core.tunnel.model import Link, LinkPhase
-
-FULL_DISK_BYTES = 64 * 1024
-"""Less than this free, and the state directory's few small files may not be written any more."""
 
 
 def status(
     state: AgentState, now_s: float, policy: Policy, gateway_url: str, degraded: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """The whole status as a JSON object; `now_s` on the clock that the worker's moments are on."""
+) -> Status:
+    """Return the whole status; `now_s` is on the clock of the state's times. The caller adds the transitions."""
     advertisement = state.registration.advertisement
     return {
         "machine_id": state.config.machine_id,
@@ -43,27 +54,28 @@ def status(
         "capacity": _capacity(state),
         "kubernetes": _kubernetes(state),
         "placement": _placement(state),
-        "gpus": [asdict(gpu) for gpu in state.gpus.gpus],
+        "gpus": [_gpu(gpu) for gpu in state.gpus.gpus],
         "interruption": _interruption(state, now_s),
         "drain": _drain(state, now_s),
         "version": state.config.version,
-        "degraded": [*degraded, *_degraded(state), *_key_degraded(state, now_s)],
+        "degraded": [*degraded, *degradations(state, now_s)],
         "counters": _counters(state),
         "probes": {
             "forward_s": state.api.probe_s,
             "reverse_s": state.reverse.probe_s,
             "kubernetes_s": state.kube.probe_s,
         },
+        "transitions": [],
     }
 
 
 def is_ready(state: AgentState, now_s: float) -> bool:
-    """READY, with a keepalive inside the lease."""
+    """Return whether the state is READY, with a keepalive inside the lease."""
     expires_at_s = state.lease.expires_at_s
     return state.displayed.value == "READY" and expires_at_s is not None and now_s < expires_at_s
 
 
-def _gateway(state: AgentState, now_s: float, url: str) -> dict[str, Any]:
+def _gateway(state: AgentState, now_s: float, url: str) -> GatewayStatus:
     return {
         "url": url,
         "last_ok_s": _age(_latest(state), now_s),
@@ -72,7 +84,7 @@ def _gateway(state: AgentState, now_s: float, url: str) -> dict[str, Any]:
     }
 
 
-def _tunnel(state: AgentState, gateway_url: str) -> dict[str, Any]:
+def _tunnel(state: AgentState, gateway_url: str) -> TunnelStatus:
     return {
         "connection": state.config.connection.value,
         "up": state.api.phase is LinkPhase.UP,
@@ -84,7 +96,7 @@ def _tunnel(state: AgentState, gateway_url: str) -> dict[str, Any]:
     }
 
 
-def _tailnet(state: AgentState, now_s: float) -> dict[str, Any] | None:
+def _tailnet(state: AgentState, now_s: float) -> TailnetStatus | None:
     """The machine's place in its tailnet; None where that is not the way to the gateway."""
     if state.config.connection is not Connection.TAILSCALE:
         return None
@@ -105,7 +117,7 @@ def _tailnet(state: AgentState, now_s: float) -> dict[str, Any] | None:
     }
 
 
-def _keepalive(state: AgentState, now_s: float, policy: Policy) -> dict[str, Any]:
+def _keepalive(state: AgentState, now_s: float, policy: Policy) -> KeepaliveStatus:
     lease = state.lease
     left_s = None if lease.expires_at_s is None else max(0.0, round(lease.expires_at_s - now_s, 1))
     return {
@@ -116,15 +128,32 @@ def _keepalive(state: AgentState, now_s: float, policy: Policy) -> dict[str, Any
     }
 
 
-def _capacity(state: AgentState) -> dict[str, Any]:
+def _capacity(state: AgentState) -> CapacityStatus:
+    has = capacity(state)
     return {
-        **asdict(capacity(state)),
+        "cpu_millicores": has.cpu_millicores,
+        "memory_mib": has.memory_mib,
+        "gpu_count": has.gpu_count,
+        "free_gpu_count": has.free_gpu_count,
         "offered": _offered(state),
         "reason": state.offer.reason,
     }
 
 
-def _kubernetes(state: AgentState) -> dict[str, Any]:
+def _gpu(gpu: Gpu) -> GpuStatus:
+    return {
+        "uuid": gpu.uuid,
+        "name": gpu.name,
+        "healthy": gpu.healthy,
+        "reason": gpu.reason,
+        "utilization_pct": gpu.utilization_pct,
+        "memory_used_mib": gpu.memory_used_mib,
+        "memory_total_mib": gpu.memory_total_mib,
+        "temperature_c": gpu.temperature_c,
+    }
+
+
+def _kubernetes(state: AgentState) -> KubernetesStatus:
     kube = state.kube
     return {
         "expected": kube.expected,
@@ -135,7 +164,7 @@ def _kubernetes(state: AgentState) -> dict[str, Any]:
     }
 
 
-def _placement(state: AgentState) -> dict[str, Any]:
+def _placement(state: AgentState) -> PlacementStatus:
     lease = state.lease
     return {
         "keepalives_go": lease.ready and lease.failures == 0,
@@ -145,7 +174,7 @@ def _placement(state: AgentState) -> dict[str, Any]:
     }
 
 
-def _counters(state: AgentState) -> dict[str, Any]:
+def _counters(state: AgentState) -> Counters:
     lease, registration = state.lease, state.registration
     return {
         "keepalives": {"ok": lease.oks, "failed": lease.failed},
@@ -155,13 +184,13 @@ def _counters(state: AgentState) -> dict[str, Any]:
 
 
 def _offered(state: AgentState) -> bool:
-    """What the gateway was last told, which lags what we want by one call."""
+    """What the gateway was told last, which may lag one call behind the offer."""
     advertisement = state.registration.advertisement
     return state.registration.known and advertisement is not None and advertisement.offered
 
 
 def _unplaceable(state: AgentState) -> str | None:
-    """Why the gateway can start no work here, None where it can."""
+    """Why the gateway can place no work here; None if it can."""
     if state.offer.reason is not None:
         return state.offer.reason
     if offer.is_placeable(state):
@@ -171,7 +200,7 @@ def _unplaceable(state: AgentState) -> str | None:
     return "the gateway was not told yet"
 
 
-def _node(state: AgentState) -> dict[str, Any] | None:
+def _node(state: AgentState) -> NodeStatus | None:
     node = state.kube.node
     if node is None:
         return None
@@ -186,8 +215,8 @@ def _node(state: AgentState) -> dict[str, Any] | None:
     }
 
 
-def _interruption(state: AgentState, now_s: float) -> dict[str, Any] | None:
-    """What the cloud has announced, and how far the agent is with it."""
+def _interruption(state: AgentState, now_s: float) -> InterruptionStatus | None:
+    """What the cloud has announced, and how far the agent has come with it."""
     shutdown = state.shutdown
     if shutdown is not None and shutdown.kind is ShutdownKind.TERMINATE:
         return {
@@ -202,8 +231,8 @@ def _interruption(state: AgentState, now_s: float) -> dict[str, Any] | None:
     return {"kind": "rebalance", "reason": state.rebalance, "deadline_in_s": None, "step": step}
 
 
-def _drain(state: AgentState, now_s: float) -> dict[str, Any] | None:
-    """How far leaving has come, whoever asked for it."""
+def _drain(state: AgentState, now_s: float) -> DrainStatus | None:
+    """How far a shutdown has come, whoever requested it."""
     shutdown, node_drain = state.shutdown, state.node_drain
     if shutdown is None:
         return None
@@ -223,37 +252,6 @@ def _left(at_s: float, now_s: float) -> float | None:
     return None if math.isinf(at_s) else round(max(0.0, at_s - now_s), 1)
 
 
-def _degraded(state: AgentState) -> list[str]:
-    texts = [] if state.kube.read_error is None else [f"Kubernetes: {state.kube.read_error}"]
-    host = state.host
-    if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
-        texts.append(
-            f"the state directory's disk is full ({host.disk_free_bytes} bytes free): the machine's id and a stop "
-            "marker could not be kept there; free space"
-        )
-    if state.gpus.error:
-        texts.append(f"GPUs: {state.gpus.error}")
-    texts += [f"GPU {gpu.uuid} ({gpu.name}): {gpu.reason}" for gpu in state.gpus.gpus if not gpu.healthy]
-    if state.registration.gateway_config is False and state.config.connection.value == "ssh":
-        texts.append("directRedisHost is not set on the gateway; no work will come")
-    refused = [name for name in ("api", "reverse", "data") if not getattr(state, name).session]
-    if state.rebalance is not None and state.node_drain.cordon_error:
-        texts.append(f"the node is not cordoned: {state.node_drain.cordon_error}")
-    if refused:
-        texts.append(f"sshd refuses session channels; small writes are slower ({', '.join(refused)})")
-    return texts
-
-
-def _key_degraded(state: AgentState, now_s: float) -> list[str]:
-    expires_s = login.key_expires_in_s(state, now_s)
-    if expires_s is None or not 0 < expires_s < login.EXPIRES_SOON_S:
-        return []
-    return [
-        f"this machine's key in the tailnet expires in {expires_s / 3600:.1f} h; renew it, or switch its expiry off at "
-        "the control server"
-    ]
-
-
 def _restarts(state: AgentState) -> dict[str, int]:
     total: dict[str, int] = {}
     for link in (state.api, state.reverse, state.data):
@@ -262,7 +260,7 @@ def _restarts(state: AgentState) -> dict[str, int]:
     return total
 
 
-def _link(link: Link, address: str | None, note: str | None = None) -> dict[str, Any]:
+def _link(link: Link, address: str | None, note: str | None = None) -> LinkStatus:
     return {
         "up": link.phase is LinkPhase.UP,
         "address": address,

@@ -35,7 +35,7 @@ BOARDS = (
 def fresh_page(**changes: Any) -> dict[str, Any]:
     """Return the real status page of an agent that has just started, with parts replaced."""
     state = AgentState(Config("1165a9b6", "gpu"), host=HostFacts(8000, 16384), gpus=GpuReading(BOARDS))
-    page = status(state, 12.0, Policy(), "http://localhost:1994")
+    page: dict[str, Any] = {**status(state, 12.0, Policy(), "http://localhost:1994")}
     for name, part in changes.items():
         page[name] = {**page[name], **part} if isinstance(part, dict) and page.get(name) else part
     return page

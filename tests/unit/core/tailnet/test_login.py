@@ -97,7 +97,7 @@ class Machine:
         return sum(isinstance(effect, kind) for effect in self.done)
 
     def status(self) -> dict[str, Any]:
-        return status(self.worker, self.now_s, POLICY, "http://gateway:1994")
+        return {**status(self.worker, self.now_s, POLICY, "http://gateway:1994")}
 
 
 def test_a_machine_in_its_tailnet_becomes_ready_and_registers_its_full_name_once() -> None:
