@@ -44,7 +44,9 @@ def pytest_runtest_makereport(
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Show the ten slowest tests of all runs that share FILE, so that the last run shows those of the whole suite."""
     file: Path | None = config.getoption("--slowest")
-    is_xdist_worker = hasattr(config, "workerinput")  # it has a terminal reporter, too, whose output is discarded
+    is_xdist_worker = hasattr(
+        config, "workerinput"
+    )  # it has a terminal reporter, too, whose output is discarded
     if file is None or is_xdist_worker:
         return
     durations_s: dict[str, float] = {}

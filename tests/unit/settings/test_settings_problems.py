@@ -131,7 +131,9 @@ def test_a_wrong_value_is_refused_by_name_with_the_fix(variable: str, value: str
 
 def test_missing_settings_are_named_with_the_ways_to_give_them() -> None:
     token, pool = problems({})
-    assert token.startswith("BETA9_TOKEN: not set; give the machine token, from 'beta9 machine create' (with ")
+    assert token.startswith(
+        "BETA9_TOKEN: not set; give the machine token, from 'beta9 machine create' (with "
+    )
     assert all(way in token for way in ("BETA9_TOKEN_FILE", "--token", "/etc/beta9-worker/secrets/token"))
     assert pool.startswith("BETA9_POOL_NAME: not set")
 
