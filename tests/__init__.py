@@ -1,4 +1,4 @@
-"""All tests, by what they need: nothing (unit), a gateway stand-in (contract), real programs, a container, a machine."""
+"""All tests, by what they need: nothing (unit), a stand-in gateway (contract), real programs, containers, a machine."""
 
 from __future__ import annotations
 
