@@ -78,4 +78,8 @@ def test_fault_01_two_hundred_reconnects_leak_nothing(lab: Lab, report: Report) 
     after = wait_for(f"no more than {before}", is_as_before)
     assert after.memory_kib - before.memory_kib < 10 * 1024
     assert agent.status()["registration"]["times"] == 1
-    report(f"200 reconnects in {took_s:.0f} s; before {before}, after {after}", took_s)
+    report(
+        f"200 reconnects in {took_s:.0f} s; threads {before.threads} → {after.threads}, descriptors "
+        f"{before.descriptors} → {after.descriptors}, memory {before.memory_kib} → {after.memory_kib} KiB",
+        took_s,
+    )

@@ -1,6 +1,6 @@
 """What the core decides about ssh children over minutes and hours: how often sshd hears of it, and at what cost.
 
-The same faults on real processes, with times shortened, are in tests/integration/test_faults_*.py.
+The same faults on real processes, with times shortened, are in tests/integration/faults/.
 """
 
 from __future__ import annotations
