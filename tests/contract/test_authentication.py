@@ -1,4 +1,4 @@
-"""The contract's rows on health, tokens and unknown routes."""
+"""The gateway's contract: health, tokens and unknown routes."""
 
 from __future__ import annotations
 

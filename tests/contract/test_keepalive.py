@@ -1,4 +1,4 @@
-"""The contract's rows on POST /machine/keepalive."""
+"""The gateway's contract for POST /machine/keepalive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract's rows on the list, the configuration, the CLI's output, and the life of an entry."""
+"""The gateway's contract: the list, the configuration, the CLI's output, and the life of an entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract's rows on POST /machine/register."""
+"""The gateway's contract for POST /machine/register."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gateway and machines with stand-in Kubernetes APIs, for the contract's rows on placement."""
+"""A gateway and machines with stand-in Kubernetes APIs, for tests of the contract on placement."""
 
 from __future__ import annotations
 

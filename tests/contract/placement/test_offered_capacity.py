@@ -1,4 +1,4 @@
-"""The contract's rows on capacity: what a machine offers, and how many workers it gets."""
+"""The gateway's contract: the capacity that a machine offers, and how many workers it gets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract's rows on pools with a machine that is degraded, refuses connections or hangs."""
+"""The gateway's contract: pools with a machine that is degraded, refuses connections or hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract's rows on the Jobs that the gateway creates on a machine."""
+"""The gateway's contract: the Jobs that the gateway creates on a machine."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_fault_79_the_kubeconfig_appears_changes_and_goes(lab: Lab, report: Repo
 
     k3s_yaml.unlink()
     missed_s = seconds_until("the missing file in /status", lambda: degraded(agent, str(k3s_yaml)))
-    assert agent.is_back(), "the gateway's token is still valid"
+    assert agent.is_back(), "the offer ended although the gateway's token is still valid"
     lab.kubernetes.revoke_granted()
     withdrawn_s = seconds_until("nothing is offered without a token", lambda: withdrawn(lab, agent))
 
@@ -129,7 +129,7 @@ def test_a_token_file_that_changes_is_told_to_the_gateway(lab: Lab, tmp_path: Pa
     seconds_until("the gateway has the new token", lambda: registered_token(lab, agent) == renewed)
     file.unlink()
     seconds_until("the missing file in /status", lambda: degraded(agent, file.name))
-    assert lab.gateway.would_place(agent.machine_id)[0], "the gateway's token is still valid"
+    assert lab.gateway.would_place(agent.machine_id)[0], "the offer ended although the token is still valid"
 
 
 def test_a_state_directory_that_is_removed_keeps_nobody_from_reconnecting(lab: Lab) -> None:

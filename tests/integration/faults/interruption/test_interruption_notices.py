@@ -93,7 +93,7 @@ def test_fault_54_notice_while_workers_run(
     assert drain_steps(agent) == ["looking", "ending", "forcing", "farewell"]
     assert lab.kubernetes.jobs() == [], "a Job is left over that would start the worker again"
     if stop_s == NEVER_S:
-        assert ended_s >= graces[0] - 1, "the worker did not get its time"
+        assert ended_s >= graces[0] - 1, "the worker did not get its grace period"
     assert took_s < within(NOTICE_S)
     assert not [pid for pid in ssh.values() if Path(f"/proc/{pid}").exists()], "an ssh child is left over"
     assert_clean_exit(lab, agent)
