@@ -82,7 +82,7 @@ def on_probed(state: AgentState, event: KubeProbed, ctx: Context) -> AgentState:
 def _with_logins(state: AgentState, logins: KubeLogins, ctx: Context) -> AgentState:
     """Forget what was done to the node of the previous cluster when the kubeconfig names another one."""
     if logins.cluster != state.kube.logins.cluster:
-        node_drain = replace(state.node_drain, cordoned=None, cordon_at_s=ctx.now_s, told=False)
+        node_drain = replace(state.node_drain, cordoned=None, cordon_at_s=ctx.now_s, workers_told=False)
         state = replace(state, node_drain=node_drain)
     return replace(state, kube=replace(state.kube, logins=logins))
 

@@ -88,7 +88,7 @@ def _last_has_ended(state: AgentState, _shutdown: Shutdown, _ctx: Context) -> bo
 
 def _force_is_due(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
     # Also when all have ended: their Jobs must not bring them back.
-    have_ended = state.node_drain.told and state.node_drain.workers == 0
+    have_ended = state.node_drain.workers_told and state.node_drain.workers == 0
     return have_ended or ctx.now_s >= force_at_s(shutdown, ctx.policy)
 
 
@@ -201,7 +201,7 @@ def _ask(state: AgentState, ctx: Context, effects: list[Effect]) -> tuple[AgentS
         return state, effects
     if not node_drain.asking and ctx.now_s < node_drain.ask_at_s:
         return state, effects
-    tells = shutdown.phase is DrainPhase.ENDING and not node_drain.told
+    tells = shutdown.phase is DrainPhase.ENDING and not node_drain.workers_told
     if tells and _awaits_cordon(state, shutdown, ctx):
         return state, effects
     number = node_drain.number + 1
@@ -233,8 +233,8 @@ def on_workers(state: AgentState, event: WorkersListed, ctx: Context) -> AgentSt
     ask_at_s = ctx.now_s + ctx.policy.workers_interval_s * factor
     node_drain = replace(node_drain, asking=False, ask_at_s=ask_at_s, list_error=event.error)
     if event.count is not None:
-        told = node_drain.told or shutdown.phase in {DrainPhase.ENDING, DrainPhase.FORCING}
-        node_drain = replace(node_drain, workers=event.count, told=told)
+        workers_told = node_drain.workers_told or shutdown.phase in {DrainPhase.ENDING, DrainPhase.FORCING}
+        node_drain = replace(node_drain, workers=event.count, workers_told=workers_told)
     return replace(state, node_drain=node_drain)
 
 

@@ -87,7 +87,7 @@ class NodeDrain:
     """Earliest time of the next such request."""
     workers: int | None = None
     """Workers on the node, as last counted in the present phase; None: not counted yet."""
-    told: bool = False
+    workers_told: bool = False
     """The workers were told to end."""
     number: int = 0
     """Number of the latest request; an answer to an earlier one is ignored."""

@@ -13,7 +13,8 @@ from agent.core.context import Context
 from agent.core.events import NoticeKind, NoticeReceived, ShutdownRequested
 from agent.core.lifecycle import exits
 from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
-from agent.core.machine_api import calls, offer
+from agent.core.machine_api import offer
+from agent.core.machine_api.farewell import farewell_sent
 from agent.core.machine_api.model import Call, CallKind
 from agent.core.state import AgentState
 from agent.core.tunnel.model import LinkPhase
@@ -126,7 +127,7 @@ def _is_complete(state: AgentState, shutdown: Shutdown) -> bool:
         return _is_handed_over(state, shutdown)
     is_marked = shutdown.marked or not shutdown.mark
     is_empty = shutdown.phase is DrainPhase.FAREWELL and not state.node_drain.cordoning
-    return is_empty and is_marked and calls.farewell_sent(state)
+    return is_empty and is_marked and farewell_sent(state)
 
 
 def _is_handed_over(state: AgentState, shutdown: Shutdown) -> bool:

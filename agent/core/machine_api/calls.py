@@ -12,9 +12,10 @@ from agent.core.config import K3sMode
 from agent.core.context import Context
 from agent.core.effects import CallGateway, Effect
 from agent.core.events import CallEnded
-from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
+from agent.core.lifecycle.model import DrainPhase, ShutdownKind
 from agent.core.machine_api import offer, replies, wire
 from agent.core.machine_api.capacity import capacity, gpus_awaited
+from agent.core.machine_api.farewell import farewell_sent, may_speak
 from agent.core.machine_api.model import Advertisement, Call, CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.state import AgentState
@@ -39,7 +40,7 @@ def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
 
 def next_kind(state: AgentState, ctx: Context) -> CallKind | None:
     """Return the call that is due now, if any."""
-    if state.shutdown is not None and not _may_speak(state, state.shutdown):
+    if state.shutdown is not None and not may_speak(state, state.shutdown):
         return None
     if state.shutdown is not None and state.shutdown.phase is DrainPhase.FAREWELL:
         return None if farewell_sent(state) else CallKind.FAREWELL
@@ -60,25 +61,6 @@ def _is_counting_workers(state: AgentState) -> bool:
         and shutdown.kind is not ShutdownKind.HAND_OVER
         and shutdown.phase is DrainPhase.LOOKING
     )
-
-
-def _may_speak(state: AgentState, shutdown: Shutdown) -> bool:
-    """During shutdown, do not register a machine that the gateway no longer knows.
-
-    There is nothing to withdraw then, and registering would bring back a machine that somebody deleted. Only a wait
-    for workers, which may take hours, needs the lease.
-    """
-    needs_lease = shutdown.phase is DrainPhase.WAITING and state.registration.times > 0
-    return state.registration.known or needs_lease
-
-
-def farewell_sent(state: AgentState) -> bool:
-    """Return whether the last thing that the gateway heard is a registration that offers nothing."""
-    registration, shutdown = state.registration, state.shutdown
-    if shutdown is None or not registration.known:
-        return True
-    offers_nothing = registration.advertisement is not None and not registration.advertisement.offered
-    return offers_nothing and registration.quiet and registration.at_s >= shutdown.since_s
 
 
 def needs_registration(state: AgentState, ctx: Context) -> bool:

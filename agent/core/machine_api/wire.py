@@ -54,8 +54,8 @@ def register_body(config: Config, advertisement: Advertisement, private_ip: str)
     """Return the body of POST /machine/register, but for the token. Nothing offered is `0m` and `0Mi`, with gpu_count
     as it was.
     """
-    told = advertisement.capacity
-    offered = told if advertisement.offered else Capacity(gpu_count=told.gpu_count)
+    capacity = advertisement.capacity
+    offered = capacity if advertisement.offered else Capacity(gpu_count=capacity.gpu_count)
     return {
         "machine_id": config.machine_id,
         "hostname": advertisement.hostname,

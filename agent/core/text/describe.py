@@ -38,9 +38,9 @@ def token_problem(text: str) -> str | None:
     if "\n" in text or "\r" in text:
         return "holds a line break, which an HTTP header cannot carry; give the token alone, on one line"
     if any(_is_control(character) for character in text):
-        return "holds control characters, which an HTTP header cannot carry; copy the token anew"
+        return "holds control characters, which an HTTP header cannot carry; copy the token again"
     if not text.isascii() and any(ord(character) > 0xFF for character in text):
-        return "holds characters outside ISO 8859-1, which an HTTP header cannot carry; copy the token anew"
+        return "holds characters outside ISO 8859-1, which an HTTP header cannot carry; copy the token again"
     if text != text.strip():
         return "has blanks at its ends, which an HTTP header loses; remove them"
     return None

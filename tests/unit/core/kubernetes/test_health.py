@@ -130,12 +130,12 @@ def test_a_probe_that_failed_by_itself_says_nothing_of_logins() -> None:
 
 
 def test_what_was_done_to_the_node_of_another_cluster_does_not_count() -> None:
-    before = placeable(node_drain=NodeDrain(cordoned=True, told=True))
+    before = placeable(node_drain=NodeDrain(cordoned=True, workers_told=True))
     same = health.on_probed(before, KubeProbed(Probe(Answer.ANSWERED), logins=LOGINS), AT)
     assert same.node_drain == before.node_drain
     another = KubeProbed(Probe(Answer.ANSWERED), logins=replace(LOGINS, cluster=2))
     after = health.on_probed(before, another, AT)
-    assert (after.node_drain.cordoned, after.node_drain.told) == (None, False)
+    assert (after.node_drain.cordoned, after.node_drain.workers_told) == (None, False)
 
 
 def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> None:

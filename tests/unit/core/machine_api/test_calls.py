@@ -10,7 +10,6 @@ import pytest
 from agent.core.config import K3sMode
 from agent.core.context import Context
 from agent.core.effects import CallGateway
-from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
 from agent.core.machine_api import calls, offer
 from agent.core.machine_api.model import Call, CallKind, Lease, Offer, Registration
 from agent.core.state import AgentState
@@ -88,19 +87,3 @@ def test_with_k3s_required_nothing_is_registered_before_it_answers() -> None:
     required = replace(state, config=replace(state.config, k3s=K3sMode.REQUIRED))
     assert due(required) is CallKind.REGISTER
     assert due(replace(required, kube=replace(required.kube, answering=False))) is None
-
-
-def test_the_farewell_is_a_registration_that_offers_nothing_and_is_sent_once() -> None:
-    leaving = Shutdown(ShutdownKind.STOP, NOW_S - 5, NOW_S + 3, "SIGTERM", phase=DrainPhase.FAREWELL)
-    state = registered(shutdown=leaving, offer=Offer(offered=False, reason="leaving"))
-    (effect,) = calls.manage(state, AT)[1]
-    assert isinstance(effect, CallGateway)
-    assert (effect.kind, effect.body["cpu"]) == (CallKind.FAREWELL, "0m")
-    said = replace(state.registration, advertisement=offer.advertisement(state), at_s=NOW_S, quiet=True)
-    assert calls.farewell_sent(replace(state, registration=said))
-
-
-def test_a_machine_that_somebody_deleted_is_not_brought_back_by_a_farewell() -> None:
-    leaving = Shutdown(ShutdownKind.STOP, NOW_S - 5, NOW_S + 3, "SIGTERM", phase=DrainPhase.FAREWELL)
-    state = registered(shutdown=leaving)
-    assert due(replace(state, registration=replace(state.registration, known=False))) is None
