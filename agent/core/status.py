@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 
 from agent.core.config import Connection
 from agent.core.degraded import degradations
-from agent.core.host.facts import Gpu
+from agent.core.host.facts import Gpu, PeerFacts
 from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.machine_api.capacity import capacity
@@ -24,6 +23,7 @@ from agent.core.status_schema import (
     KubernetesStatus,
     LinkStatus,
     NodeStatus,
+    PeerStatus,
     PlacementStatus,
     Status,
     TailnetStatus,
@@ -97,7 +97,7 @@ def _tunnel(state: AgentState, gateway_url: str) -> TunnelStatus:
 
 
 def _tailnet(state: AgentState, now_s: float) -> TailnetStatus | None:
-    """The machine's place in its tailnet; None where that is not the way to the gateway."""
+    """The machine's place in its tailnet; None if the gateway is not reached through one."""
     if state.config.connection is not Connection.TAILSCALE:
         return None
     seen, fault = state.tailnet, login.current_fault(state)
@@ -112,8 +112,19 @@ def _tailnet(state: AgentState, now_s: float) -> TailnetStatus | None:
         "tailnet": facts.tailnet or None if facts else None,
         "version": facts.version or None if facts else None,
         "key_expires_in_s": None if expires_s is None else round(max(0.0, expires_s)),
-        "peer": asdict(facts.peer) if facts and facts.peer else None,
+        "peer": _peer(facts.peer) if facts and facts.peer else None,
         "seen_s": _age(seen.seen_at_s, now_s),
+    }
+
+
+def _peer(peer: PeerFacts) -> PeerStatus:
+    return {
+        "name": peer.name,
+        "address": peer.address,
+        "online": peer.online,
+        "key_expired": peer.key_expired,
+        "direct": peer.direct,
+        "relay": peer.relay,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 
 class GatewayStatus(TypedDict):
@@ -35,6 +35,17 @@ class TunnelStatus(TypedDict):
     data: LinkStatus | None
 
 
+class PeerStatus(TypedDict):
+    """The gateway's peer in the tailnet."""
+
+    name: str
+    address: str
+    online: bool
+    key_expired: bool
+    direct: bool | None
+    relay: str
+
+
 class TailnetStatus(TypedDict):
     """The machine's place in its tailnet."""
 
@@ -46,7 +57,7 @@ class TailnetStatus(TypedDict):
     tailnet: str | None
     version: str | None
     key_expires_in_s: int | None
-    peer: dict[str, Any] | None
+    peer: PeerStatus | None
     seen_s: float | None
 
 
