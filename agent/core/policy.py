@@ -107,19 +107,3 @@ class Policy:
     workers_interval_s: float = 1.0
     workers_timeout_s: float = 2.0
     once_deadline_s: float = 60.0
-
-
-def timing_problem(policy: Policy) -> str | None:
-    """Return why the keepalive interval does not fit the lease, or None if it does.
-
-    The invariant (after Patroni's loop_wait + 2 x retry_timeout <= ttl): one interval, two attempts that time
-    out and the pauses between them must fit into the lease, so that a single lost keepalive never loses it.
-    """
-    slack_s = 2 * policy.keepalive_timeout_s + 2 * policy.call_retry_cap_s
-    longest_s = policy.ttl_s - slack_s
-    if policy.keepalive_interval_s <= longest_s:
-        return None
-    return (
-        f"{policy.keepalive_interval_s:g} s between keepalives, two time-outs of {policy.keepalive_timeout_s:g} s and "
-        f"the pauses between them do not fit the gateway's lease of {policy.ttl_s:g} s; use at most {longest_s:g} s"
-    )

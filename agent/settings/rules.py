@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.core.policy import timing_problem
+from agent.core.machine_api.lease import interval_problem
 from agent.core.text.describe import shown
 from agent.settings.model import Settings
 from agent.settings.values import Connection, K3sMode
@@ -53,7 +53,7 @@ def _ssh_host_key(s: Settings) -> str | None:
 
 
 def _timing(s: Settings) -> str | None:
-    problem = timing_problem(s.policy)
+    problem = interval_problem(s.policy)
     return f"BETA9_KEEPALIVE_INTERVAL: {problem}" if problem else None
 
 

@@ -16,6 +16,7 @@ from agent.core.lifecycle.model import DrainPhase, ShutdownKind
 from agent.core.machine_api import offer, replies, wire
 from agent.core.machine_api.capacity import capacity, gpus_awaited
 from agent.core.machine_api.farewell import farewell_sent, may_speak
+from agent.core.machine_api.lease import has_expired
 from agent.core.machine_api.model import Advertisement, Call, CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.state import AgentState
@@ -30,7 +31,7 @@ def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
     if state.call is not None and ctx.now_s >= state.call.deadline_at_s:
         outcome = Outcome(OutcomeKind.NO_ANSWER, f"{state.call.kind.value}: no end after its time limit")
         state = replies.on_ended(state, CallEnded(state.call.call_id, outcome), ctx)
-    if _lease_has_expired(state, ctx):
+    if state.registration.known and has_expired(state.lease, ctx):
         state = replies.forgotten_by_gateway(state)
     if state.call is not None or state.exit_decision is not None or state.api.phase is not LinkPhase.UP:
         return state, []
@@ -110,11 +111,6 @@ def may_keep_alive(state: AgentState) -> bool:
         return False
     is_unverified = offer.path_expected(state) and not state.path_verified and not state.config.once
     return not is_unverified or state.lease.ready
-
-
-def _lease_has_expired(state: AgentState, ctx: Context) -> bool:
-    expires_at_s = state.lease.expires_at_s
-    return state.registration.known and expires_at_s is not None and ctx.now_s >= expires_at_s
 
 
 def _call(state: AgentState, kind: CallKind, ctx: Context) -> tuple[AgentState, list[Effect]]:

@@ -8,7 +8,8 @@ from agent.core.backoff import between_s, full_jitter_s
 from agent.core.context import Context
 from agent.core.events import CallEnded
 from agent.core.lifecycle import exits
-from agent.core.machine_api.model import Call, CallKind, Lease
+from agent.core.machine_api.lease import renewed
+from agent.core.machine_api.model import Call, CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.state import AgentState
 
@@ -30,7 +31,7 @@ def _succeeded(state: AgentState, call: Call, outcome: Outcome, ctx: Context) ->
         return replace(state, registration=replace(state.registration, checked=True))
     ttl_s = outcome.ttl_s or ctx.policy.ttl_s
     if call.kind is CallKind.KEEPALIVE:
-        return exits.after_keepalive(replace(state, lease=_renewed(state.lease, ttl_s, ctx)))
+        return exits.after_keepalive(replace(state, lease=renewed(state.lease, ttl_s, ctx)))
     registration = replace(
         state.registration,
         known=True,
@@ -46,20 +47,6 @@ def _succeeded(state: AgentState, call: Call, outcome: Outcome, ctx: Context) ->
     # The gateway places nothing on a machine that is only registered: a keepalive follows at once.
     lease = replace(state.lease, expires_at_s=ctx.now_s + ttl_s, next_at_s=ctx.now_s)
     return replace(state, registration=registration, lease=lease, gpu_floor=floor)
-
-
-def _renewed(lease: Lease, ttl_s: float, ctx: Context) -> Lease:
-    # A gateway with a shorter lease than ours sets the interval; the jitter keeps a fleet from calling in step.
-    interval_s = min(ctx.policy.keepalive_interval_s, ttl_s / 3)
-    return replace(
-        lease,
-        ready=True,
-        last_ok_s=ctx.now_s,
-        expires_at_s=ctx.now_s + ttl_s,
-        next_at_s=ctx.now_s + interval_s * between_s(0.9, 1.0, ctx.jitter),
-        oks=lease.oks + 1,
-        failures=0,
-    )
 
 
 def _failed(state: AgentState, call: Call, outcome: Outcome, ctx: Context) -> AgentState:

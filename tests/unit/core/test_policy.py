@@ -1,8 +1,6 @@
-"""Pauses, deadlines and the one rule that ties them to the gateway's lease."""
+"""Pauses between attempts: exponential, jittered, bounded, and long after a refusal."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.core.backoff import between_s, full_jitter_s
 from agent.core.context import Context
-from agent.core.policy import Policy, timing_problem
+from agent.core.policy import Policy
 from agent.core.tunnel.faults import DENIED, FaultKind
 from agent.core.tunnel.model import Link
 from agent.core.tunnel.transitions import pause_s
@@ -47,25 +45,3 @@ def test_a_refused_credential_is_not_tried_again_within_a_minute(kind: FaultKind
 
 def test_a_refused_session_channel_costs_no_pause() -> None:
     assert pause_s(Link(attempt=9), FaultKind.SESSION, Context(0.0, POLICY, 0.999)) == 0
-
-
-def test_the_timings_we_ship_fit_the_lease() -> None:
-    assert timing_problem(POLICY) is None
-
-
-def test_an_interval_at_the_very_limit_fits_and_one_beyond_does_not() -> None:
-    # 300 s of lease less two time-outs of 10 s and two pauses of 10 s
-    assert timing_problem(replace(POLICY, keepalive_interval_s=260)) is None
-    problem = timing_problem(replace(POLICY, keepalive_interval_s=260.5))
-    assert problem is not None
-    assert "260.5 s between keepalives" in problem
-    assert "use at most 260 s" in problem
-
-
-@given(st.floats(1, 290))
-def test_where_the_rule_holds_one_lost_keepalive_never_loses_the_lease(interval_s: float) -> None:
-    policy = replace(POLICY, keepalive_interval_s=interval_s)
-    if timing_problem(policy) is None:
-        lost_at_s = interval_s + policy.keepalive_timeout_s
-        answered_by_s = lost_at_s + policy.call_retry_cap_s + policy.keepalive_timeout_s
-        assert answered_by_s <= policy.ttl_s
