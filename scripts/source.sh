@@ -17,9 +17,13 @@ main() {
     [[ -z $(git status --porcelain) ]] ||
         echo "source.sh: not committed, hence not included: $(git status --porcelain | wc -l) changed files" >&2
     mkdir -p dist
-    # Write to a temporary name first, so that a concurrent reader gets either the old file or the new one.
-    git -c tar.umask=0022 archive --format=tar --prefix="$name/" HEAD | gzip -n -9 >"$file.new"
-    mv "$file.new" "$file"
+    # Write to a temporary name first, so that a concurrent reader gets either the old file or the new one; to a name of
+    # its own, since another run may be under way.
+    new=$(mktemp "$file.XXXXXX")
+    trap 'rm -f -- "$new"' EXIT
+    git -c tar.umask=0022 archive --format=tar --prefix="$name/" HEAD | gzip -n -9 >"$new"
+    chmod 0644 "$new"
+    mv "$new" "$file"
     printf '%s  %s\n' "$(sha256sum <"$file" | cut -c -64)" "$file"
 }
 

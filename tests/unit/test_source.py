@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,10 @@ def test_without_a_checkout_it_says_what_it_needs(checkout: Path) -> None:
     )
     assert done.returncode == 1
     assert "not in a git checkout" in done.stderr
+
+
+def test_several_runs_at_once_do_not_disturb_each_other(checkout: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda _: make_source(checkout).stdout, range(24)))
+    assert len(set(runs)) == 1
+    assert [path.name for path in (checkout / "dist").iterdir()] == [f"{NAME}.tar.gz"]
