@@ -78,6 +78,9 @@ class AutoscalingReporter:
         except AgentError as error:
             self._log.warning("group_trouble", text=str(error))
             return False
+        except Exception as error:  # noqa: BLE001 - the top of a thread that must not end: it is logged, and retried
+            self._log.error("unforeseen", error=error, during="autoscaling")
+            return False
         return True
 
     def _send(self, signal: GroupSignal) -> None:

@@ -81,6 +81,10 @@ class Control:
             return {"ok": True, "text": self._handler(request)}
         except (ValueError, RecursionError) as error:
             return {"ok": False, "text": str(error)}
+        except OSError:
+            raise  # of this connection: the client has gone
+        except Exception as error:  # noqa: BLE001 - the top of a thread that must not end: it becomes the reply
+            return {"ok": False, "text": f"the request failed: {error!r}"}
 
 
 def ask(path: Path, request: dict[str, Any]) -> str:

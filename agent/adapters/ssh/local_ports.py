@@ -7,7 +7,7 @@ import socket
 
 
 def is_taken(host: str, port: int) -> bool:
-    """Return whether another process already listens there."""
+    """Return whether another process already listens there. Raises: OSError if no socket can be opened."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror:

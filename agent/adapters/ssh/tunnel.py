@@ -94,12 +94,10 @@ class Tunnel:
                 self._emit(LinkEnded(effect.purpose, effect.generation, fault))
 
     def _try_start(self, effect: StartLink) -> Fault | None:
-        if effect.purpose is Purpose.API and self._local is not None and is_taken(*self._local):
-            host, port = self._local
-            holder = self._describe_holder(port) or f"port {port} is held by another process"
-            text = f"{host}:{port} is taken: {holder}; stop that process or set another BETA9_GATEWAY_PORT"
-            return Fault(FaultKind.LOCAL_PORT, text)
         try:
+            taken = self._local_port_fault() if effect.purpose is Purpose.API else None
+            if taken is not None:
+                return taken
             argv = ssh_argv.argv(
                 effect.purpose,
                 self._endpoint(),
@@ -117,9 +115,18 @@ class Tunnel:
             return _NO_SSH
         except (RejectedError, SettingsError, TransientError) as error:
             return Fault(_kind(error), str(error))
-        except Exception as error:  # noqa: BLE001 - the top of a thread: it becomes the child's end
+        except Exception as error:  # noqa: BLE001 - the top of a thread that must not end: it becomes the child's end
             return Fault(FaultKind.EXITED, f"ssh could not be started: {error!r}")
         return None
+
+    def _local_port_fault(self) -> Fault | None:
+        """Return a fault if another process holds the api child's local port. Raises: OSError without descriptors."""
+        if self._local is None or not is_taken(*self._local):
+            return None
+        host, port = self._local
+        holder = self._describe_holder(port) or f"port {port} is held by another process"
+        text = f"{host}:{port} is taken: {holder}; stop that process or set another BETA9_GATEWAY_PORT"
+        return Fault(FaultKind.LOCAL_PORT, text)
 
     def _spawn(self, effect: StartLink, argv: tuple[str, ...]) -> Child:
         purpose, generation = effect.purpose, effect.generation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pwd
 import subprocess
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class SiteSshd:
 
     def __exit__(self, *_: object) -> None:
         for child in psutil.Process(self.process.pid).children(recursive=True):
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
+                child.kill()
         self.process.kill()
         self.process.wait()
