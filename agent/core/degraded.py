@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from agent.core.config import Connection
 from agent.core.state import AgentState
 from agent.core.tailnet import login
+from agent.core.tunnel.model import Purpose
 
 FULL_DISK_BYTES = 64 * 1024
 """With less than this free, the state directory's few small files may fail to be written."""
@@ -21,9 +23,9 @@ def degradations(state: AgentState, now_s: float) -> list[str]:
     if state.gpus.error:
         texts.append(f"GPUs: {state.gpus.error}")
     texts += [f"GPU {gpu.uuid} ({gpu.name}): {gpu.reason}" for gpu in state.gpus.gpus if not gpu.healthy]
-    if state.registration.gateway_config is False and state.config.connection.value == "ssh":
+    if state.registration.gateway_config is False and state.config.connection is Connection.SSH:
         texts.append("directRedisHost is not set on the gateway; no work will come")
-    refused = [name for name in ("api", "reverse", "data") if not getattr(state, name).session]
+    refused = [purpose.value for purpose in Purpose if not state.link(purpose).session]
     if state.rebalance is not None and state.node_drain.cordon_error:
         texts.append(f"the node is not cordoned: {state.node_drain.cordon_error}")
     if refused:

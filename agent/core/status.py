@@ -196,8 +196,7 @@ def _counters(state: AgentState) -> Counters:
 
 def _offered(state: AgentState) -> bool:
     """What the gateway was told last, which may lag one call behind the offer."""
-    advertisement = state.registration.advertisement
-    return state.registration.known and advertisement is not None and advertisement.offered
+    return state.registration.known and state.registration.offered
 
 
 def _unplaceable(state: AgentState) -> str | None:

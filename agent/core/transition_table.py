@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 S = TypeVar("S", bound=Enum)
 
 
@@ -17,6 +18,23 @@ class Row(Generic[S]):
     source: S
     when: str
     target: S
+
+
+def next_state(
+    rows: Iterable[Row[S]],
+    source: S,
+    conditions: Mapping[str, Callable[P, bool]],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> S | None:
+    """Return where the first row of `source` leads whose condition holds; None if there is none.
+
+    The further arguments are those of the conditions.
+    """
+    for row in rows:
+        if row.source is source and conditions[row.when](*args, **kwargs):
+            return row.target
+    return None
 
 
 def mermaid(rows: Iterable[Row[S]], initial: S) -> str:

@@ -48,7 +48,7 @@ def placeable(**changes: Any) -> AgentState:
     return replace(state, **changes)
 
 
-def with_setup(**changes: Any) -> AgentState:
+def with_config(**changes: Any) -> AgentState:
     """The same with other settings."""
     return placeable(config=replace(SSH, **changes))
 

@@ -13,7 +13,7 @@ from agent.core.config import K3sMode
 from agent.core.context import Context
 from agent.core.lifecycle.model import FINAL, DisplayedState
 from agent.core.state import AgentState
-from agent.core.transition_table import Row, arrow
+from agent.core.transition_table import Row, arrow, next_state
 from agent.core.tunnel.model import LinkPhase
 from agent.errors import ExitCode
 
@@ -83,19 +83,12 @@ def follow(state: AgentState, ctx: Context) -> AgentState:
     """Take rows until none applies. No state is entered twice, so this ends."""
     seen = {state.displayed}
     while state.displayed not in FINAL:
-        target = _next(state)
+        target = next_state(TABLE, state.displayed, CONDITIONS, state)
         if target is None or target in seen:
             return state
         seen.add(target)
         state = replace(state, displayed=target, since_s=ctx.now_s)
     return state
-
-
-def _next(state: AgentState) -> DisplayedState | None:
-    for row in TABLE:
-        if row.source is state.displayed and CONDITIONS[row.when](state):
-            return row.target
-    return None
 
 
 def diagram() -> str:

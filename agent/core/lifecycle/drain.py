@@ -15,7 +15,7 @@ from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.policy import Policy
 from agent.core.state import AgentState
-from agent.core.transition_table import Row
+from agent.core.transition_table import Row, next_state
 from agent.core.tunnel.model import LinkPhase
 
 _IDLE_FACTOR = 5
@@ -122,17 +122,10 @@ TABLE: tuple[Row[DrainPhase], ...] = (
 """The first row of the present phase whose condition holds is taken. No row leads back."""
 
 
-def _next(state: AgentState, shutdown: Shutdown, ctx: Context) -> DrainPhase | None:
-    for row in TABLE:
-        if row.source is shutdown.phase and CONDITIONS[row.when](state, shutdown, ctx):
-            return row.target
-    return None
-
-
 def _follow(state: AgentState, ctx: Context) -> AgentState:
     shutdown = state.shutdown
     assert shutdown is not None  # noqa: S101 - `manage` looked
-    phase = _next(state, shutdown, ctx)
+    phase = next_state(TABLE, shutdown.phase, CONDITIONS, state, shutdown, ctx)
     if phase is None:
         return state
     shutdown = replace(shutdown, phase=phase, phase_since_s=ctx.now_s)

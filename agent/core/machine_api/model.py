@@ -74,6 +74,11 @@ class Registration:
     quiet: bool = True
     """No keepalive was sent since: the gateway lists the machine as registered, not as ready."""
 
+    @property
+    def offered(self) -> bool:
+        """Whether the last registration offered anything."""
+        return self.advertisement is not None and self.advertisement.offered
+
 
 @dataclass(frozen=True)
 class Lease:

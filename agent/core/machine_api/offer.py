@@ -82,7 +82,7 @@ def _node(state: AgentState, ctx: Context) -> str | None:
     if state.config.k3s is K3sMode.NONE or kube.node_bad_since_s is None:
         return None
     bad_s = ctx.now_s - kube.node_bad_since_s
-    return kube.node_reason if not _was_offered(state) or bad_s >= ctx.policy.node_grace_s else None
+    return kube.node_reason if not state.registration.offered or bad_s >= ctx.policy.node_grace_s else None
 
 
 def _path(state: AgentState, ctx: Context) -> str | None:
@@ -94,7 +94,7 @@ def _path(state: AgentState, ctx: Context) -> str | None:
         return None
     # A child that is being replaced takes a second; withdrawing for that would register twice for nothing. And
     # while the gateway is out of reach it can be told nothing: both ways get the same moment to come back.
-    if _was_offered(state) and link.down_since_s is not None:
+    if state.registration.offered and link.down_since_s is not None:
         since_s = max(link.down_since_s, state.api.up_since_s or ctx.now_s)
         if ctx.now_s - since_s < ctx.policy.path_grace_s:
             return None
@@ -112,11 +112,6 @@ def _undialable(state: AgentState) -> str | None:
     if connection is Connection.TAILSCALE and not _hostname(state):
         return "this machine's name in the tailnet is not known yet: the gateway would not know what to dial"
     return None
-
-
-def _was_offered(state: AgentState) -> bool:
-    advertisement = state.registration.advertisement
-    return advertisement is not None and advertisement.offered
 
 
 REASONS: dict[str, Reason] = {

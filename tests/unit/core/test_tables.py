@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.lifecycle import displayed_state, drain
 from agent.core.lifecycle.model import FINAL, DisplayedState, DrainPhase
-from agent.core.transition_table import Row, mermaid
+from agent.core.transition_table import Row, mermaid, next_state
 from agent.core.tunnel import transitions
 from agent.core.tunnel.model import Link, LinkPhase
 
@@ -29,6 +29,15 @@ def test_a_table_is_drawn_without_the_rows_that_lead_nowhere() -> None:
     assert mermaid(rows, Light.RED) == (
         "stateDiagram-v2\n    [*] --> red\n    red --> green: time\n    green --> red: time"
     )
+
+
+def test_the_first_row_whose_condition_holds_is_taken() -> None:
+    rows = (Row(Light.RED, "odd", Light.GREEN), Row(Light.RED, "any", Light.RED))
+    conditions = {"odd": lambda number: number % 2 == 1, "any": lambda number: number > 0}
+    assert next_state(rows, Light.RED, conditions, 3) is Light.GREEN
+    assert next_state(rows, Light.RED, conditions, 2) is Light.RED
+    assert next_state(rows, Light.RED, conditions, 0) is None
+    assert next_state(rows, Light.GREEN, conditions, 3) is None
 
 
 def test_every_displayed_state_is_reached_and_every_one_but_the_final_ones_is_left() -> None:

@@ -17,7 +17,7 @@ from agent.core.lifecycle.model import NodeDrain
 from agent.core.machine_api import calls
 from agent.core.machine_api.capacity import capacity
 from agent.core.state import AgentState
-from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_setup
+from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_config
 
 EIGHT = tuple(Gpu(f"GPU-{n}", "H100") for n in range(8))
 
@@ -63,7 +63,7 @@ def test_gpus_offered_once_are_never_counted_down_by_what_is_advertised() -> Non
 
 
 def test_k3s_that_is_left_alone_does_not_count() -> None:
-    state = with_setup(k3s=K3sMode.NONE)
+    state = with_config(k3s=K3sMode.NONE)
     there = Kube(expected=True, looked=True, answering=True, node=NodeFacts(gpus_allocatable=9))
     assert counts(replace(state, kube=there)) == (2, 2)
 
@@ -139,17 +139,17 @@ def test_what_was_done_to_the_node_of_another_cluster_does_not_count() -> None:
 
 
 def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> None:
-    state, effects = health.manage(with_setup(k3s=K3sMode.NONE), AT)
+    state, effects = health.manage(with_config(k3s=K3sMode.NONE), AT)
     assert effects == [ReadKubeLogins()]
     after = health.on_logins_read(state, KubeLoginsRead(LOGINS, 2, "not anew"), AT)
     assert (after.kube.logins, after.kube.token_serial, after.kube.read_error) == (LOGINS, 2, "not anew")
     assert health.manage(after, AT)[1] == []
     later = replace(AT, now_s=NOW_S + AT.policy.kube_look_s)
     assert health.manage(after, later)[1] == [ReadKubeLogins()]
-    assert health.manage(with_setup(k3s=K3sMode.AUTO), AT)[1] == [ProbeKube(AT.policy.kube_timeout_s)]
+    assert health.manage(with_config(k3s=K3sMode.AUTO), AT)[1] == [ProbeKube(AT.policy.kube_timeout_s)]
 
 
 def test_registering_waits_until_logins_were_looked_for() -> None:
-    state = with_setup(k3s=K3sMode.NONE)
+    state = with_config(k3s=K3sMode.NONE)
     assert not calls.may_register(replace(state, kube=Kube()), AT)
     assert calls.may_register(replace(state, kube=Kube(looked=True)), AT)

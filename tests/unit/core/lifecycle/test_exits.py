@@ -15,7 +15,7 @@ from agent.core.state import AgentState
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link
 from agent.errors import ExitCode
-from tests.unit.core_cases import AT, NOW_S, POLICY, placeable, with_setup
+from tests.unit.core_cases import AT, NOW_S, POLICY, placeable, with_config
 
 LEAVING = Shutdown(ShutdownKind.STOP, NOW_S, NOW_S + 90, "SIGTERM")
 
@@ -67,7 +67,7 @@ def test_refusals_of_the_gateway_end_a_start_and_outages_do_not(kind: OutcomeKin
 
 
 def test_once_gives_up_after_its_deadline_and_says_what_was_missing() -> None:
-    state = replace(with_setup(once=True), born_at_s=NOW_S, last_error="the gateway answered 502")
+    state = replace(with_config(once=True), born_at_s=NOW_S, last_error="the gateway answered 502")
     late = Context(NOW_S + POLICY.once_deadline_s, POLICY)
     assert exits.decide_exit(state, AT).exit_decision is None
     decision = exits.decide_exit(state, late).exit_decision
@@ -76,7 +76,7 @@ def test_once_gives_up_after_its_deadline_and_says_what_was_missing() -> None:
 
 def test_once_is_done_with_the_first_keepalive() -> None:
     assert exits.after_keepalive(placeable()).exit_decision is None
-    decision = exits.after_keepalive(with_setup(once=True)).exit_decision
+    decision = exits.after_keepalive(with_config(once=True)).exit_decision
     assert decision is not None
     assert decision.exit_code is ExitCode.OK
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from agent.core.host.facts import Gpu, GpuReading, NodeFacts
 from agent.core.machine_api.capacity import capacity, gpus_awaited
 from agent.core.machine_api.model import Capacity
-from tests.unit.core_cases import ANSWERING, placeable, with_setup
+from tests.unit.core_cases import ANSWERING, placeable, with_config
 
 
 def test_the_reserve_is_never_offered() -> None:
@@ -15,7 +15,7 @@ def test_the_reserve_is_never_offered() -> None:
 
 
 def test_a_reserve_larger_than_the_machine_leaves_nothing_rather_than_less() -> None:
-    has = capacity(with_setup(reserve_cpu_millicores=9000, reserve_memory_mib=10**6))
+    has = capacity(with_config(reserve_cpu_millicores=9000, reserve_memory_mib=10**6))
     assert (has.cpu_millicores, has.memory_mib) == (0, 0)
 
 

@@ -25,7 +25,7 @@ from tests.unit.core_cases import (
     UP,
     having_offered,
     placeable,
-    with_setup,
+    with_config,
 )
 
 ANSWERING = Kube(expected=True, looked=True, answering=True)
@@ -36,7 +36,7 @@ LEAVING = Shutdown(ShutdownKind.STOP, NOW_S, NOW_S + 3, "SIGTERM")
 def left_alone(logins: KubeLogins, problem: str | None = None) -> AgentState:
     """Somebody else sees to k3s, and these logins were found."""
     kube = Kube(looked=True, logins=logins, read_error=problem)
-    return replace(with_setup(k3s=K3sMode.NONE), kube=kube)
+    return replace(with_config(k3s=K3sMode.NONE), kube=kube)
 
 
 def test_a_k3s_that_is_left_alone_is_offered_while_there_is_a_token() -> None:
@@ -51,7 +51,7 @@ def test_where_all_is_well_everything_is_offered() -> None:
     ("state", "reason"),
     [
         (placeable(shutdown=LEAVING), "leaving: SIGTERM"),
-        (with_setup(once=True), "--once opened the tunnel itself"),
+        (with_config(once=True), "--once opened the tunnel itself"),
         (placeable(host=None), "capacity is not known yet"),
         (placeable(kube=Kube()), "k3s was not looked for yet"),
         (
@@ -70,8 +70,8 @@ def test_where_all_is_well_everything_is_offered() -> None:
             placeable(reverse=Link(fault=Fault(FaultKind.BIND, "sshd refused the reverse address"))),
             "sshd refused the reverse address",
         ),
-        (with_setup(connection=Connection.DIRECT), "BETA9_HOSTNAME is not set"),
-        (with_setup(connection=Connection.TAILSCALE), "tailscaled was not asked yet"),
+        (with_config(connection=Connection.DIRECT), "BETA9_HOSTNAME is not set"),
+        (with_config(connection=Connection.TAILSCALE), "tailscaled was not asked yet"),
     ],
 )
 def test_nothing_is_offered_and_the_reason_is_told(state: AgentState, reason: str) -> None:
@@ -87,11 +87,11 @@ def test_the_first_reason_counts_so_that_a_leaving_machine_is_not_called_broken(
 
 
 def test_without_k3s_but_with_a_token_for_one_somebody_else_sees_to_it() -> None:
-    assert decide(with_setup(k3s=K3sMode.NONE), AT).offered
+    assert decide(with_config(k3s=K3sMode.NONE), AT).offered
 
 
 def test_directly_connected_a_machine_offers_once_its_name_is_known() -> None:
-    assert decide(with_setup(connection=Connection.DIRECT, hostname="worker.example"), AT).offered
+    assert decide(with_config(connection=Connection.DIRECT, hostname="worker.example"), AT).offered
 
 
 # --- Short troubles of what was offered before ------------------------------------------------------------
@@ -146,4 +146,4 @@ def test_a_new_address_is_not_told_before_it_is_verified() -> None:
 
 
 def test_a_name_from_the_settings_beats_every_address() -> None:
-    assert advertisement(with_setup(hostname="worker.example")).hostname == "worker.example"
+    assert advertisement(with_config(hostname="worker.example")).hostname == "worker.example"

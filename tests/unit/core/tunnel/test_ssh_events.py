@@ -6,7 +6,7 @@ from agent.core.events import LinkComplained, LinkEnded, LinkLoggedIn
 from agent.core.tunnel import ssh_events
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
-from tests.unit.core_cases import AT, NOW_S, UP, placeable, with_setup
+from tests.unit.core_cases import AT, NOW_S, UP, placeable, with_config
 
 STARTING = Link(phase=LinkPhase.STARTING, generation=4, child=True)
 LOST = Fault(FaultKind.LOST, "the connection was cut")
@@ -22,7 +22,7 @@ def test_a_login_is_probed_at_once_and_counts_as_up_only_with_an_answer() -> Non
 
 
 def test_the_data_link_has_nothing_to_probe_so_its_login_counts() -> None:
-    state = with_setup(data=True)
+    state = with_config(data=True)
     state = ssh_events.on_logged_in(
         placeable(config=state.config, data=STARTING), LinkLoggedIn(Purpose.DATA, 4), AT
     )

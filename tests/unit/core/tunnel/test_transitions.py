@@ -13,7 +13,7 @@ from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
 from agent.core.tunnel.transitions import answered, fail, is_wanted
 from agent.errors import ExitCode
-from tests.unit.core_cases import ADDRESSES, AT, NOW_S, POLICY, UP, placeable, with_setup
+from tests.unit.core_cases import ADDRESSES, AT, NOW_S, POLICY, UP, placeable, with_config
 
 LOST = Fault(FaultKind.LOST, "the connection was cut")
 
@@ -21,13 +21,13 @@ LOST = Fault(FaultKind.LOST, "the connection was cut")
 def test_the_reverse_link_is_wanted_only_while_k3s_answers() -> None:
     assert is_wanted(placeable(), Purpose.REVERSE)
     assert not is_wanted(placeable(kube=Kube(expected=True, looked=True)), Purpose.REVERSE)
-    assert not is_wanted(with_setup(connection=Connection.DIRECT), Purpose.REVERSE)
-    assert is_wanted(with_setup(k3s=K3sMode.NONE), Purpose.REVERSE)
+    assert not is_wanted(with_config(connection=Connection.DIRECT), Purpose.REVERSE)
+    assert is_wanted(with_config(k3s=K3sMode.NONE), Purpose.REVERSE)
 
 
 def test_the_data_link_is_wanted_where_forwards_are_configured() -> None:
     assert not is_wanted(placeable(), Purpose.DATA)
-    assert is_wanted(with_setup(data=True), Purpose.DATA)
+    assert is_wanted(with_config(data=True), Purpose.DATA)
 
 
 def test_nothing_is_wanted_once_the_end_is_decided() -> None:
