@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests import ROOT
 from tests.container.docker_cli import DOCKER, IMAGE, attempt, docker
 from tests.container.site import Site, visiting
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests import ROOT
 from tests.machine.site import source_tarball
 
-ROOT = Path(__file__).parents[2]
 ENGINE = ROOT / "scripts" / "engine.sh"
 SYSTEMCTL = ROOT / "tests" / "shell" / "install" / "stubs" / "systemctl"
 STEP_S = 900

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-BOOT = Path(__file__).parents[2] / "cloud-init" / "boot.sh"
+from tests import ROOT
+
+BOOT = ROOT / "cloud-init" / "boot.sh"
 INSTALL = b'#!/bin/bash\necho "installer of ${BASH_SOURCE[0]}"\n'
 
 pytestmark = pytest.mark.container

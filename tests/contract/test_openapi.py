@@ -8,7 +8,6 @@ them; the other modules of this folder assert its actual behaviour.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +23,10 @@ from schemathesis.specs.openapi.checks import (
 
 from agent.demo.gateway.embedded import EmbeddedGateway
 from agent.demo.gateway.routes import ROUTES
+from tests import ROOT
 from tests.contract.caller import METRICS, Caller
 
-DOCUMENT = Path(__file__).parents[2] / "agent" / "demo" / "gateway" / "openapi.yaml"
+DOCUMENT = ROOT / "agent" / "demo" / "gateway" / "openapi.yaml"
 CHECKS = [
     status_code_conformance,
     content_type_conformance,

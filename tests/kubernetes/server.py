@@ -23,9 +23,9 @@ from typing import Any
 from agent.adapters.process.run import Child, spawn
 from agent.core.kubernetes import rbac
 from agent.demo.sshd.program import free_port
+from tests import ROOT
 from tests.integration.lab import wait_for
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / ".build" / "kubernetes-server"
 HOST = "127.0.0.1"
 MERGE = "application/merge-patch+json"

@@ -17,6 +17,7 @@ from agent.core.events import Answer, NodeCordoned
 from agent.core.host.facts import NodeFacts
 from agent.core.kubernetes import rbac
 from agent.errors import SettingsError
+from tests import ROOT
 from tests.integration.lab import wait_for
 from tests.kubernetes.server import RealKubernetes
 from tests.kubernetes.standin import StandIn
@@ -280,5 +281,5 @@ def test_a_missing_kubeconfig_is_named_in_the_error(api: Kube, tmp_path: Path) -
 
 
 def test_the_manifest_matches_what_the_agent_creates() -> None:
-    manifest = Path(__file__).parents[2] / "bootstrap" / "manifests" / "beta9-gateway.yaml"
+    manifest = ROOT / "bootstrap" / "manifests" / "beta9-gateway.yaml"
     assert list(yaml.safe_load_all(manifest.read_text())) == [wanted for _, wanted in rbac.OBJECTS]

@@ -13,8 +13,9 @@ from typing import Any
 
 from agent.adapters.process.run import Completed, run
 from agent.demo.gateway.machines import Machine
+from tests import ROOT
 from tests.machine.seed import make_seed
-from tests.machine.site import ROOT, Site, user_data
+from tests.machine.site import Site, user_data
 from tests.machine.vm import HOST, USER, Disk, VirtualMachine
 
 TARBALL = "beta9-worker.tar.gz"

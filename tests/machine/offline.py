@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from tests import ROOT
 from tests.machine.checksum import sha256_of
 from tests.machine.mirrors import Mirrors
 
-BUILD = Path(__file__).parents[2] / ".build"
+BUILD = ROOT / ".build"
 BASE = BUILD / "machine-base.tar"
 """Made by scripts/machine_base.sh: Debian with the packages that the Dockerfile installs, and no package sources."""
 WHEELS = BUILD / "machine-wheels"

@@ -20,12 +20,12 @@ from agent.demo.gateway.embedded import EmbeddedGateway
 from agent.demo.gateway.machines import READY, Machine, Pool
 from agent.demo.gateway.options import GatewaySettings
 from agent.demo.sshd.throwaway import ThrowAwaySshd
+from tests import ROOT
 from tests.machine.checksum import sha256_of
 from tests.machine.mirrors import Mirrors, Pace
 from tests.machine.standin import INSTALL_SCRIPT, VERSION, build_k3s
 from tests.machine.vm import HOST_SEEN_FROM_INSIDE, VirtualMachine
 
-ROOT = Path(__file__).parents[2]
 BUILD = ROOT / ".build"
 POOL = "cpu"
 AGENT_IMAGE = BUILD / "agent-image.tar"

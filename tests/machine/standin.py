@@ -12,7 +12,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 SOURCE = Path(__file__).parent / "k3s"
 INSTALL_SCRIPT = SOURCE / "install.sh"
 SERVER = ROOT / ".build" / "kubernetes-server"

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.shell.packages import Key, run
 
-PIN = Path(__file__).parents[2] / "bootstrap" / "pin.sh"
+PIN = ROOT / "bootstrap" / "pin.sh"
 MANIFEST = json.dumps(
     {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
 ).encode()

@@ -17,10 +17,11 @@ from typing import Any
 
 from agent.adapters.process.run import Child, CommandFailed, run, spawn
 from agent.demo.certificate import make_certificate
+from tests import ROOT
 from tests.integration.lab import wait_for
 from tests.integration.netns import WIRE, Place, Wire, why_not
 
-PROGRAMS = Path(__file__).parents[2] / ".build"
+PROGRAMS = ROOT / ".build"
 HEADSCALE, TAILSCALED = PROGRAMS / "headscale", PROGRAMS / "tailscaled"
 TAILNET = "tail.example"
 USER = "beta9"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.terraform import providers
-from tests.terraform.program import ROOT, Terraform, copy_of_tree
+from tests.terraform.program import Terraform, copy_of_tree
 
 _JOURNAL: list[str] = []
 

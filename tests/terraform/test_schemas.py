@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.terraform.program import ROOT, configurations
+from tests import ROOT
+from tests.terraform.program import configurations
 from tests.terraform.schemas import errors
 
 pytestmark = pytest.mark.terraform

@@ -9,7 +9,6 @@ import ast
 import re
 from collections.abc import Iterator
 from enum import Enum
-from pathlib import Path
 
 import pytest
 
@@ -24,8 +23,8 @@ from agent.core.tunnel.faults import FaultKind
 from agent.core.tunnel.model import Purpose
 from agent.errors import ExitCode
 from agent.observability.metrics import FAMILIES
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 EVENT_NAME = re.compile("[a-z][a-z0-9_]{2,}")
 
 VALUES: dict[type[Enum], str] = {

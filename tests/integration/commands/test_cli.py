@@ -19,10 +19,10 @@ from agent.demo.gateway.machines import Pool
 from agent.demo.gateway.options import GatewaySettings
 from agent.demo.sshd.program import free_port
 from agent.demo.sshd.throwaway import HOST
+from tests import ROOT
 from tests.integration.lab import Lab
 from tests.integration.polling import DEADLINE_S, wait_for
 
-ROOT = Path(__file__).parents[3]
 TOKEN = "swwMV_WA4C_FxN-_UY5UiRgdg2dTM1GUDLVUzO9c6fzyOs0BUJuXKLfxb-QcZkwAnlOGscu0U3WYmF1eQpcSBg=="
 GUIDE_PORT = 1994
 

@@ -15,8 +15,8 @@ import yaml
 
 from agent.core.provisioning import cloud_config
 from agent.core.provisioning.user_data import cloud_config as rendered
+from tests import ROOT
 
-ROOT = Path(__file__).parents[3]
 UNPACKED = ROOT / ".build" / "cloud-init"
 PACKAGES = UNPACKED / "usr/lib/python3/dist-packages"
 TEMPLATE = (ROOT / "cloud-init" / "user-data.yaml").read_text(encoding="utf-8")

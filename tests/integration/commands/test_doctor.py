@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent.adapters.process.run import Completed, run
+from tests import ROOT
 from tests.integration.agent_process import AgentProcess, children_of
 from tests.integration.lab import Lab, laboratory
 
@@ -198,7 +199,7 @@ def test_on_a_bare_host_it_says_what_is_missing(tmp_path: Path, outbound: str) -
     environment = {"HOME": str(tmp_path), "PATH": str(tmp_path), "BETA9_STATUS_ADDR": "127.0.0.1:1"}
     environment |= {"DOCKER_HOST": "unix:///nowhere/docker.sock", "BETA9_SSH_HOST": "127.0.0.1"}
     argv = [sys.executable, "-m", "agent", "doctor", "--env-file", os.devnull, "--outbound", outbound]
-    root = str(Path(__file__).parents[3])
+    root = str(ROOT)
     done = run(argv, LIMIT_S, env=environment | {"PYTHONPATH": root}, ok_codes=(1,))
     lines = done.stdout.splitlines()
     assert any(line.startswith("  FAIL  settings") and "BETA9_TOKEN" in line for line in lines), done.stdout

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from agent.core.provisioning.authorized_keys import Grant, key_line
 from agent.demo.sshd.config import SERVER, TUNNEL, Option, merged, rendered
+from tests import ROOT
 from tests.integration.ssh_client import DEADLINE_S
 
-GATEWAY = Path(__file__).parents[3] / "bootstrap" / "gateway"
+GATEWAY = ROOT / "bootstrap" / "gateway"
 DROP_IN = GATEWAY / "50-beta9-tunnel.conf"
 AUTHORIZE = GATEWAY.parents[1] / "agent" / "commands" / "authorize.py"
 MACHINE_ID = "1165a9b6"

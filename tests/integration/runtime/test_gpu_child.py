@@ -16,6 +16,7 @@ import pytest
 from agent.adapters.nvidia.gpus import GpuReader
 from agent.adapters.nvidia.nvml_library import MISSING_DRIVER
 from agent.core.host.facts import GpuReading
+from tests import ROOT
 from tests.fake_clock import FakeClock
 from tests.integration.agent_process import is_running
 
@@ -269,7 +270,7 @@ def test_the_child_dies_with_the_agent(set_fault: SetFault, tmp_path: Path) -> N
 def test_every_nvml_name_the_child_uses_exists_in_the_real_bindings() -> None:
     import pynvml
 
-    source = (Path(__file__).parents[3] / "agent/adapters/nvidia/nvml_child.py").read_text()
+    source = (ROOT / "agent/adapters/nvidia/nvml_child.py").read_text()
     used = set(re.findall(r"nvml\.((?:nvml|NVML)\w+)", source))
     assert len(used) > 20
     assert [name for name in used if not hasattr(pynvml, name)] == []

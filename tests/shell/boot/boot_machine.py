@@ -14,8 +14,8 @@ from pathlib import Path
 
 from agent.core.host.boot_record import read_boot
 from agent.core.provisioning.env_file import env_lines
+from tests import ROOT
 
-ROOT = Path(__file__).parents[3]
 BOOT = ROOT / "cloud-init" / "boot.sh"
 HEAD = ROOT / "cloud-init" / "script-head.sh"
 INSTALL = (

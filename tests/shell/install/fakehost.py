@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-BOOTSTRAP = Path(__file__).parents[3] / "bootstrap"
+from tests import ROOT
+
+BOOTSTRAP = ROOT / "bootstrap"
 STUBS = Path(__file__).parent / "stubs"
 DATA = Path(__file__).parents[1] / "recorded"
 QUIET = (

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.terraform.machine import PATH, Machine, machine
 
 pytestmark = pytest.mark.terraform
 
-PROGRAM = Path(__file__).resolve().parents[3] / "terraform/lib/first_contact.py"
+PROGRAM = ROOT / "terraform/lib/first_contact.py"
 NONCE = str(uuid.uuid4())
 
 

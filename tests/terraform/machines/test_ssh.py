@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from tests import ROOT
 from tests.terraform.machine import Machine, machine
-from tests.terraform.program import ROOT, Terraform
+from tests.terraform.program import Terraform
 
 pytestmark = pytest.mark.terraform
 

@@ -13,7 +13,8 @@ import pytest
 from agent.core.provisioning.env_file import value_problem
 from agent.core.provisioning.user_data import CLOUDS
 from agent.settings import parsers
-from tests.terraform.program import ROOT, Terraform, copy_of_tree
+from tests import ROOT
+from tests.terraform.program import Terraform, copy_of_tree
 
 pytestmark = pytest.mark.terraform
 

@@ -12,7 +12,7 @@ from typing import Any
 import moto
 import pytest
 
-from tests.terraform.program import ROOT
+from tests import ROOT
 
 pytestmark = pytest.mark.terraform
 

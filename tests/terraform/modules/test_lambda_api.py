@@ -6,15 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests import ROOT
 from tests.terraform.lambda_standin import KEY, LambdaCloud, lambda_cloud
 
 pytestmark = pytest.mark.terraform
 
-PROGRAM = Path(__file__).resolve().parents[3] / "terraform/lib/lambda_api.py"
+PROGRAM = ROOT / "terraform/lib/lambda_api.py"
 REQUEST = {"region_name": "us-west-1", "instance_type_name": "gpu_1x_a10", "ssh_key_names": ["mine"]}
 TAG = "0d3c1d6e-6b5c-4a5e-9a51-6a1f0f6a5b11"
 MAY_COST = "it may still run and accrue charges"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests import ROOT
 from tests.terraform.lambda_standin import KEY, LambdaCloud, lambda_cloud
-from tests.terraform.program import ROOT, Terraform
+from tests.terraform.program import Terraform
 from tests.terraform.providers import missing
 
 EXAMPLE = "terraform/examples/lambda"

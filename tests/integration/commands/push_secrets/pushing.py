@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import ROOT
 from tests.sshd import Sshd
 
 TOKEN = "t0KeN-" + "a" * 82
-ROOT = Path(__file__).parents[4]
 ORDINARY = {"ForceCommand": None, "Subsystem": None}
 """sshd options of an ordinary machine, which runs commands."""
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.demo.sshd.program import free_port
-from tests.integration.commands.push_secrets.pushing import ORDINARY, ROOT, TOKEN, both, command, push
+from tests import ROOT
+from tests.integration.commands.push_secrets.pushing import ORDINARY, TOKEN, both, command, push
 from tests.sshd import Sshd
 
 
