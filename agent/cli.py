@@ -121,6 +121,8 @@ def _run(args: argparse.Namespace) -> int:
     if settings.dry_run:
         import json
 
+        for warning in settings.warnings:
+            print(f"beta9-worker: {warning}", file=sys.stderr)
         print(json.dumps(describe(settings), indent=2, default=str))
         return ExitCode.OK
     from agent.runtime.main import start

@@ -13,6 +13,7 @@ from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.storage.runtime_dir import private_directory
 from agent.adapters.storage.state_dir import StateDir
 from agent.core.host.boot_record import failure, timeline
+from agent.core.lifecycle.exits import AFTERWARDS
 from agent.core.text.redaction import Redactor
 from agent.errors import AgentError, ExitCode, SettingsError, TransientError
 from agent.observability import logs, status_server
@@ -36,10 +37,10 @@ def start(settings: Settings, *, rejoin: bool = False) -> ExitCode:
     try:
         return _run_with_retries(settings, redactor, log, rejoin)
     except AgentError as error:
-        log.error("stopped", text=str(error), exit_code=int(error.exit_code))  # noqa: TRY400 - expected: no traceback
+        log.error("stopped", text=str(error), **_ending(error.exit_code))  # noqa: TRY400 - expected: no traceback
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the top of the process: a bug ends it
-        log.error("bug", error=error, exit_code=int(ExitCode.BUG))  # noqa: TRY400 - `error` brings the traceback
+        log.error("bug", error=error, **_ending(ExitCode.BUG))  # noqa: TRY400 - `error` brings the traceback
         return ExitCode.BUG
     finally:
         log_writer.close()
@@ -92,7 +93,12 @@ def _serve(agent: Agent, log: EventLog) -> ExitCode:
         log.warning("status_server", text=fault)
         agent.degraded["status_server"] = fault
     log.info(
-        "starting", machine_id=agent.config.machine_id, pool=settings.pool_name, version=agent.config.version
+        "starting",
+        machine_id=agent.config.machine_id,
+        pool=settings.pool_name,
+        connection=settings.connection.value,
+        chosen_by=settings.sources["connection"],
+        version=agent.config.version,
     )
     _log_bootstrap(settings, log)
     try:
@@ -101,8 +107,13 @@ def _serve(agent: Agent, log: EventLog) -> ExitCode:
         server.stop()
     decision = agent.supervisor.exit
     level = log.info if code is ExitCode.OK else log.error
-    level("ended", exit_code=int(code), why=decision.reason if decision else "")
+    level("ended", why=decision.reason if decision else "", **_ending(code))
     return code
+
+
+def _ending(code: ExitCode) -> dict[str, object]:
+    """Return the fields that every last line has: the exit code, and what follows from it."""
+    return {"exit_code": int(code), **({"next": AFTERWARDS[code]} if code in AFTERWARDS else {})}
 
 
 def _log_bootstrap(settings: Settings, log: EventLog) -> None:

@@ -134,16 +134,11 @@ def _file_warnings(draft: Draft) -> list[str]:
 
 
 def _flag_warnings(flags: Mapping[str, object], draft: Draft) -> list[str]:
-    warnings = [
+    return [
         f"{flag}: every user of this machine can read it in the process list; use {variable}_FILE instead"
         for name, flag, variable in _SECRET_FLAGS
         if flags.get(name) and draft.sources.get(name) == flag
     ]
-    tailscale = [name for name in ("tailscale_url", "tailscale_auth") if flags.get(name)]
-    if tailscale and draft.values.get("connection") is not Connection.TAILSCALE:
-        flag = "--" + tailscale[0].replace("_", "-")
-        warnings.append(f"{flag} has no effect; set BETA9_CONNECTION=tailscale to use the tailnet")
-    return warnings
 
 
 _SECRET_FLAGS = (
@@ -156,7 +151,9 @@ _SECRET_FLAGS = (
 def _settings(draft: Draft, flags: Mapping[str, object]) -> Settings:
     values = dict(draft.values)
     if values["connection"] is None:
-        values["connection"] = Connection.SSH if values["ssh_host"] else Connection.DIRECT
+        is_ssh = bool(values["ssh_host"])
+        values["connection"] = Connection.SSH if is_ssh else Connection.DIRECT
+        draft.sources["connection"] = f"default: BETA9_SSH_HOST is {'' if is_ssh else 'not '}set"
     values["token"] = values["token"] or SecretRef("BETA9_TOKEN")
     values["pool_name"] = values["pool_name"] or ""
     if flags.get("debug"):

@@ -122,6 +122,19 @@ def _ssh_unused(s: Settings) -> str | None:
     return None
 
 
+def _tailnet_unused(s: Settings) -> str | None:
+    """`beta9 machine create` prints both for a gateway that has a tailnet, whichever way the machine connects."""
+    given = [name for name in ("tailscale_url", "tailscale_auth") if getattr(s, name) is not None]
+    if s.connection is Connection.TAILSCALE or not given:
+        return None
+    names = " and ".join(s.sources[name] for name in given)
+    return (
+        f"{names} {'has' if len(given) == 1 else 'have'} no effect: the connection is {s.connection.value}"
+        f" ({s.sources['connection']}); to join the tailnet, set BETA9_CONNECTION=tailscale, and BETA9_GATEWAY_HOST"
+        " to the gateway's name there"
+    )
+
+
 def _both_pins(s: Settings) -> str | None:
     if s.ssh_known_hosts and s.ssh_host_key_fingerprint:
         return (
@@ -165,6 +178,7 @@ def _forward_is_public(s: Settings) -> str | None:
 
 WARNINGS: tuple[Rule, ...] = (
     Rule(("connection", "ssh_host", "ssh_forwards", "ssh_host_key_fingerprint"), _ssh_unused),
+    Rule(("connection", "ssh_host", "tailscale_url", "tailscale_auth"), _tailnet_unused),
     Rule(("ssh_known_hosts", "ssh_host_key_fingerprint"), _both_pins),
     Rule(("connection", "hostname"), _no_hostname),
     Rule(("k3s", "k3s_token"), _no_k3s),

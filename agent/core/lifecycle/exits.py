@@ -37,6 +37,15 @@ REFUSALS: dict[OutcomeKind, ExitCode] = {
 """Answers of the gateway that no retry changes."""
 
 
+AFTERWARDS: dict[ExitCode, str] = {
+    ExitCode.BUG: "please report this traceback; a service starts the agent again in 30 s",
+    ExitCode.GAVE_UP: "run the command again",
+    ExitCode.REFUSED: "a service starts the agent again in 30 s",
+    ExitCode.UNUSABLE: "a service does not start the agent again: fix this, then 'systemctl restart beta9-worker'",
+}
+"""What follows an end with this exit code, for a person; bootstrap/systemd/beta9-worker.service decides it."""
+
+
 def after_refusal(state: AgentState, outcome: Outcome) -> AgentState:
     """A call failed: that ends a first start which no retry would save."""
     code = REFUSALS.get(outcome.kind)
@@ -75,7 +84,10 @@ def decide_exit(state: AgentState, ctx: Context) -> AgentState:
             return replace(state, exit_decision=decision)
     deadline_s = ctx.policy.once_deadline_s
     if state.config.once and ctx.now_s - state.born_at_s >= deadline_s:
-        message = f"not registered within {deadline_s:g} s: {_latest_error(state)}"
+        message = (
+            f"not registered within {deadline_s:g} s: {_latest_error(state)}; 'beta9-worker doctor' checks each "
+            "setting and each step of the way to the gateway"
+        )
         return _exit(state, ExitCode.GAVE_UP, message)
     return state
 

@@ -117,24 +117,38 @@ def read_reply(kind: CallKind, status: int, body: bytes, retry_after: str | None
         return Outcome(
             OutcomeKind.NO_ROUTE,
             "the gateway has no such route (404 Not Found): an upstream gateway without the keepalive route "
-            "can never make a machine ready; check BETA9_GATEWAY_HOST and BETA9_GATEWAY_PORT, or update the gateway",
+            "can never make a machine ready; check BETA9_GATEWAY_HOST and BETA9_GATEWAY_PORT (with ssh, "
+            "BETA9_SSH_TARGET), or update the gateway",
         )
-    kind_of_status = _NAMED.get(status)
-    if kind_of_status is not None:
+    if status in _NAMED:
+        named, advice = _NAMED[status]
         return Outcome(
-            kind_of_status,
-            f"the gateway answered {status} {message or _shape(body)}",
+            named,
+            f"the gateway answered {status} {message or _shape(body)}{advice}",
             retry_after_s=_seconds(retry_after),
         )
     return _read_error(status, message, body, retry_after)
 
 
+_MISUNDERSTOOD = (
+    ": it does not understand this agent, or something else answers there; check BETA9_GATEWAY_HOST and "
+    "BETA9_GATEWAY_PORT (with ssh, BETA9_SSH_TARGET), and update whichever of gateway and agent is older"
+)
 _NAMED = {
-    400: OutcomeKind.BAD_REQUEST,
-    401: OutcomeKind.UNAUTHORIZED,
-    403: OutcomeKind.FORBIDDEN,
-    429: OutcomeKind.SLOW_DOWN,
+    400: (OutcomeKind.BAD_REQUEST, _MISUNDERSTOOD),
+    401: (
+        OutcomeKind.UNAUTHORIZED,
+        ": it does not accept the machine token in BETA9_TOKEN; 'beta9 machine create --pool POOL' prints a new one. "
+        "If the token worked until now, the gateway's database may be down: it gives the same answer then",
+    ),
+    403: (
+        OutcomeKind.FORBIDDEN,
+        ": the token in BETA9_TOKEN is valid, but it is not a machine's; use the one that "
+        "'beta9 machine create --pool POOL' prints",
+    ),
+    429: (OutcomeKind.SLOW_DOWN, ""),
 }
+"""Answers known by their status alone: what they mean, and what to do about them."""
 
 
 def _read_success(kind: CallKind, reply: object) -> Outcome:
@@ -163,10 +177,12 @@ def _read_error(status: int, message: str, body: bytes, retry_after: str | None)
         return Outcome(OutcomeKind.MACHINE_NOT_FOUND, answer)
     if status == 500 and message == "Invalid pool name":
         return Outcome(
-            OutcomeKind.BAD_POOL, f"{answer}; BETA9_POOL_NAME must be a pool of the gateway's configuration"
+            OutcomeKind.BAD_POOL,
+            f"{answer}: BETA9_POOL_NAME must be a pool of the gateway's configuration, spelled exactly as there; "
+            "correct it, or add the pool to the gateway",
         )
     if status == 500 and message.startswith("Invalid "):
-        return Outcome(OutcomeKind.BAD_REQUEST, answer)
+        return Outcome(OutcomeKind.BAD_REQUEST, f"{answer}{_MISUNDERSTOOD}")
     if 300 <= status < 400:
         return Outcome(OutcomeKind.BAD_REPLY, f"{answer}: a redirect, which is never followed")
     return Outcome(OutcomeKind.GATEWAY_ERROR, answer, retry_after_s=_seconds(retry_after))

@@ -131,58 +131,6 @@ def test_an_unknown_command_is_answered_with_the_known_ones(cli: Cli, word: str,
     assert hint in ended.stderr
 
 
-# --- Bad input that only the gateway's side can find ----------------------------------------------------------
-
-
-def last_log_line(lines: list[str]) -> dict[str, object]:
-    """Return the last log line, an error that says why the agent exited."""
-    ended = [json.loads(line) for line in lines if line.startswith("{")][-1]
-    assert ended["level"] == "error", ended
-    return dict(ended)
-
-
-def refused(lab: Lab, **settings: str) -> tuple[int, str]:
-    """Start an agent that must exit; return its exit code and the reason it logged."""
-    agent = lab.agent(None, **settings).start()
-    code = agent.wait_exit()
-    ended = last_log_line(agent.lines)
-    assert ended["exit_code"] == code
-    assert lab.gateway.status(agent.machine_id) == "pending", "the machine was registered"
-    return code, str(ended.get("why") or ended.get("text"))
-
-
-def test_a_wrong_token_ends_77_at_once(lab: Lab) -> None:
-    code, reason = refused(lab, BETA9_TOKEN_FILE="", BETA9_TOKEN=TOKEN)
-    assert code == 77
-    assert "401 Unauthorized" in reason
-    assert TOKEN not in reason
-
-
-def test_an_unknown_host_key_ends_78_and_nothing_is_sent(lab: Lab, tmp_path: Path) -> None:
-    stranger = tmp_path / "known_hosts"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
-    key = (tmp_path / "other.pub").read_text().split()[:2]
-    stranger.write_text(f"[{HOST}]:{lab.sshd.port} {' '.join(key)}\n")
-    code, reason = refused(lab, BETA9_SSH_KNOWN_HOSTS_FILE=str(stranger))
-    assert code == 78
-    assert "host key" in reason
-    assert "BETA9_SSH_KNOWN_HOSTS" in reason
-
-
-def test_a_key_that_sshd_does_not_accept_ends_77(lab: Lab) -> None:
-    code, reason = refused(lab, BETA9_SSH_KEY_FILE=str(lab.sshd.make_key("stranger")))
-    assert code == 77
-    assert "Permission denied" in reason
-    assert "authorized_keys" in reason
-
-
-def test_a_pool_that_the_gateway_does_not_have_ends_78(lab: Lab) -> None:
-    code, reason = refused(lab, BETA9_POOL_NAME="no-such-pool")
-    assert code == 78
-    assert "Invalid pool name" in reason
-    assert "BETA9_POOL_NAME" in reason
-
-
 # --- Commands from the guide --------------------------------------------------------------------------
 
 
@@ -215,12 +163,14 @@ def test_the_guides_command_registers_keeps_alive_once_and_exits_0(cli: Cli) -> 
     assert machine.registration_token not in ended.stdout + ended.stderr
 
 
-def test_what_beta9_machine_create_prints_is_accepted_as_it_is(cli: Cli) -> None:
+@pytest.mark.parametrize("url", ["", "http://headscale:8080"])
+def test_what_beta9_machine_create_prints_is_accepted_as_it_is(cli: Cli, url: str) -> None:
     ended = cli(
-        "--token", TOKEN, "--machine-id", "35dbe736", "--tailscale-url", "", "--tailscale-auth", "",
+        "--token", TOKEN, "--machine-id", "35dbe736", "--tailscale-url", url, "--tailscale-auth", url and "a-key",
         "--pool-name", "gpu", "--provider-name", "generic", "--flux-chart", "x", "--dry-run",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
+    assert ("no effect: the connection is direct" in ended.stderr) is bool(url)
 
 
 def test_a_dry_run_shows_every_setting_and_its_source_and_no_secret(cli: Cli, tmp_path: Path) -> None:
@@ -242,10 +192,9 @@ def test_health_and_status_tell_how_a_running_agent_is(lab: Lab, cli: Cli) -> No
     address = agent.environment["BETA9_STATUS_ADDR"]
     assert cli("health", "--address", address).returncode == 0
     assert cli("health", "--ready", settings={"BETA9_STATUS_ADDR": address}).returncode == 0
-    printed = cli("status", "--address", address)
-    assert printed.returncode == 0
-    assert agent.machine_id in printed.stdout
-    assert "READY" in printed.stdout
+    printed = cli("status", "--address", address).stdout
+    assert agent.machine_id in printed
+    assert "READY" in printed
     facts = json.loads(cli("status", "--json", "--address", address).stdout)
     assert facts["state"] == "READY"
     assert facts["tunnel"]["reverse"]["address"] == facts["registration"]["hostname"]

@@ -23,6 +23,47 @@ def test_an_ssh_host_means_ssh(tmp_path: Path) -> None:
     assert settings.warnings == ()
 
 
+PRINTED = {
+    "tailscale_url": "http://headscale:8080",
+    "tailscale_auth": "key-0123456789",
+    "token": TOKEN,
+    "pool_name": "gpu",
+}
+"""The flags that `beta9 machine create` fills in for a gateway with a tailnet."""
+
+
+@pytest.mark.parametrize("in_environment", [False, True])
+def test_a_tailnet_that_is_not_used_is_said_with_the_connection_and_why(
+    tmp_path: Path, in_environment: bool
+) -> None:
+    """A8: the very command line that the CLI prints was accepted in silence, and stayed on ssh."""
+    flags = {} if in_environment else PRINTED
+    names = {"BETA9_TAILSCALE_URL": "http://headscale:8080", "BETA9_TAILSCALE_AUTH": "key-0123456789"}
+    given = names if in_environment else {}
+    shown = (
+        "BETA9_TAILSCALE_URL and BETA9_TAILSCALE_AUTH"
+        if in_environment
+        else "--tailscale-url and --tailscale-auth"
+    )
+    for environ, connection, reason in (
+        (ssh(tmp_path), Connection.SSH, "default: BETA9_SSH_HOST is set"),
+        (MINIMAL, Connection.DIRECT, "default: BETA9_SSH_HOST is not set"),
+        ({**MINIMAL, "BETA9_CONNECTION": "direct"}, Connection.DIRECT, "BETA9_CONNECTION"),
+    ):
+        settings = read({**environ, **given}, **flags)
+        assert settings.connection is connection
+        assert settings.sources["connection"] == reason
+        warning = f"{shown} have no effect: the connection is {connection.value} ({reason}); "
+        assert [each for each in settings.warnings if each.startswith(warning)], settings.warnings
+        assert "key-0123456789" not in "".join(settings.warnings)
+
+
+def test_a_tailnet_that_is_used_is_no_warning() -> None:
+    settings = read({**MINIMAL, "BETA9_CONNECTION": "tailscale", "BETA9_GATEWAY_HOST": "gateway"}, **PRINTED)
+    assert settings.connection is Connection.TAILSCALE
+    assert not [each for each in settings.warnings if "no effect" in each]
+
+
 @pytest.mark.parametrize(
     ("variables", "text"),
     [
