@@ -35,7 +35,7 @@ Most rules concern one machine. These concern several at once, and are where a c
   lets the others try (ssh_events._retry_others).
 - Everything is offered, or nothing (offer.REASONS): what is offered must be able to start here at this moment. A
   reverse link that is being replaced gets `path_grace_s` before the offer is withdrawn.
-- A registration waits until it would be true (calls.may_register): k3s was looked for, GPUs are advertised, the path
+- A registration waits until it would be true (calls.awaited): k3s was looked for, GPUs are advertised, the path
   works, each within a bound. A keepalive makes the machine ready, so none is sent before the path has worked once.
 - A registration sets the machine back to `registered`: a keepalive follows at once. `machine not found` and an expired
   lease mean registering again.

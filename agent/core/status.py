@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 
 from agent.core.config import Connection
+from agent.core.context import Context
 from agent.core.degraded import degradations
 from agent.core.host.facts import Gpu, PeerFacts
 from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.machine_api.capacity import capacity
+from agent.core.machine_api.placement import functions_fail, unplaceable
 from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.status_schema import (
     CapacityStatus,
     Counters,
     DrainStatus,
+    FunctionsStatus,
     GatewayStatus,
     GpuStatus,
     InterruptionStatus,
@@ -28,9 +31,11 @@ from agent.core.status_schema import (
     Status,
     TailnetStatus,
     TunnelStatus,
+    WaitingStatus,
 )
 from agent.core.tailnet import login
-from agent.core.tunnel.model import Link, LinkPhase
+from agent.core.tunnel.model import LinkPhase, Purpose
+from agent.core.waiting import link_reason, waiting
 
 
 def status(
@@ -38,13 +43,16 @@ def status(
 ) -> Status:
     """Return the whole status; `now_s` is on the clock of the state's times. The caller adds the transitions."""
     advertisement = state.registration.advertisement
+    ctx = Context(now_s, policy)
     return {
         "machine_id": state.config.machine_id,
         "pool": state.config.pool_name,
         "state": state.displayed.value,
         "since_s": _age(state.since_s, now_s),
+        "waiting": _waiting(state, ctx),
+        "functions": _functions(state),
         "gateway": _gateway(state, now_s, gateway_url),
-        "tunnel": _tunnel(state, gateway_url),
+        "tunnel": _tunnel(state, gateway_url, ctx),
         "tailnet": _tailnet(state, now_s),
         "registration": {
             "hostname": advertisement.hostname if advertisement else None,
@@ -84,15 +92,25 @@ def _gateway(state: AgentState, now_s: float, url: str) -> GatewayStatus:
     }
 
 
-def _tunnel(state: AgentState, gateway_url: str) -> TunnelStatus:
+def _waiting(state: AgentState, ctx: Context) -> WaitingStatus | None:
+    found = waiting(state, ctx)
+    return {"what": found.what, "until": found.until} if found else None
+
+
+def _functions(state: AgentState) -> FunctionsStatus:
+    reason = functions_fail(state)
+    return {"can_run": reason is None, "reason": reason}
+
+
+def _tunnel(state: AgentState, gateway_url: str, ctx: Context) -> TunnelStatus:
     return {
         "connection": state.config.connection.value,
         "up": state.api.phase is LinkPhase.UP,
         "generation": state.api.generation,
         "restarts": sum(count for _, count in state.api.restarts),
-        "forward": _link(state.api, gateway_url),
-        "reverse": _link(state.reverse, state.address, state.detour),
-        "data": _link(state.data, None) if state.config.data else None,
+        "forward": _link(state, Purpose.API, gateway_url, ctx),
+        "reverse": _link(state, Purpose.REVERSE, state.address, ctx),
+        "data": _link(state, Purpose.DATA, None, ctx) if state.config.data else None,
     }
 
 
@@ -180,7 +198,7 @@ def _placement(state: AgentState) -> PlacementStatus:
     return {
         "keepalives_go": lease.ready and lease.failures == 0,
         "work_can_be_placed": offer.is_placeable(state),
-        "reason": _unplaceable(state),
+        "reason": unplaceable(state),
         "blocked_by": state.offer.by,
     }
 
@@ -197,17 +215,6 @@ def _counters(state: AgentState) -> Counters:
 def _offered(state: AgentState) -> bool:
     """What the gateway was told last, which may lag one call behind the offer."""
     return state.registration.known and state.registration.offered
-
-
-def _unplaceable(state: AgentState) -> str | None:
-    """Why the gateway can place no work here; None if it can."""
-    if state.offer.reason is not None:
-        return state.offer.reason
-    if offer.is_placeable(state):
-        return None
-    if offer.is_told(state):
-        return "the gateway has accepted no keepalive since the machine was registered"
-    return "the gateway was not told yet"
 
 
 def _node(state: AgentState) -> NodeStatus | None:
@@ -270,11 +277,14 @@ def _restarts(state: AgentState) -> dict[str, int]:
     return total
 
 
-def _link(link: Link, address: str | None, note: str | None = None) -> LinkStatus:
+def _link(state: AgentState, purpose: Purpose, address: str | None, ctx: Context) -> LinkStatus:
+    link, reason = state.link(purpose), link_reason(state, purpose, ctx)
+    if reason is None and purpose is Purpose.REVERSE:
+        reason = state.detour
     return {
         "up": link.phase is LinkPhase.UP,
         "address": address,
-        "reason": link.fault.message if link.fault else note,
+        "reason": reason,
         "generation": link.generation,
     }
 

@@ -110,6 +110,20 @@ class KubernetesStatus(TypedDict):
     node: NodeStatus | None
 
 
+class WaitingStatus(TypedDict):
+    """What the machine waits for ("waiting for …"), and what ends it ("ends when …")."""
+
+    what: str
+    until: str
+
+
+class FunctionsStatus(TypedDict):
+    """Whether a user's function could run here now and return its result."""
+
+    can_run: bool
+    reason: str | None
+
+
 class PlacementStatus(TypedDict):
     """Whether the gateway can place work here now."""
 
@@ -192,6 +206,8 @@ class Status(TypedDict):
     pool: str
     state: str
     since_s: float | None
+    waiting: WaitingStatus | None
+    functions: FunctionsStatus
     gateway: GatewayStatus
     tunnel: TunnelStatus
     tailnet: TailnetStatus | None

@@ -154,8 +154,9 @@ def _agent(case: Case) -> Finding:
         return _no_agent(case)
     seen = f"{status['state']} for {status['since_s']:.0f} s"
     if status["state"] != "READY":
-        reason = status["gateway"]["last_error"] or status["tunnel"]["forward"]["reason"] or "no reason given"
-        return fail(f"{seen}: {reason}", "see the failed checks here, and 'beta9-worker status'")
+        waiting = status["waiting"]
+        reason = f", waiting for {waiting['what']}; ends when {waiting['until']}" if waiting else ""
+        return fail(f"{seen}{reason}", "see the failed checks here, and 'beta9-worker status'")
     if not status["capacity"]["offered"]:
         return warn(
             f"{seen}, but offers nothing: {status['capacity']['reason']}",

@@ -162,7 +162,7 @@ def _of_running_agent(reverse: dict[str, Any]) -> Finding:
     if reverse["up"]:
         return ok(f"the running agent's path is up: {reverse['address']} leads to this machine's k3s")
     return fail(
-        f"the running agent's path is down: {reverse['reason'] or 'no reason given'}",
+        f"the running agent's path is down: {reverse['reason']}",
         "docs/troubleshooting.md explains the reason; 'beta9-worker status' shows when it is up again",
     )
 

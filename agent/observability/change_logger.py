@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from agent.core.context import Context
 from agent.core.events import (
     CallEnded,
     Event,
@@ -17,8 +18,10 @@ from agent.core.events import (
 from agent.core.host.facts import DaemonState, PeerFacts
 from agent.core.lifecycle.model import DisplayedState
 from agent.core.machine_api.wire import OutcomeKind
+from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
+from agent.core.waiting import waiting
 from agent.observability.log_throttle import LogThrottle
 from agent.observability.logs import EventLog
 
@@ -31,10 +34,11 @@ _TRYING = frozenset({DisplayedState.CONNECTING, DisplayedState.BACKOFF})
 class ChangeLogger:
     """Compares the agent's state before and after a step and logs what changed."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, policy: Policy) -> None:
         self.transitions: deque[tuple[str, float, str]] = deque(maxlen=TRANSITIONS_KEPT)
         """The latest states, each with its start time and reason, for `/status`."""
         self._log = log
+        self._policy = policy
         self._throttle = LogThrottle()
 
     def on_step(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
@@ -55,7 +59,7 @@ class ChangeLogger:
     def _state(self, before: AgentState, after: AgentState, now_s: float) -> None:
         if before.displayed is after.displayed:
             return
-        reason = _reason(after)
+        reason = _reason(after, Context(now_s, self._policy))
         if not (before.displayed in _TRYING and after.displayed in _TRYING):
             self.transitions.append((after.displayed.value, now_s, reason))
             level = self._log.warning if after.displayed is DisplayedState.FAILED else self._log.info
@@ -221,12 +225,13 @@ def _attempt_failed(before: Link, after: Link) -> bool:
     )
 
 
-def _reason(state: AgentState) -> str:
-    """Return why the displayed state is what it is, or an empty string."""
+def _reason(state: AgentState, ctx: Context) -> str:
+    """Return why the displayed state is what it is, or what it waits for; an empty string if all is well."""
     if state.exit_decision is not None:
         return state.exit_decision.reason
     if state.shutdown is not None:
         return state.shutdown.reason
     if state.displayed in _TRYING and state.api.fault is not None:
         return state.api.fault.message
-    return ""
+    found = waiting(state, ctx)
+    return f"waiting for {found.what}" if found else ""

@@ -43,10 +43,12 @@ def rows(status: Status) -> list[Row]:
     """Return every row worth showing, the most important first."""
     return [
         *_machine(status),
+        *_waiting(status),
         *_tailnet(_part(status, "tailnet")),
         *_links(_part(status, "tunnel")),
         *_lease(_part(status, "keepalive")),
         *_offer(_part(status, "capacity"), _part(status, "placement")),
+        *_functions(_part(status, "functions")),
         *_kubernetes(_part(status, "kubernetes")),
         *_gpus(status.get("gpus") or ()),
         *_faults(status),
@@ -96,6 +98,19 @@ def _machine(status: Status) -> Iterator[Row]:
     answered = gateway.get("last_ok_s") is not None
     last_answer = f"last answered {_ago(gateway.get('last_ok_s'))}" if answered else "has not answered yet"
     yield Row("gateway", f"{gateway.get('url')}, {last_answer}")
+
+
+def _waiting(status: Status) -> Iterator[Row]:
+    waiting = _part(status, "waiting")
+    if waiting and status.get("state") != "READY":  # there the offer's line says it
+        yield Row("waiting for", f"{waiting.get('what')}; ends when {waiting.get('until')}", Tone.POOR)
+
+
+def _functions(functions: Status) -> Iterator[Row]:
+    if functions.get("can_run"):
+        yield Row("functions", "can run here", Tone.GOOD)
+    elif functions:
+        yield Row("functions", f"cannot run here: {functions.get('reason')}", Tone.POOR)
 
 
 def _tailnet(tailnet: Status) -> Iterator[Row]:

@@ -77,7 +77,7 @@ class Agent:
             degraded=degraded,
         )
         self.gpus = GpuReader()
-        self.change_logger = ChangeLogger(log)
+        self.change_logger = ChangeLogger(log, settings.policy)
         self.group = autoscaling_reporter(settings, log, lambda: identity.instance_id(settings))
         self._sockets = probe_sockets(credentials.directory, len(self.config.addresses))
         self.tunnel = self._make_tunnel()

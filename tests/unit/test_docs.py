@@ -24,6 +24,7 @@ NOT_READ = (
     "settings/fields",  # the help of the settings, which docs/settings.md shows
     "settings/flags.py",
     "settings/page.py",
+    "core/waiting.py",  # what it waits for, which each text explains by itself
     "core/tunnel/addresses.py",  # a programming error
     "core/lifecycle/displayed_state.py",  # labels of the diagram
     "core/transition_table.py",  # a line of a diagram
@@ -62,6 +63,8 @@ NOT_FOR_PEOPLE = (
     "was answered with",  # of the metadata service, which then counts as absent
     "hung up before it was connected",  # an error that is caught
     "registered and kept alive once",  # a success
+    "both were looked at",  # what ends a wait
+    "default: BETA9_SSH_HOST is",  # where a value comes from
     "allow_public_ssh_keys ansible",  # cloud-init's own keys
     "umask 077",  # a script that runs on another machine
     'if [ "$(id -u)"',

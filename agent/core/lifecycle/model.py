@@ -105,6 +105,14 @@ class NodeDrain:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """What the machine waits for, for a person: `what` completes "waiting for", `until` completes "ends when"."""
+
+    what: str
+    until: str
+
+
+@dataclass(frozen=True)
 class ExitDecision:
     """The last decision: what the process ends with, and why."""
 

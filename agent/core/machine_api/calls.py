@@ -12,7 +12,7 @@ from agent.core.config import K3sMode
 from agent.core.context import Context
 from agent.core.effects import CallGateway, Effect
 from agent.core.events import CallEnded
-from agent.core.lifecycle.model import DrainPhase, ShutdownKind
+from agent.core.lifecycle.model import DrainPhase, ShutdownKind, Waiting
 from agent.core.machine_api import offer, replies, wire
 from agent.core.machine_api.capacity import capacity, gpus_awaited
 from agent.core.machine_api.farewell import farewell_sent, may_speak
@@ -48,7 +48,7 @@ def next_kind(state: AgentState, ctx: Context) -> CallKind | None:
     if not state.registration.checked:
         return CallKind.CHECK
     if needs_registration(state, ctx):
-        return CallKind.REGISTER if may_register(state, ctx) else None
+        return CallKind.REGISTER if awaited(state, ctx) is None else None
     if ctx.now_s >= state.lease.next_at_s and may_keep_alive(state) and not _is_counting_workers(state):
         return CallKind.KEEPALIVE
     return None
@@ -75,18 +75,28 @@ def needs_registration(state: AgentState, ctx: Context) -> bool:
     return is_silent and ctx.now_s - state.registration.at_s >= ctx.policy.ttl_s * 2 / 3
 
 
-def may_register(state: AgentState, ctx: Context) -> bool:
-    """Return whether a registration made now would be true; the waits for that are bounded."""
+def awaited(state: AgentState, ctx: Context) -> Waiting | None:
+    """Return what a registration must wait for in order to be true, for a bounded time; None: register now."""
     if state.host is None or not state.kube.looked:
-        return False
+        return Waiting("the first look at this machine and its k3s", "both were looked at")
     is_first = state.registration.times == 0
     if is_first and state.config.k3s is K3sMode.REQUIRED and not state.kube.answering:
-        return False
-    if is_first and gpus_awaited(state) and ctx.now_s - state.born_at_s < ctx.policy.gpu_wait_s:
-        return False
+        return Waiting(f"this machine's k3s: {state.kube.reason}", "k3s answers (BETA9_K3S is required)")
+    left_s = state.born_at_s + ctx.policy.gpu_wait_s - ctx.now_s
+    if is_first and gpus_awaited(state) and left_s > 0:
+        what = "the device plugin to advertise the GPUs that the driver sees"
+        return Waiting(
+            what, f"it does; in {left_s:.0f} s the machine is registered without offering anything"
+        )
     wait_s = _wait_for_path_s(state, is_first, ctx)
     since_s = state.api.up_since_s
-    return wait_s is None or (since_s is not None and ctx.now_s - since_s >= wait_s)
+    if wait_s is None or (since_s is not None and ctx.now_s - since_s >= wait_s):
+        return None
+    fault = state.reverse.fault
+    return Waiting(
+        f"the path from the gateway to this machine's k3s: {fault.message if fault else 'it is not verified yet'}",
+        f"that path answers; after {wait_s:g} s the machine is registered without it, and offers nothing",
+    )
 
 
 def _wait_for_path_s(state: AgentState, is_first: bool, ctx: Context) -> float | None:

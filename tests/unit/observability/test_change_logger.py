@@ -21,7 +21,7 @@ from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase
 from agent.observability import logs
 from agent.observability.change_logger import ChangeLogger
-from tests.unit.core_cases import ADDRESSES, UP, placeable
+from tests.unit.core_cases import ADDRESSES, POLICY, UP, placeable
 from tests.unit.simulation import World
 
 LOST = Fault(FaultKind.LOST, "the connection was cut")
@@ -33,7 +33,7 @@ class Recorder:
     def __init__(self) -> None:
         self.stream = io.StringIO()
         self.logs = logs.setup("json", "debug", Redactor(), self.stream)
-        self.change_logger = ChangeLogger(logs.get_logger())
+        self.change_logger = ChangeLogger(logs.get_logger(), POLICY)
 
     def lines(self) -> list[dict[str, Any]]:
         self.logs.close(30)

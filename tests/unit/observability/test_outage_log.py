@@ -13,6 +13,7 @@ from agent.core.state import AgentState
 from agent.core.tunnel.model import Purpose
 from agent.observability.change_logger import ChangeLogger
 from agent.observability.logs import EventLog
+from tests.unit.core_cases import POLICY
 from tests.unit.simulation import World
 
 HOUR_S = 3600
@@ -38,7 +39,7 @@ def ready_world(seed: int) -> tuple[World, Recorder]:
     logger = logging.Logger("recorded", logging.INFO)
     recorder = Recorder()
     logger.addHandler(recorder)
-    change_logger = ChangeLogger(EventLog(logger))
+    change_logger = ChangeLogger(EventLog(logger), POLICY)
     world = World(seed)
 
     def log_changes(world: World, event: Event, before: AgentState, after: AgentState) -> None:

@@ -64,6 +64,10 @@ def test_a_time_is_said_as_people_say_it(seconds: float | None, text: str) -> No
 def test_a_fresh_worker_is_shown_without_anything_known() -> None:
     shown = text_of(fresh_page())
     assert shown["machine"].startswith("1165a9b6 in pool gpu: STARTING for 12 s")
+    assert shown["waiting for"].startswith(
+        "this machine's processors, memory and GPUs to be read; ends when they are"
+    )
+    assert shown["functions"] == "cannot run here: starting"
     assert shown["lease"] == "none yet"
     assert shown["offers"].startswith("nothing: ")
 
@@ -99,6 +103,13 @@ def test_lease_errors_and_transitions_are_shown_with_their_age() -> None:
     assert shown["latest"] == "12 s ago READY"
     assert shown["before"] == "2 min 10 s ago CONNECTING (refused)"
     assert shown["interrupted"] == "terminate (spot notice), 100 s left; step: waiting"
+
+
+def test_functions_that_can_run_are_shown_in_one_line_and_a_ready_machine_repeats_no_reason() -> None:
+    waiting = {"what": "a", "until": "b"}
+    shown = text_of(fresh_page(state="READY", waiting=waiting, functions={"can_run": True, "reason": None}))
+    assert shown["functions"] == "can run here"
+    assert "waiting for" not in shown
 
 
 def test_what_keeps_work_away_is_said_although_everything_was_offered() -> None:

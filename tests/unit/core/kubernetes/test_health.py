@@ -87,14 +87,14 @@ def test_what_keeps_work_away_from_a_node_is_named(node: NodeFacts, floor: int, 
 
 def test_registering_waits_for_the_device_plugin_and_not_for_ever() -> None:
     nothing_yet = on_node(NodeFacts())
-    assert not calls.may_register(replace(nothing_yet, born_at_s=NOW_S - AT.policy.gpu_wait_s + 1), AT)
-    assert calls.may_register(replace(nothing_yet, born_at_s=NOW_S - AT.policy.gpu_wait_s), AT)
-    assert calls.may_register(on_node(NodeFacts(gpus_allocatable=8), born_at_s=NOW_S), AT)
+    assert calls.awaited(replace(nothing_yet, born_at_s=NOW_S - AT.policy.gpu_wait_s + 1), AT) is not None
+    assert calls.awaited(replace(nothing_yet, born_at_s=NOW_S - AT.policy.gpu_wait_s), AT) is None
+    assert calls.awaited(on_node(NodeFacts(gpus_allocatable=8), born_at_s=NOW_S), AT) is None
 
 
 def test_a_machine_without_gpus_waits_for_no_device_plugin() -> None:
     state = replace(on_node(NodeFacts(), born_at_s=NOW_S), gpus=GpuReading())
-    assert calls.may_register(state, AT)
+    assert calls.awaited(state, AT) is None
     assert health.node_reason(NodeFacts(), state) is None
 
 
@@ -151,5 +151,5 @@ def test_a_k3s_that_is_left_alone_is_not_asked_and_its_token_is_read_again() -> 
 
 def test_registering_waits_until_logins_were_looked_for() -> None:
     state = with_config(k3s=K3sMode.NONE)
-    assert not calls.may_register(replace(state, kube=Kube()), AT)
-    assert calls.may_register(replace(state, kube=Kube(looked=True)), AT)
+    assert calls.awaited(replace(state, kube=Kube()), AT) is not None
+    assert calls.awaited(replace(state, kube=Kube(looked=True)), AT) is None
