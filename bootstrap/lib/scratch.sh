@@ -2,13 +2,22 @@
 # Choose the local disk for images and containers; steps/30-storage.sh formats and mounts it.
 #
 # A disk with a partition, a file system or any other signature that the bootstrap did not create is never chosen, nor
-# is one with any data at its start: a disk can be in use without a signature.
+# is one with any data at its start: a disk can be in use without a signature. Nor is one that is not known to be local:
+# several clouds attach network volumes as NVMe disks, too, and somebody pays for those and wants their data kept.
 
 # shellcheck disable=SC2034 # used by the storage step
 SCRATCH_MOUNT=$BETA9_ROOT/mnt/beta9-worker
 SCRATCH_LABEL=beta9-scratch
 UNITS=$BETA9_ROOT/etc/systemd/system
 DLAMI=$BETA9_ROOT/opt/dlami/nvme # where AWS's GPU images mount instance storage
+
+# Models, in lower case, of the disks inside the machines of Amazon, Google and Azure. Their network volumes have others:
+# "Amazon Elastic Block Store", "nvme_card-pd", "MSFT NVMe Accelerator v1.0". No list of volumes can be complete.
+# QEMU's is that of somebody's own virtual machine: clouds that run QEMU attach their volumes by virtio.
+CLOUD_DISKS='amazon ec2 nvme instance storage|nvme_card[0-9]*|microsoft nvme direct disk( v[0-9]+)?|qemu nvme ctrl'
+# How the models of physical drives begin: those of bare-metal machines, and of clouds that pass whole drives through.
+DRIVES='samsung|mz[a-z0-9]{4}|intel (ssd|memp)|ssdp|solidigm|micron|mtfd|crucial|ct[0-9]+p|kioxia|kcd|kcm|kxd|kxg|toshiba'
+DRIVES+='|wd[cs _]|wus|hgst|sandisk|sk ?hynix|hfs|seagate|xp[0-9]+|kingston|adata|corsair|sabrent|dell (ent|dc) nvme'
 
 # find_scratch: print "mounted PATH", "disk DEVICE" (blank, to be formatted), "formatted DEVICE" (by an earlier run), or
 # nothing.
@@ -40,23 +49,35 @@ scratch_mib() {
   esac
 }
 
-# blank_disks [DEVICE]: print unused whole NVMe disks, or only DEVICE if unused, as "DEVICE BYTES" lines.
+# blank_disks [DEVICE]: print unused whole NVMe disks that are local, or only DEVICE if unused, as "DEVICE BYTES" lines.
 blank_disks() {
   local name type size read_only model reason
   while IFS=' ' read -r name type size read_only model; do
     if [[ -n $1 ]]; then
       [[ $name == "$(realpath "$1")" ]] || continue
     else
-      # Volumes of Amazon EBS also appear as NVMe disks, and were attached for another purpose.
-      [[ $name == */nvme* && $model != *Elastic*Block*Store* ]] || continue
+      [[ $name == */nvme* ]] || continue
     fi
     [[ $type == disk && $read_only == 0 ]] || continue
     if reason=$(in_use "$name"); then
       say "$name is not used for data: $reason"
-      continue
+    elif [[ -z $1 ]] && ! is_local "$name" "$model"; then
+      say "$name is not used for data: nothing shows that it is a local disk and not a network volume (model:" \
+        "$(printf '%b' "${model:-unknown}")); set BETA9_SCRATCH_DISK=$name to use it anyway"
+    else
+      printf '%s %s\n' "$name" "$size"
     fi
-    printf '%s %s\n' "$name" "$size"
   done < <(lsblk -bdnr -o NAME,TYPE,SIZE,RO,MODEL -p)
+}
+
+# is_local DEVICE MODEL: whether the disk is known to be in this machine. MODEL is escaped as by `lsblk --raw`.
+is_local() {
+  local model device=$BETA9_ROOT/sys/block/${1##*/}/device
+  # An NVMe disk over a network may have the model of the drive at its other end. With several paths to a disk, its
+  # device has one controller for each.
+  ! grep -qsvx pcie "$device"/transport "$device"/nvme*/transport || return 1
+  model=$(printf '%b' "$2" | tr '[:upper:]' '[:lower:]' | sed 's/^ *//; s/ *$//')
+  [[ $model =~ ^($CLOUD_DISKS)$ || $model =~ ^($DRIVES) ]]
 }
 
 # in_use DEVICE: print the reason and succeed if the disk may contain data; else fail.

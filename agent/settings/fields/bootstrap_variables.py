@@ -128,7 +128,7 @@ _VARIABLES = (
     BootstrapVariable(
         "BETA9_SCRATCH_DISK",
         "where images and containers go: a device without a file system, a directory, or `none`",
-        "the largest blank local disk, if any",
+        "the largest blank NVMe disk that is known to be local, if any",
     ),
     BootstrapVariable(
         "BETA9_DEADLINE_SCALE", "factor for every deadline of the bootstrap, for slow machines", "`1`"

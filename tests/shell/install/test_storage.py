@@ -102,6 +102,52 @@ def test_none_and_a_directory_are_used_unchecked(disks: Host) -> None:
     assert chosen(disks) == "mounted /srv/data"
 
 
+INSTANCE_STORAGE = r"Amazon\x20EC2\x20NVMe\x20Instance\x20Storage"
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "expected"),
+    [
+        (r"MSFT\x20NVMe\x20Accelerator\x20v1.0", r"Microsoft\x20NVMe\x20Direct\x20Disk\x20v2", "small"),
+        (r"MSFT\x20NVMe\x20Accelerator\x20v1.0", r"Microsoft\x20NVMe\x20Direct\x20Disk", "small"),
+        ("nvme_card-pd", "nvme_card", "small"),
+        ("nvme_card-pd", "nvme_card12", "small"),
+        ("nvme_card-pd", "nvme_card-pd", ""),
+        (r"Amazon\x20Elastic\x20Block\x20Store", INSTANCE_STORAGE, "small"),
+        (r"SPDK\x20bdev\x20Controller", r"Mellanox\x20BlueField\x20NVMe\x20SNAP\x20Controller", ""),
+        ("", r"ORACLE\x20BlockVolume", ""),
+        ("", r"QEMU\x20NVMe\x20Ctrl", "small"),
+        ("Linux", r"NetApp\x20ONTAP\x20Controller", ""),
+        (r"Samsung\x20SSD\x20990\x20PRO\x204TB", r"INTEL\x20SSDPE2KX040T8", "large"),
+        ("Micron_7450_MTFDKCC7T6TFR", r"WD_BLACK\x20SN850X\x204000GB", "large"),
+        (r"SAMSUNG\x20MZQL23T8HCLS-00A07\x20", "KIOXIA", "large"),
+    ],
+)
+def test_only_a_disk_that_is_known_to_be_local_is_used(
+    disks: Host, large: str, small: str, expected: str
+) -> None:
+    """Field case 15.1: network volumes are NVMe disks, too, and are often the larger ones."""
+    paths = {"large": disks.directory / "nvme2n1", "small": disks.directory / "nvme1n1"}
+    lines = f"{paths['large']} disk 900 0 {large}\n{paths['small']} disk 375 0 {small}\n"
+    (disks.state / "lsblk").write_text(lines)
+    done = disks.step(CHOOSE)
+    assert done.stdout == (f"disk {paths[expected]}" if expected else "")
+    if not expected:
+        assert f"set BETA9_SCRATCH_DISK={paths['large']} to use it anyway" in done.stderr
+
+
+def test_a_drive_at_the_other_end_of_a_network_is_not_local(disks: Host) -> None:
+    """Field case 15.1: an NVMe disk over TCP shows the model of the target's drive."""
+    large = disks.directory / "nvme2n1"
+    (disks.state / "lsblk").write_text(f"{large} disk 900 0 SAMSUNG\\x20MZQL23T8HCLS-00A07\n")
+    for path in ("device/transport", "device/nvme2/transport"):
+        transport = disks.root / "sys/block/nvme2n1" / path
+        transport.parent.mkdir(parents=True, exist_ok=True)
+        for value, expected in (("tcp", ""), ("pcie", "disk nvme2n1")):
+            transport.write_text(f"{value}\n")
+            assert chosen(disks) == expected
+
+
 def storage_alone(host: Host) -> Path:
     """Return a directory with only the real storage step, without its dependencies."""
     steps = host.directory / "real"
