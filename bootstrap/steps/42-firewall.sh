@@ -7,6 +7,8 @@
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
+# shellcheck source=../lib/k3s.sh
+. "$BETA9_BOOTSTRAP/lib/k3s.sh"
 
 UNIT=beta9-worker-firewall.service
 
@@ -23,30 +25,47 @@ main() {
   settled firewall
 }
 
-# Filter in prerouting: node ports are rewritten to pod addresses before the input hook.
+# Pods are known by the interface that their packets come in by, never by the sender's address: anyone on the machine's
+# network can have, or forge, an address of the pods' range.
 ruleset() {
   cat <<'EOT'
 # Written by the Beta9 worker bootstrap. Filters only packets to this machine's own addresses.
 table inet beta9_worker
 delete table inet beta9_worker
 table inet beta9_worker {
-  chain closed {
-    type filter hook prerouting priority mangle; policy accept;
+  chain admitted {
     iifname "lo" accept
     ct state established,related accept
-    fib daddr type != local accept
-    iifname { "cni0", "flannel.1" } accept
 EOT
+  pod_interfaces
   allowed_networks
   cat <<'EOT'
     iifname "tailscale0" tcp dport 6443 accept
-    # pods, on any interface; TCP only, since the sender of a VXLAN packet is easily forged
-    ip saddr { 10.42.0.0/16, 10.43.0.0/16 } meta l4proto tcp accept
+  }
+  # Before addresses are rewritten: a node port becomes the address of a pod.
+  chain closed {
+    type filter hook prerouting priority mangle; policy accept;
+    fib daddr type != local accept
+    jump admitted
     tcp dport { 6443, 10250, 30000-32767 } counter drop
     udp dport { 8472, 30000-32767 } counter drop
   }
+  # And afterwards: the address of the service "kubernetes" becomes this machine's.
+  chain closed_service {
+    type filter hook input priority filter; policy accept;
+    jump admitted
+    tcp dport { 6443, 10250 } counter drop
+  }
 }
 EOT
+}
+
+# An existing k3s may have another network plugin: Calico's interfaces are called cali*, Cilium's lxc* and cilium_*.
+# lxcbr0 is the bridge of LXC's containers, which are no pods.
+pod_interfaces() {
+  local each names=('"cni0"' '"flannel.1"')
+  ! k3s_foreign || names+=('"cali*"' '"lxc*" iifname != "lxcbr*"' '"cilium_*"')
+  for each in "${names[@]}"; do printf '    iifname %s accept\n' "$each"; done
 }
 
 allowed_networks() {
