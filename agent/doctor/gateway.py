@@ -154,7 +154,7 @@ def _agent(case: Case) -> Finding:
         return _no_agent(case)
     seen = f"{status['state']} for {status['since_s']:.0f} s"
     if status["state"] != "READY":
-        waiting = status["waiting"]
+        waiting = status.get("waiting")
         reason = f", waiting for {waiting['what']}; ends when {waiting['until']}" if waiting else ""
         return fail(f"{seen}{reason}", "see the failed checks here, and 'beta9-worker status'")
     if not status["capacity"]["offered"]:
