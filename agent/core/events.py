@@ -103,8 +103,9 @@ class ReverseProbed:
 class KubeProbed:
     """The machine's own Kubernetes was probed directly. `token_serial` counts the tokens that the gateway was to get.
 
-    `node` is what was read last (None: it never could be); `error` says why it could not be read again, or why
-    the token could not be renewed. `logins` are those of that time (None: not read).
+    `node` is what was read last (None: it never could be); `no_node` says that the cluster has none for this machine.
+    `error` says why it could not be read again, or why the token could not be renewed. `logins` are those of that time
+    (None: not read).
     """
 
     probe: Probe
@@ -112,6 +113,7 @@ class KubeProbed:
     token_serial: int = 0
     error: str | None = None
     logins: KubeLogins | None = None
+    no_node: str | None = None
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,9 @@ class Policy:
     node_grace_s: float = 30.0
     gpu_wait_s: float = 300.0
     """Registering waits this long for the device plugin to advertise GPUs that the driver sees."""
+    gpu_settle_s: float = 60.0
+    """Withdrawn and idle for this long, a machine offers the fewer GPUs that other pods leave it: the gateway counts a
+    worker that has gone for as long (its contract)."""
     kube_token_s: float = 86_400.0
     """Lifetime of the token that the gateway gets; the API server's minimum is 600."""
     kube_renew_s: float = 43_200.0

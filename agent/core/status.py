@@ -8,6 +8,7 @@ from agent.core.config import Connection
 from agent.core.context import Context
 from agent.core.degraded import degradations
 from agent.core.host.facts import Gpu, PeerFacts
+from agent.core.kubernetes.status import kubernetes_status
 from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.machine_api.capacity import capacity
@@ -23,9 +24,7 @@ from agent.core.status_schema import (
     GpuStatus,
     InterruptionStatus,
     KeepaliveStatus,
-    KubernetesStatus,
     LinkStatus,
-    NodeStatus,
     PeerStatus,
     PlacementStatus,
     Status,
@@ -60,7 +59,7 @@ def status(
         },
         "keepalive": _keepalive(state, now_s, policy),
         "capacity": _capacity(state),
-        "kubernetes": _kubernetes(state),
+        "kubernetes": kubernetes_status(state),
         "placement": _placement(state),
         "gpus": [_gpu(gpu) for gpu in state.gpus.gpus],
         "interruption": _interruption(state, now_s),
@@ -182,17 +181,6 @@ def _gpu(gpu: Gpu) -> GpuStatus:
     }
 
 
-def _kubernetes(state: AgentState) -> KubernetesStatus:
-    kube = state.kube
-    return {
-        "expected": kube.expected,
-        "answering": kube.answering,
-        "reason": kube.reason or kube.node_reason,
-        "token_serial": kube.token_serial,
-        "node": _node(state),
-    }
-
-
 def _placement(state: AgentState) -> PlacementStatus:
     lease = state.lease
     return {
@@ -215,21 +203,6 @@ def _counters(state: AgentState) -> Counters:
 def _offered(state: AgentState) -> bool:
     """What the gateway was told last, which may lag one call behind the offer."""
     return state.registration.known and state.registration.offered
-
-
-def _node(state: AgentState) -> NodeStatus | None:
-    node = state.kube.node
-    if node is None:
-        return None
-    return {
-        "ready": node.ready,
-        "schedulable": node.schedulable,
-        "pressures": list(node.pressures),
-        "gpus_allocatable": node.gpus_allocatable,
-        "gpus_requested": node.gpus_requested,
-        "worker_count": node.worker_count,
-        "container_count": node.container_count,
-    }
 
 
 def _interruption(state: AgentState, now_s: float) -> InterruptionStatus | None:

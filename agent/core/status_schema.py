@@ -88,12 +88,26 @@ class CapacityStatus(TypedDict):
     reason: str | None
 
 
+class HeldStatus(TypedDict):
+    """What pods other than the gateway's workers request."""
+
+    cpu_millicores: int
+    memory_mib: int
+    gpus: int
+
+
 class NodeStatus(TypedDict):
     """The machine's Kubernetes node."""
 
+    name: str
     ready: bool
     schedulable: bool
     pressures: list[str]
+    taints: list[str]
+    cpu_millicores: int | None
+    memory_mib: int | None
+    pods_free: int | None
+    others: HeldStatus
     gpus_allocatable: int
     gpus_requested: int
     worker_count: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from agent.adapters.gateway import probes
 from agent.adapters.gateway.probes import Seen
 from agent.adapters.kubernetes import kubeconfig
 from agent.adapters.kubernetes.api import Api
+from agent.adapters.kubernetes.node import NoNodeError, read_node
 from agent.core.events import REACHED, Answer, Probe
-from agent.core.kubernetes.objects import node_facts, pick_node
+from agent.core.host.facts import Held, NodeFacts
+from agent.core.kubernetes.obstacles import gpus_left, lists_pods, obstacles
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.doctor.network import reverse_address
 from agent.doctor.own_tunnel import Connected
-from agent.errors import AgentError
+from agent.errors import AgentError, TransientError
 from agent.settings import Connection, K3sMode
 
 PROBE_S = 4.0
@@ -29,6 +32,10 @@ SETTLE_S = 3.0
 INSTALL = (
     "install it: docker run --rm --privileged --pid host -v /:/host -v /etc/beta9-worker:/etc/beta9-worker "
     "IMAGE install"
+)
+OBSTACLE_FIX = (
+    "'kubectl describe node' shows the cause; 'kubectl uncordon NODE' ends a cordon, 'kubectl taint nodes NODE TAINT-' "
+    "removes a taint"
 )
 PLUGIN = (
     "check the device plugin ('kubectl -n kube-system get pods | grep nvidia-device-plugin'), its log, and the "
@@ -96,43 +103,53 @@ def _by_kubeconfig(case: Case, path: Path | None) -> Finding:
 
 def _node(case: Case) -> Finding:
     """Check that work can start on the node, and how many GPUs it advertises."""
-    facts = _node_facts(case)
-    if isinstance(facts, str):
-        return skip(f"unknown: {facts}")
-    boards = case.found("nvidia driver", int) or 0
-    gpus = int(facts["gpus_allocatable"])
-    faults = [
-        text
-        for is_faulty, text in ((not facts["ready"], "not Ready"), (not facts["schedulable"], "cordoned"))
-        if is_faulty
-    ]
-    faults += list(facts["pressures"])
-    if faults:
+    try:
+        node = _node_facts(case)
+    except NoNodeError as error:
         return fail(
-            f"the node is {', '.join(faults)}",
-            "see 'kubectl describe node'; 'kubectl uncordon' ends a cordon",
+            f"{error}: no work can start here, so nothing is offered",
+            "'k3s kubectl get nodes' lists them; 'journalctl -u k3s' shows why k3s made none for this machine. After a "
+            "change of its host name restart k3s",
         )
-    if gpus < boards:
-        return fail(f"the node advertises {gpus} of {boards} GPUs", PLUGIN)
-    return ok(f"Ready, advertises {gpus} GPUs")
+    except AgentError as error:
+        return skip(f"unknown: {error}")
+    found = obstacles(node)
+    if found:
+        return fail("; ".join(found), OBSTACLE_FIX)
+    boards = case.found("nvidia driver", int) or 0
+    if node.gpus_allocatable < boards:
+        return fail(f"the node advertises {node.gpus_allocatable} of {boards} GPUs", PLUGIN)
+    if node.gpus_allocatable and not gpus_left(node):
+        return fail(
+            f"other pods hold all {node.gpus_allocatable} GPUs of the node",
+            f"{lists_pods(node)}: remove those that are not needed",
+        )
+    return ok(f"Ready, advertises {node.gpus_allocatable} GPUs")
 
 
-def _node_facts(case: Case) -> dict[str, Any] | str:
-    """Return the node's facts as /status shows them, or why they are unknown."""
+def _node_facts(case: Case) -> NodeFacts:
+    """Return what the running agent knows of the node, else what can be read. Raises: NoNodeError, AgentError."""
     node = ((case.agent_status() or {}).get("kubernetes") or {}).get("node")
     if isinstance(node, dict):
-        return node
+        return _from_status(node)
     path = case.found("k3s login", Path)
     if path is None:
-        return "there is no kubeconfig to read the node with"
-    try:
-        with Api(path, case.redactor.add).session(PROBE_S) as session:
-            found = pick_node(session.get("/api/v1/nodes")["items"], socket.gethostname())
-    except AgentError as error:
-        return str(error)
-    if found is None:
-        return f"no node has this machine's name, {socket.gethostname()}"
-    return vars(node_facts(found, ()))
+        raise TransientError("there is no kubeconfig to read the node with")
+    with Api(path, case.redactor.add).session(PROBE_S) as session:
+        return read_node(session, socket.gethostname())
+
+
+def _from_status(node: dict[str, Any]) -> NodeFacts:
+    """Return the facts that `/status` shows; an agent of another version may show fewer or more."""
+    known = {field.name for field in fields(NodeFacts)}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in node.items()
+        if name in known
+    }
+    if "others" in node:
+        values["others"] = Held(**node["others"])
+    return NodeFacts(**values)
 
 
 def _reverse(case: Case) -> Finding:

@@ -59,7 +59,7 @@ class RealKubernetes:
         self.kubeconfig = self.directory / "kubeconfig"
         self.kubeconfig.write_text(self._kubeconfig())
         self._start_controllers()
-        self._add_node()
+        self.add_node()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -89,7 +89,9 @@ class RealKubernetes:
         """Resume the API server."""
         self.children["kube-apiserver"].signal(signal.SIGCONT)
 
-    def set_node(self, gpus: int = 1, ready: bool = True, pressures: tuple[str, ...] = ()) -> None:
+    def set_node(
+        self, gpus: int = 1, ready: bool = True, pressures: tuple[str, ...] = (), **allocatable: str
+    ) -> None:
         """Report the node's status in place of a kubelet and the device plugin."""
         resources = {"cpu": "8", "memory": "32Gi", "pods": "110", "nvidia.com/gpu": str(gpus)}
         conditions = [
@@ -97,13 +99,43 @@ class RealKubernetes:
             for name in ("Memory", "Disk", "PID")
         ]
         conditions.append({"type": "Ready", "status": "True" if ready else "Unknown"})
-        status = {"capacity": resources, "allocatable": resources, "conditions": conditions}
+        status = {
+            "capacity": resources,
+            "allocatable": resources | allocatable,
+            "conditions": conditions,
+        }
         code, reply = self.ask("PATCH", f"{NODE}/status", {"status": status}, content=MERGE)
         assert code == 200, reply
+
+    def taint(self, *taints: dict[str, str]) -> None:
+        """Replace the node's taints."""
+        code, reply = self.ask("PATCH", NODE, {"spec": {"taints": list(taints) or None}}, content=MERGE)
+        assert code == 200, reply
+
+    def run_pod(self, name: str, requests: dict[str, str]) -> None:
+        """Bind somebody else's pod to the node."""
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name},
+            "spec": {
+                "nodeName": "this-node",
+                # A limit alone: the API server makes it the request, which it must be for a GPU.
+                "containers": [{"name": name, "image": name, "resources": {"limits": requests}}],
+            },
+        }
+        code, reply = self.ask("POST", PODS, pod)
+        assert code == 201, reply
+
+    def remove_node(self) -> None:
+        """Delete the node, as before a kubelet has registered it."""
+        assert self.ask("DELETE", NODE)[0] == 200
 
     def reset(self) -> None:
         """Remove a test's Jobs and grants, and restore the node."""
         self.remove_jobs()
+        if self.ask("GET", NODE)[0] == 404:
+            self.add_node()
         for path, wanted in rbac.OBJECTS:
             self.ask("DELETE", f"{path}/{wanted['metadata']['name']}")
         self.ask("PATCH", NODE, {"spec": {"unschedulable": None, "taints": None}}, content=MERGE)
@@ -120,7 +152,8 @@ class RealKubernetes:
         self.ask("DELETE", PODS, {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0})
         return bool(self.ask("GET", PODS)[1]["items"])
 
-    def _add_node(self) -> None:
+    def add_node(self) -> None:
+        """Register the node, and wait until pods can be made."""
         node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "this-node"}}
         assert self.ask("POST", "/api/v1/nodes", node)[0] == 201
         self.set_node()

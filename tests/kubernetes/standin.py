@@ -55,8 +55,29 @@ class StandIn:
     def thaw(self) -> None:
         self.served.thaw()
 
-    def set_node(self, gpus: int = 1, ready: bool = True, pressures: tuple[str, ...] = ()) -> None:
+    def set_node(
+        self, gpus: int = 1, ready: bool = True, pressures: tuple[str, ...] = (), **allocatable: str
+    ) -> None:
         """Report the node's status in place of a kubelet and the device plugin."""
         cluster = self.served.cluster
         cluster.gpus, cluster.ready, cluster.pressures = gpus, ready, frozenset(pressures)
+        cluster.allocatable = allocatable
         cluster.schedule()
+
+    def taint(self, *taints: dict[str, str]) -> None:
+        """Replace the node's taints."""
+        self.served.cluster.taints = list(taints)
+        self.served.cluster.schedule()
+
+    def run_pod(self, name: str, requests: dict[str, str]) -> None:
+        """Bind somebody else's pod to the node."""
+        self.served.cluster.add_pod(name, requests)
+        self.served.cluster.schedule()
+
+    def remove_node(self) -> None:
+        """Delete the node, as before a kubelet has registered it."""
+        self.served.cluster.absent = True
+
+    def add_node(self) -> None:
+        """Register the node."""
+        self.served.cluster.absent = False

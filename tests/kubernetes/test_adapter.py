@@ -142,23 +142,6 @@ def test_a_given_token_is_used_unchanged(api: Kube, subject: Subject) -> None:
     assert other.node().ready
 
 
-def test_the_node_is_read_with_its_conditions(api: Kube, subject: Subject) -> None:
-    subject.ready()
-    api.set_node(gpus=8)
-    assert subject.node() == NodeFacts(gpus_capacity=8, gpus_allocatable=8)
-    api.set_node(gpus=7, ready=False, pressures=("Disk", "PID"))
-    assert subject.node() == NodeFacts(
-        ready=False, pressures=("DiskPressure", "PIDPressure"), gpus_capacity=7, gpus_allocatable=7
-    )
-
-
-def test_the_node_is_read_at_its_interval_not_with_each_probe(api: Kube, subject: Subject) -> None:
-    subject.ready()
-    api.set_node(gpus=3)
-    assert subject.kubernetes.probe(TIMEOUT_S).node == NodeFacts(gpus_capacity=1, gpus_allocatable=1)
-    assert subject.node().gpus_allocatable == 3
-
-
 def test_workers_and_their_gpus_are_counted(api: Kube, subject: Subject) -> None:
     api.set_node(gpus=4)
     subject.ready()

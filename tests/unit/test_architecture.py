@@ -258,6 +258,7 @@ TRIED_BY = {
     "transition_table": "test_tables",
     "host/facts": "host/test_gpu_health",
     "kubernetes/model": "kubernetes/test_health",
+    "kubernetes/status": "test_status",
     "lifecycle/displayed_state": "test_tables",
     "lifecycle/model": "lifecycle/test_drain",
     "machine_api/model": "machine_api/test_offer",

@@ -16,11 +16,12 @@ from pathlib import Path
 from agent.core.host.facts import HostFacts
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
 _OUTBOUND = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Documentation addresses (RFC 5737, RFC 3849): nobody has them, so they take the default route."""
 
 
-def read_host(state_dir: Path | str, cgroup_root: Path = CGROUP_ROOT) -> HostFacts:
+def read_host(state_dir: Path | str, cgroup_root: Path = CGROUP_ROOT, meminfo: Path = MEMINFO) -> HostFacts:
     """Return the machine's current facts without blocking. CPU utilization is since the last call (0 at the first).
 
     Raises: OSError if /proc cannot be read.
@@ -29,7 +30,7 @@ def read_host(state_dir: Path | str, cgroup_root: Path = CGROUP_ROOT) -> HostFac
 
     memory = psutil.virtual_memory()
     limit_bytes = memory_limit_bytes(cgroup_root)
-    total_bytes, used_pct = memory.total, float(memory.percent)
+    total_bytes, used_pct = max(0, memory.total - huge_pages_bytes(meminfo)), float(memory.percent)
     if limit_bytes is not None and limit_bytes < total_bytes:
         total_bytes = limit_bytes
         used_pct = min(100.0, 100.0 * (_memory_used_bytes(cgroup_root) or 0) / limit_bytes)
@@ -56,6 +57,16 @@ def memory_limit_bytes(cgroup_root: Path = CGROUP_ROOT) -> int | None:
     """Return the container's limit, or None. cgroup version 1 writes "no limit" as a number near 2**63."""
     limit = _number(cgroup_root / "memory.max") or _number(cgroup_root / "memory/memory.limit_in_bytes")
     return limit if limit and limit < 1 << 60 else None
+
+
+def huge_pages_bytes(meminfo: Path = MEMINFO) -> int:
+    """Return the memory that is set aside as huge pages of all sizes, which nothing else can use."""
+    try:
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return 0
+    found = next((line.split() for line in lines if line.startswith("Hugetlb:")), [])
+    return int(found[1]) << 10 if len(found) == 3 and found[1].isdigit() else 0
 
 
 def private_ip() -> str:

@@ -12,16 +12,16 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from urllib.parse import quote
 
 from agent.adapters.gateway import probes
 from agent.adapters.kubernetes import kubeconfig
 from agent.adapters.kubernetes.api import Api, SilentError
+from agent.adapters.kubernetes.node import NoNodeError, read_node
 from agent.adapters.kubernetes.token import GatewayToken
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
 from agent.core.host.facts import KubeLogins, NodeFacts
-from agent.core.kubernetes.objects import node_facts, pick_node
-from agent.errors import AgentError, SettingsError, TransientError
+from agent.core.kubernetes.obstacles import obstacles
+from agent.errors import AgentError, SettingsError
 
 NO_TOKEN = "there is no token for the gateway; set BETA9_KUBECONFIG or BETA9_K3S_TOKEN"  # noqa: S105 - a text
 
@@ -121,7 +121,7 @@ class LocalKubernetes:
         except SilentError as error:
             # The API accepted the connection and did not answer: the gateway's next request would hang, too.
             return KubeProbed(Probe(Answer.SILENT, timeout_s, str(error)))
-        return KubeProbed(probe, node, error=problem or cluster.problem)
+        return KubeProbed(probe, node, error=problem or cluster.problem, no_node=cluster.no_node)
 
     def probe_at(self, address: probes.Address, timeout_s: float) -> Probe:
         """Probe the API where the gateway reaches it: through a forward over the gateway's side, or at an address.
@@ -190,6 +190,8 @@ class Cluster:
         self.token = token
         self.problem: str | None = None
         """Why the last reading of the node failed; what is known of the node is then older."""
+        self.no_node: str | None = None
+        """Why none of the cluster's nodes counts as this machine's, if that is so."""
         self.node_name: str | None = None
         self.is_usable = False
         """Whether there was a usable kubeconfig at the last `refresh`."""
@@ -220,7 +222,7 @@ class Cluster:
         if self.api.cluster != self._cluster:
             self._cluster = self.api.cluster
             self.number += 1
-            self.node_name = self._node = None
+            self.node_name = self._node = self.no_node = None
 
     def read_node_soon(self) -> None:
         """Have the next probe read the node again, because the agent has changed it."""
@@ -232,27 +234,20 @@ class Cluster:
             return self._node
         self._due_at_s = self._now_s() + self._interval_s
         try:
-            self._node, self.problem = self._read(timeout_s), None
+            with self.api.session(timeout_s) as session:
+                node = read_node(session, self._hostname())
         except SilentError:
             raise
+        except NoNodeError as error:
+            self._found(None, str(error))
         except AgentError as error:
             self.problem = str(error)
+        else:
+            self._found(node, None)
         return self._node
 
-    def _read(self, timeout_s: float) -> NodeFacts:
-        try:
-            with self.api.session(timeout_s) as session:
-                nodes = session.get("/api/v1/nodes")["items"]
-                node = pick_node(nodes, self._hostname())
-                if node is None:
-                    raise TransientError(
-                        f"none of the {len(nodes)} Kubernetes nodes has this machine's name {self._hostname()!r}"
-                    )
-                self.node_name = str(node["metadata"]["name"])
-                selector = quote(f"spec.nodeName={self.node_name}")
-                pods = session.get(f"/api/v1/pods?fieldSelector={selector}")["items"]
-            return node_facts(node, pods)
-        except (LookupError, TypeError, AttributeError) as error:
-            raise TransientError(
-                f"the Kubernetes API's node or pods have an unexpected shape: {error!r}"
-            ) from error
+    def _found(self, node: NodeFacts | None, no_node: str | None) -> None:
+        self._node, self.no_node, self.problem = node, no_node, None
+        self.node_name = node.name if node else None
+        if node is None or obstacles(node):
+            self.read_node_soon()  # it may be over at any moment, and until then nothing is offered

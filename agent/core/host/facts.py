@@ -45,20 +45,42 @@ class HostFacts:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What pods request of a node, whether or not they use it."""
+
+    cpu_millicores: int = 0
+    memory_mib: int = 0
+    gpus: int = 0
+
+
+@dataclass(frozen=True)
 class NodeFacts:
     """The machine's Kubernetes node and the gateway's worker pods on it."""
 
+    name: str = ""
     ready: bool = True
     schedulable: bool = True
     pressures: tuple[str, ...] = ()
     """Conditions that keep work away, for example DiskPressure."""
+    taints: tuple[str, ...] = ()
+    """Taints that keep the gateway's workers away, as kubectl writes them: KEY[=VALUE]:EFFECT."""
+    cpu_millicores: int | None = None
+    """Allocatable: what the kubelet leaves to pods. None: it has not reported that."""
+    memory_mib: int | None = None
+    """Allocatable, hence without huge pages and the kubelet's own reservations."""
+    pods_free: int | None = None
+    """How many more pods the kubelet takes."""
     gpus_capacity: int = 0
     """What the device plugin registered, including those that it has found unhealthy since."""
     gpus_allocatable: int = 0
     """What it advertises for use: with MIG, slices instead of boards."""
     gpus_requested: int = 0
     """Held by pods that are scheduled here and have not ended."""
+    others: Held = Held()
+    """What pods request that are not the gateway's workers."""
     worker_count: int = 0
+    waiting_count: int | None = None
+    """The gateway's workers in the cluster that are not scheduled yet; None: not known."""
     container_count: int = 0
 
 

@@ -18,6 +18,7 @@ from agent.core.effects import Effect, ProbeKube, ReadKubeLogins
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed
 from agent.core.host.facts import KubeLogins, NodeFacts
 from agent.core.kubernetes.model import Kube
+from agent.core.kubernetes.obstacles import gpus_left, lists_pods, obstacles
 from agent.core.state import AgentState
 
 _REASONS = {
@@ -60,6 +61,7 @@ def on_probed(state: AgentState, event: KubeProbed, ctx: Context) -> AgentState:
         state = _with_logins(state, event.logins, ctx)
     kube = replace(state.kube, probing=False, looked=True)
     if event.probe.answer is Answer.ANSWERED:
+        state = _with_fewer_gpus(state, event.node, ctx)
         return replace(state, kube=_well(state, kube, event, ctx))
     failures = kube.failures + 1
     answering = kube.answering and failures < ctx.policy.kube_failures
@@ -95,7 +97,9 @@ def _is_there(state: AgentState, answer: Answer) -> bool:
 
 
 def _well(state: AgentState, kube: Kube, event: KubeProbed, ctx: Context) -> Kube:
-    fault = node_reason(event.node, state) if event.node is not None else None
+    fault = event.no_node
+    if event.node is not None:
+        fault = node_reason(event.node, state)
     return replace(
         kube,
         expected=True,
@@ -113,18 +117,37 @@ def _well(state: AgentState, kube: Kube, event: KubeProbed, ctx: Context) -> Kub
     )
 
 
+def _with_fewer_gpus(state: AgentState, node: NodeFacts | None, ctx: Context) -> AgentState:
+    """Go on with the GPUs that other pods leave, once no worker counts against those that were offered before.
+
+    The gateway subtracts GPUs without a sign: lowered below what its workers hold, the count would bring more of them.
+    """
+    if node is None or not gpus_left(node) < state.gpu_floor <= node.gpus_allocatable:
+        return state
+    registration = state.registration
+    is_withdrawn = registration.known and not registration.offered
+    is_idle = node.worker_count == 0 and node.waiting_count == 0
+    if is_withdrawn and is_idle and ctx.now_s - registration.at_s >= ctx.policy.gpu_settle_s:
+        return replace(state, gpu_floor=gpus_left(node))
+    return state
+
+
 def node_reason(node: NodeFacts, state: AgentState) -> str | None:
     """Return why the node cannot take a worker although the API answers, or None."""
-    if not node.ready:
-        return "the Kubernetes node is not Ready"
-    if not node.schedulable:
-        return "the Kubernetes node is cordoned"
-    if node.pressures:
-        return f"the Kubernetes node reports {', '.join(node.pressures)}"
-    if node.gpus_allocatable < state.gpu_floor:
+    return next(iter(obstacles(node)), None) or _gpu_reason(node, state)
+
+
+def _gpu_reason(node: NodeFacts, state: AgentState) -> str | None:
+    floor = state.gpu_floor
+    if node.gpus_allocatable < floor:
         return (
-            f"the device plugin advertises {node.gpus_allocatable} nvidia.com/gpu, {state.gpu_floor} were offered to "
+            f"the device plugin advertises {node.gpus_allocatable} nvidia.com/gpu, {floor} were offered to "
             "the gateway: repair the GPU; if the machine is to go on with fewer, end its workers and restart the agent"
+        )
+    if node.others.gpus and gpus_left(node) < max(1, floor):
+        return (
+            f"other pods hold {node.others.gpus} of the {node.gpus_allocatable} nvidia.com/gpu"
+            f"{f', and {floor} were offered to the gateway' if floor else ''}: {lists_pods(node)}"
         )
     if not node.gpus_allocatable and any(gpu.healthy for gpu in state.gpus.gpus):
         return "the device plugin advertises no nvidia.com/gpu although the driver sees GPUs: look at its pod"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from agent.core.config import Connection, K3sMode
 from agent.core.context import Context
-from agent.core.machine_api.capacity import capacity
+from agent.core.machine_api.capacity import capacity, shortage
 from agent.core.machine_api.model import Advertisement, Capacity, Offer
 from agent.core.state import AgentState
 from agent.core.tailnet import login
@@ -85,6 +85,10 @@ def _node(state: AgentState, ctx: Context) -> str | None:
     return kube.node_reason if not state.registration.offered or bad_s >= ctx.policy.node_grace_s else None
 
 
+def _full(state: AgentState, _ctx: Context) -> str | None:
+    return shortage(state)
+
+
 def _path(state: AgentState, ctx: Context) -> str | None:
     config, link = state.config, state.reverse
     undialable = _undialable(state)
@@ -121,6 +125,7 @@ REASONS: dict[str, Reason] = {
     "unknown": _unknown,
     "kubernetes": _kubernetes,
     "node": _node,
+    "full": _full,
     "path": _path,
 }
 """What may stand in the way of work; the first that holds is shown. The keys are a metric's label and stand in

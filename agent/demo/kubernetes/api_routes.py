@@ -139,7 +139,7 @@ def _eviction(api: ApiState, call: _Call) -> Reply:
 
 
 def _nodes(api: ApiState, call: _Call) -> Reply:
-    if call.name not in {"", api.cluster.node_name}:
+    if call.name not in {"", api.cluster.node_name} or (call.name and api.cluster.absent):
         raise KeyError(call.name)
     if call.method == "PATCH":
         if "unschedulable" in call.body.get("spec", {}):
@@ -152,7 +152,9 @@ def _nodes(api: ApiState, call: _Call) -> Reply:
     elif call.method != "GET":
         return status_reply(405, f"{call.method} is not supported by the stand-in")
     node = api.cluster.node()
-    return _object("Node", "v1", node) if call.name else _list("Node", "v1", [node])
+    if call.name:
+        return _object("Node", "v1", node)
+    return _list("Node", "v1", [] if api.cluster.absent else [node])
 
 
 def _token(api: ApiState, call: _Call) -> Reply:

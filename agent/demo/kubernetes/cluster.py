@@ -36,6 +36,11 @@ class Cluster:
         """(pod, grace in seconds) of every request to terminate a pod, oldest first."""
         self.pressures: frozenset[str] = frozenset()
         """Any of `Memory`, `Disk`, `PID`."""
+        self.absent = False
+        """The API knows no node, as before the kubelet has registered it."""
+        self.taints: list[Object] = []
+        self.allocatable: dict[str, str] = {}
+        """What the kubelet leaves to pods, where that is not the node's capacity."""
         self.jobs: dict[tuple[str, str], Object] = {}
         self.pods: dict[tuple[str, str], Object] = {}
         self.grants: dict[tuple[str, str, str], Object] = {}
@@ -58,8 +63,26 @@ class Cluster:
                 "labels": {"kubernetes.io/hostname": self.node_name},
                 "annotations": dict(self.annotations),
             },
-            "spec": {"unschedulable": True} if self.unschedulable else {},
-            "status": {"allocatable": resources, "capacity": resources, "conditions": conditions},
+            "spec": {
+                **({"unschedulable": True} if self.unschedulable else {}),
+                **({"taints": self.taints} if self.taints else {}),
+            },
+            "status": {
+                "allocatable": resources | self.allocatable,
+                "capacity": resources,
+                "conditions": conditions,
+            },
+        }
+
+    def add_pod(self, name: str, requests: Mapping[str, str], namespace: str = "kube-system") -> None:
+        """Run somebody else's pod on the node."""
+        self.pods[namespace, name] = {
+            "metadata": {**self._metadata(namespace, 0.0), "name": name},
+            "spec": {
+                "nodeName": self.node_name,
+                "containers": [{"name": name, "resources": {"requests": dict(requests)}}],
+            },
+            "status": {"phase": "Running", "conditions": [_condition("Ready", "True")]},
         }
 
     def create_job(self, namespace: str, body: Object, now_s: float) -> Object:
@@ -131,13 +154,23 @@ class Cluster:
 
     def schedule(self) -> None:
         """Start the pending pods that fit, in order of creation."""
+        if self.absent:
+            return
         used = sum(_gpus(pod) for pod in self.pods.values() if pod["status"]["phase"] == "Running")
         for pod in self.pods.values():
+            if self._is_kept_away(pod):
+                continue
             fits = self.ready and not self.unschedulable and used + _gpus(pod) <= self.gpus
             if pod["status"]["phase"] == "Pending" and (fits or not (_gpus(pod) or self.unschedulable)):
                 pod["spec"]["nodeName"] = self.node_name
                 pod["status"] = {"phase": "Running", "conditions": [_condition("Ready", "True")]}
                 used += _gpus(pod)
+
+    def _is_kept_away(self, pod: Object) -> bool:
+        """Whether a taint that the pod does not tolerate keeps it from being scheduled."""
+        tolerated = {each.get("key") for each in pod["spec"].get("tolerations", [])}
+        effects = {taint["effect"] for taint in self.taints if taint["key"] not in tolerated}
+        return bool(effects & {"NoSchedule", "NoExecute"})
 
     def _create_pod(self, job: Object, now_s: float) -> None:
         namespace, job_name = job["metadata"]["namespace"], job["metadata"]["name"]
@@ -188,10 +221,8 @@ def _owner(pod: Object) -> str | None:
 
 
 def _gpus(pod: Object) -> int:
-    return sum(
-        int(container.get("resources", {}).get("limits", {}).get(GPU, 0))
-        for container in pod["spec"]["containers"]
-    )
+    resources = [container.get("resources", {}) for container in pod["spec"]["containers"]]
+    return sum(int((each.get("limits") or each.get("requests") or {}).get(GPU, 0)) for each in resources)
 
 
 def _condition(kind: str, status: str) -> Object:

@@ -15,13 +15,14 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from agent.demo.certificate import throwaway_context
 from agent.demo.httpd import HttpService, JsonHandler
+from agent.demo.kubernetes.admin_calls import calls
 from agent.demo.kubernetes.api_routes import ApiState, answer, status_reply
 from agent.demo.kubernetes.cluster import Cluster
 from agent.demo.messages import Reply, Request
@@ -150,44 +151,6 @@ class _Connection(JsonHandler):
         self.send(self._api.answer(request))
 
 
-def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
-    """Return the calls that another process can make; KubernetesAdmin is the client."""
-
-    def set_node(**changes: Any) -> None:
-        for name, value in changes.items():
-            if name not in {"gpus", "ready", "unschedulable", "pressures", "stop_s"}:
-                raise ValueError(f"a node has no {name}")
-            setattr(api.cluster, name, frozenset(value) if name == "pressures" else value)
-        api.cluster.schedule()
-
-    def set_answer(**changes: bool) -> None:
-        for name, value in changes.items():
-            if name not in {"unauthorized", "too_many", "failing"}:
-                raise ValueError(f"unknown answer {name!r}; use unauthorized, too_many or failing")
-            setattr(api, name, value)
-
-    def pods() -> list[Any]:
-        api.cluster.expire(api.clock())
-        return list(api.cluster.pods.values())
-
-    return {
-        "freeze": api.freeze,
-        "thaw": api.thaw,
-        "refuse": api.refuse,
-        "listen": api.listen,
-        "set_node": set_node,
-        "set_answer": set_answer,
-        "grant": api.grant,
-        "revoke_granted": api.revoke_granted,
-        "jobs": lambda: list(api.cluster.jobs.values()),
-        "pods": pods,
-        "node": api.cluster.node,
-        "terminations": lambda: list(api.cluster.terminations),
-        "finish_job": lambda namespace, name: api.cluster.finish_job(namespace, name, api.clock()),
-        "requests": lambda: list(api.requests),
-    }
-
-
 class KubernetesAdmin(CallClient):
     """Controls a stand-in in another process. Methods raise AdminError when a call is rejected."""
 
@@ -204,7 +167,9 @@ class KubernetesAdmin(CallClient):
         self.call("listen")
 
     def set_node(self, **changes: Any) -> None:
-        """Set any of gpus=, ready=, unschedulable=, pressures=["Disk"], stop_s= (how long pods take to end)."""
+        """Set any of gpus=, ready=, unschedulable=, pressures=["Disk"], taints=[{…}], allocatable={…}, absent= (there
+        is no node), stop_s= (how long pods take to end).
+        """
         self.call("set_node", **changes)
 
     def set_answer(self, **changes: bool) -> None:
@@ -234,6 +199,13 @@ class KubernetesAdmin(CallClient):
         """Return [pod, grace in seconds] of every request to terminate a pod, oldest first."""
         terminations: list[list[Any]] = self.call("terminations")
         return terminations
+
+    def add_pod(self, name: str, requests: Mapping[str, str], namespace: str = "kube-system") -> None:
+        """Run somebody else's pod on the node."""
+        self.call("add_pod", name=name, requests=dict(requests), namespace=namespace)
+
+    def delete_pod(self, name: str, namespace: str = "kube-system") -> None:
+        self.call("delete_pod", namespace=namespace, name=name)
 
     def finish_job(self, name: str, namespace: str = "default") -> None:
         self.call("finish_job", namespace=namespace, name=name)

@@ -18,7 +18,7 @@ import pytest
 
 from agent.core.events import Answer, Probe
 from agent.core.tunnel.faults import Fault, FaultKind
-from agent.doctor import gateway, gpu, kubernetes, machine, network
+from agent.doctor import gateway, gpu, machine, network
 from agent.doctor.check import Check, Verdict, ok
 from tests.unit.doctor_cases import Make, case_maker, outcomes
 
@@ -150,41 +150,6 @@ def test_nvidia_boards_are_told_from_other_devices_on_the_bus(
         (tmp_path / name / "class").write_text(kind + "\n")
     monkeypatch.setattr(gpu, "PCI", tmp_path)
     assert gpu._boards(make_case()).found == 1
-
-
-@pytest.mark.parametrize(
-    ("node", "boards", "verdict", "text"),
-    [
-        (
-            {"ready": True, "schedulable": True, "pressures": [], "gpus_allocatable": 8},
-            8,
-            "ok",
-            "advertises 8 GPUs",
-        ),
-        ({"ready": True, "schedulable": True, "pressures": [], "gpus_allocatable": 7}, 8, "fail", "7 of 8"),
-        (
-            {"ready": False, "schedulable": True, "pressures": [], "gpus_allocatable": 0},
-            0,
-            "fail",
-            "not Ready",
-        ),
-        (
-            {"ready": True, "schedulable": False, "pressures": ["DiskPressure"], "gpus_allocatable": 0},
-            0,
-            "fail",
-            "cordoned, DiskPressure",
-        ),
-        (None, 0, "skip", "no kubeconfig"),
-    ],
-)
-def test_the_node_is_judged_by_what_the_running_agent_knows(
-    make_case: Make, node: dict[str, Any] | None, boards: int, verdict: str, text: str
-) -> None:
-    case = make_case()
-    case._status, case._status_fetched = {"kubernetes": {"node": node}}, True
-    case.record("nvidia driver", boards)
-    found = kubernetes._node(case)
-    assert (found.verdict.value, text in found.seen) == (verdict, True), found
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.adapters.host.facts import cpu_millicores, memory_limit_bytes, private_ip, read_host
+from agent.adapters.host.facts import (
+    cpu_millicores,
+    huge_pages_bytes,
+    memory_limit_bytes,
+    private_ip,
+    read_host,
+)
 
 ALL_MILLICORES = 1000 * len(os.sched_getaffinity(0))
 
@@ -67,6 +73,24 @@ def test_processors_are_those_we_may_run_on() -> None:
 )
 def test_memory_is_that_of_the_container(tmp_path: Path, files: dict[str, str], limit: int | None) -> None:
     assert memory_limit_bytes(cgroup(tmp_path, **files)) == limit
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "set_aside"),
+    [
+        ("MemTotal: 25165824 kB\nHugepagesize: 2048 kB\nHugetlb:        16777216 kB\n", 16 << 30),
+        ("MemTotal: 25165824 kB\nHugetlb: 0 kB\n", 0),
+        ("MemTotal: 25165824 kB\n", 0),
+        ("Hugetlb: many kB\n", 0),
+    ],
+)
+def test_huge_pages_are_no_memory_for_others(tmp_path: Path, meminfo: str, set_aside: int) -> None:
+    """The kind of field case 8.2, where no node says what is left."""
+    file = tmp_path / "meminfo"
+    file.write_text(meminfo)
+    assert huge_pages_bytes(file) == set_aside
+    facts = read_host(tmp_path, cgroup_root=tmp_path / "none", meminfo=file)
+    assert facts.memory_mib == max(0, psutil.virtual_memory().total - set_aside) >> 20
 
 
 def test_a_bare_host_is_reported_whole(tmp_path: Path) -> None:

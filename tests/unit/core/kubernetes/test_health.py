@@ -10,12 +10,14 @@ import pytest
 from agent.core.config import K3sMode
 from agent.core.effects import ProbeKube, ReadKubeLogins
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
-from agent.core.host.facts import Gpu, GpuReading, KubeLogins, NodeFacts
+from agent.core.host.facts import Gpu, GpuReading, Held, KubeLogins, NodeFacts
 from agent.core.kubernetes import health
 from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import NodeDrain
 from agent.core.machine_api import calls
 from agent.core.machine_api.capacity import capacity
+from agent.core.machine_api.model import Advertisement, Capacity, Registration
+from agent.core.machine_api.offer import decide
 from agent.core.state import AgentState
 from tests.unit.core_cases import AT, LOGINS, NOW_S, placeable, with_config
 
@@ -83,6 +85,68 @@ def test_k3s_that_is_left_alone_does_not_count() -> None:
 def test_what_keeps_work_away_from_a_node_is_named(node: NodeFacts, floor: int, fault: str | None) -> None:
     told = health.node_reason(node, on_node(node, gpu_floor=floor))
     assert told is None if fault is None else told is not None and fault in told
+
+
+@pytest.mark.parametrize(
+    ("others", "floor", "fault"),
+    [
+        (Held(gpus=1), 0, None),
+        (Held(gpus=1), 7, None),
+        (Held(gpus=1), 8, "other pods hold 1 of the 8 nvidia.com/gpu, and 8 were offered to the gateway"),
+        (Held(gpus=8), 0, "other pods hold 8 of the 8 nvidia.com/gpu:"),
+        (Held(4000, 1000), 8, None),
+    ],
+)
+def test_gpus_that_other_pods_hold_are_missed_where_they_were_offered(
+    others: Held, floor: int, fault: str | None
+) -> None:
+    node = NodeFacts(gpus_allocatable=8, others=others)
+    told = health.node_reason(node, on_node(node, gpu_floor=floor))
+    assert told is None if fault is None else told is not None and fault in told
+
+
+def withdrawn(since_s: float, node: NodeFacts, *, offered: bool = False) -> AgentState:
+    """A machine that has offered eight GPUs and has told the gateway something else since."""
+    told = Advertisement("127.70.1.1", Capacity(gpu_count=8), offered=offered)
+    registration = Registration(True, True, 2, advertisement=told, at_s=NOW_S - since_s)
+    return on_node(node, gpu_floor=8, registration=registration)
+
+
+ONE_TAKEN = NodeFacts(gpus_capacity=8, gpus_allocatable=8, others=Held(gpus=1), waiting_count=0)
+
+
+@pytest.mark.parametrize(
+    ("node", "since_s", "offered", "floor"),
+    [
+        (ONE_TAKEN, AT.policy.gpu_settle_s, False, 7),
+        (ONE_TAKEN, AT.policy.gpu_settle_s - 1, False, 8),
+        (ONE_TAKEN, AT.policy.gpu_settle_s, True, 8),
+        # The gateway subtracts unsigned: never below what workers hold or are about to.
+        (replace(ONE_TAKEN, worker_count=1), AT.policy.gpu_settle_s, False, 8),
+        (replace(ONE_TAKEN, waiting_count=1), AT.policy.gpu_settle_s, False, 8),
+        (replace(ONE_TAKEN, waiting_count=None), AT.policy.gpu_settle_s, False, 8),
+        # A GPU that failed is to be repaired.
+        (replace(ONE_TAKEN, gpus_allocatable=7), AT.policy.gpu_settle_s, False, 8),
+    ],
+)
+def test_a_machine_goes_on_with_the_gpus_that_others_leave_once_it_is_idle(
+    node: NodeFacts, since_s: float, offered: bool, floor: int
+) -> None:
+    probed = KubeProbed(Probe(Answer.ANSWERED), node)
+    after = health.on_probed(withdrawn(since_s, node, offered=offered), probed, AT)
+    assert after.gpu_floor == floor
+    assert counts(after)[0] == floor
+    assert (after.kube.node_reason is None) is (floor == 7)
+
+
+def test_a_cluster_without_a_node_for_this_machine_takes_no_work() -> None:
+    """Nothing is offered while the API answers and has no node of ours."""
+    probed = KubeProbed(Probe(Answer.ANSWERED), None, no_node="none of the 0 Kubernetes nodes")
+    after = health.on_probed(on_node(NodeFacts(gpus_allocatable=8)), probed, AT)
+    offer = decide(after, AT)
+    assert (offer.offered, offer.by, offer.reason) == (False, "node", "none of the 0 Kubernetes nodes")
+    back = health.on_probed(after, KubeProbed(Probe(Answer.ANSWERED), NodeFacts(gpus_allocatable=8)), AT)
+    assert decide(back, AT).offered
 
 
 def test_registering_waits_for_the_device_plugin_and_not_for_ever() -> None:

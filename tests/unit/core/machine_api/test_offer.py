@@ -65,6 +65,7 @@ def test_where_all_is_well_everything_is_offered() -> None:
         (left_alone(KubeLogins()), "BETA9_K3S=none and no BETA9_K3S_TOKEN"),
         (left_alone(KubeLogins(), "k3s_token is empty"), "k3s_token is empty"),
         (placeable(kube=CORDONED), "the Kubernetes node is cordoned"),
+        (with_config(reserve_memory_mib=10**6), "nothing is left to offer"),
         (placeable(reverse=Link()), "the reverse path is not verified yet"),
         (
             placeable(reverse=Link(fault=Fault(FaultKind.BIND, "sshd refused the reverse address"))),
