@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from agent.adapters.bounded_http import remaining_s
+from agent.adapters.bounded_http import connect, remaining_s
 from agent.core.events import Answer, Probe
 from agent.core.machine_api.wire import HEALTH_PATH
 
@@ -141,7 +141,7 @@ def _connect(address: Address, deadline_s: float) -> socket.socket:
             connection.close()
             raise
     else:
-        connection = socket.create_connection(address, timeout=remaining_s(deadline_s))
+        connection = connect(*address, deadline_s)
     connection.settimeout(remaining_s(deadline_s))
     return connection
 

@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException, IncompleteRead
 
 import pytest
 
-from agent.adapters.bounded_http import exchange, remaining_s
+from agent.adapters.bounded_http import connect, exchange, remaining_s
 
 LIMIT_S = 0.5
 SLOW_S = 10.0
@@ -157,3 +157,26 @@ def test_what_is_not_http_is_an_error(server: Server, connection: HTTPConnection
     server.reply, server.hang_up = b"SSH-2.0-OpenSSH_9.6\r\n", True
     with pytest.raises(HTTPException, match=r"SSH-2\.0"):
         get(connection)
+
+
+def test_connecting_shares_the_time_among_a_name_s_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One address that refuses and one that is silent (its queue of connections is full) stand before the right one."""
+    with contextlib.ExitStack() as stack:
+        serving = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        silent = stack.enter_context(socket.create_server(("127.0.0.2", 0), backlog=0))
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        refusing = ("127.0.0.3", serving.getsockname()[1])
+        found = [refusing, silent.getsockname(), serving.getsockname()]
+        entries = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", address) for address in found]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+        with connect("several.test", 80, time.monotonic() + SLOW_S) as connected:
+            assert connected.getpeername() == serving.getsockname()
+        del entries[2]
+        with pytest.raises(TimeoutError):
+            connect("several.test", 80, time.monotonic() + LIMIT_S)
+        entries.reverse()
+        with pytest.raises(ConnectionRefusedError):
+            connect("several.test", 80, time.monotonic() + LIMIT_S)
