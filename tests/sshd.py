@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 from agent.demo.sshd.throwaway import ThrowAwaySshd
 
@@ -13,7 +14,11 @@ class Sshd(ThrowAwaySshd):
 
     def rotate_host_key(self, kind: str = "ed25519") -> None:
         """Replace the host keys by a new one, from the next connection on."""
-        self._host_keys = [self.make_key(f"host_key_{kind}_{time.monotonic_ns()}", kind)]
+        self.use_host_key(self.make_key(f"host_key_{kind}_{time.monotonic_ns()}", kind))
+
+    def use_host_key(self, path: Path) -> None:
+        """Have this as the only host key, from the next connection on."""
+        self._host_keys = [path]
         self.reconfigure({})
 
     def add_host_key(self, kind: str = "ecdsa") -> None:

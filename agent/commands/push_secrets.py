@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -79,7 +78,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Deliver the secrets. Raises: SettingsError, HostKeyError, RejectedError, TransientError."""
-    from agent.provisioning.push import proven, push_secrets
+    from agent.provisioning.push import push_secrets
 
     target, wait_s = _target(args), _parsed("--wait", args.wait, parsers.seconds_or_none)
     if not args.directory.startswith("/"):
@@ -87,11 +86,7 @@ def run(args: argparse.Namespace) -> int:
             f"--directory: {shown(args.directory)} is not a path on the machine; give an absolute path"
         )
     secrets = _secrets(args)
-    with contextlib.ExitStack() as stack:
-        if args.fingerprint:
-            expected = _parsed("--fingerprint", args.fingerprint, parsers.fingerprints)
-            target = stack.enter_context(proven(target, expected, wait_s, _report))
-        done = push_secrets(target, secrets, args.directory, wait_s=wait_s, report=_report)
+    done = push_secrets(target, secrets, args.directory, wait_s=wait_s, report=_report)
     for name, result in done.items():
         path = f"{target.host}:{args.directory}/{name}"
         print(f"{name}: written to {path}" if result == "new" else f"{name}: {path} is already up to date")
@@ -112,6 +107,9 @@ def _target(args: argparse.Namespace) -> Target:
         _parsed("--port", args.port, parsers.port),
         str(Path(args.identity).absolute()) if args.identity else None,
         str(Path(args.known_hosts).absolute()) if args.known_hosts else None,
+        tuple(_parsed("--fingerprint", args.fingerprint, parsers.fingerprints).split(","))
+        if args.fingerprint
+        else (),
     )
 
 

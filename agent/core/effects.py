@@ -18,6 +18,8 @@ class StartLink:
     generation: int
     address: str | None
     session: bool
+    hurry: bool = False
+    """Whether each address of the server's name gets only a moment: the last attempt ended before it had tried all."""
 
 
 @dataclass(frozen=True)

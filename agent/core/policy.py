@@ -29,6 +29,8 @@ class Policy:
 
     # The tunnel
     ssh_connect_timeout_s: float = 5.0
+    ssh_hurried_connect_timeout_s: float = 1.0
+    """The same once an attempt was overdue: ssh tries the addresses of a name in turn, and each may cost this much."""
     ssh_alive_interval_s: float = 4.0
     ssh_alive_count: int = 2
     """ssh notices a dead peer after interval x (count + 1): 12 s (measured; see ARCHITECTURE.md)."""

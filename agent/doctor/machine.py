@@ -17,6 +17,7 @@ from agent.errors import AgentError, TransientError
 from agent.settings import K3sMode, SecretRef
 
 OLDEST_SSH = (8, 0)
+OLDEST_SSH_FOR_FINGERPRINTS = (8, 5)
 LEAST_FREE_BYTES = 1 << 30
 GOOD_FREE_BYTES = 30 << 30
 """Enough for a worker's image and a typical container image with CUDA, twice."""
@@ -71,8 +72,16 @@ def _ssh_client(case: Case) -> Finding:
         return fail(str(error), "reinstall openssh-client")
     banner = (done.stderr or done.stdout).strip()
     version = re.search(r"OpenSSH_(\d+)\.(\d+)", banner)
-    if version and (int(version[1]), int(version[2])) < OLDEST_SSH:
+    found = (int(version[1]), int(version[2])) if version else OLDEST_SSH_FOR_FINGERPRINTS
+    if found < OLDEST_SSH:
         return fail(banner, "update openssh-client: the tunnel needs options of OpenSSH 8.0")
+    by_fingerprint = case.is_ssh and not case.settings.ssh_known_hosts
+    if by_fingerprint and found < OLDEST_SSH_FOR_FINGERPRINTS:
+        return fail(
+            banner,
+            "update openssh-client to OpenSSH 8.5, or pin the host key by BETA9_SSH_KNOWN_HOSTS: older versions cannot"
+            " check BETA9_SSH_HOST_KEY_FINGERPRINT",
+        )
     return ok(banner)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import time
 
+from agent.adapters.bounded_http import connect
 from agent.core.tunnel import addresses
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.doctor.own_tunnel import Connected
-from agent.errors import HostKeyError, TransientError
+from agent.errors import TransientError
 
 CONNECT_S = 5.0
 UNKNOWN = "see sshd's log on the SSH host; docs/troubleshooting.md explains the messages"
@@ -49,10 +51,10 @@ def _resolved(host: str) -> Finding:
 
 def _route(case: Case) -> Finding:
     """Connect, and check that an SSH server answers."""
-    address = (str(case.settings.ssh_host), case.settings.ssh_port)
-    label = f"{address[0]} port {address[1]}"
+    host, port = str(case.settings.ssh_host), case.settings.ssh_port
+    label = f"{host} port {port}"
     try:
-        with socket.create_connection(address, CONNECT_S) as connection:
+        with connect(host, port, time.monotonic() + CONNECT_S) as connection:
             connection.settimeout(CONNECT_S - 1)
             # RFC 4253, 4.2: the server may send other lines first, but must send its version.
             greeting = connection.recv(255)
@@ -85,8 +87,6 @@ def _host_key(case: Case) -> Finding:
     )
     try:
         endpoint = case.credentials.endpoint()
-    except HostKeyError as error:
-        return fail(str(error), fix)
     except TransientError as error:
         return fail(str(error), "check the connection to the SSH host")
     link = case.tunnel.connect(endpoint, reverse_address(case))
@@ -133,7 +133,7 @@ def _split_advice(fault: Fault) -> tuple[str, str]:
 def _outbound(case: Case) -> Finding:
     host, _, port = case.outbound.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), CONNECT_S).close()
+        connect(host, int(port), time.monotonic() + CONNECT_S).close()
     except (OSError, ValueError) as error:
         fix = "allow outgoing connections to port 443: worker pods, images and the bootstrap need them"
         if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):

@@ -166,11 +166,26 @@ def wire() -> Iterator[Wire]:
 
 @contextmanager
 def resolver(place: Place, name_server: str = "127.0.0.1") -> Iterator[None]:
-    """Make processes started in `place` use this DNS server (ip-netns(8) bind-mounts /etc/netns/NAME/…)."""
+    """Make processes started in `place` use this DNS server."""
+    with _in_etc(place, "resolv.conf", f"nameserver {name_server}\noptions timeout:1 attempts:1\n"):
+        yield
+
+
+@contextmanager
+def known_names(place: Place, name: str, *addresses: str) -> Iterator[None]:
+    """Make processes started in `place` resolve `name` to these addresses."""
+    own = "127.0.0.1 localhost\n"
+    with _in_etc(place, "hosts", own + "".join(f"{address} {name}\n" for address in addresses)):
+        yield
+
+
+@contextmanager
+def _in_etc(place: Place, file: str, text: str) -> Iterator[None]:
+    """Give processes started in `place` another /etc/FILE (ip-netns(8) bind-mounts /etc/netns/NAME/…)."""
     directory = Path("/etc/netns") / place.name
     had_root = directory.parent.exists()
     directory.mkdir(parents=True)
-    (directory / "resolv.conf").write_text(f"nameserver {name_server}\noptions timeout:1 attempts:1\n")
+    (directory / file).write_text(text)
     try:
         yield
     finally:

@@ -27,6 +27,7 @@ NOT_READ = (
     "core/waiting.py",  # what it waits for, which each text explains by itself
     "core/tunnel/addresses.py",  # a programming error
     "core/lifecycle/displayed_state.py",  # labels of the diagram
+    "core/tunnel/host_key_pins.py",  # a script that ssh runs, and ssh's own words
     "core/transition_table.py",  # a line of a diagram
     "core/text/redaction.py",  # regular expressions
     "core/tunnel/ssh_stderr.py",  # a table with a test of its own, below

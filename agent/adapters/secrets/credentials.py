@@ -77,7 +77,12 @@ class Credentials:
             key_path = self._key.path
         known_hosts = host_keys.known_hosts_file(settings, self._secrets.resolve, self.directory)
         return ssh_argv.Endpoint(
-            settings.ssh_host, settings.ssh_port, settings.ssh_user, str(key_path), str(known_hosts)
+            settings.ssh_host,
+            settings.ssh_port,
+            settings.ssh_user,
+            str(key_path),
+            str(known_hosts) if known_hosts is not None else None,
+            tuple((settings.ssh_host_key_fingerprint or "").split(",")),
         )
 
     def close(self) -> None:

@@ -13,15 +13,19 @@ from agent.adapters.ssh.local_ports import is_taken
 from agent.core.effects import StartLink
 from agent.core.events import Event, LinkComplained, LinkEnded, LinkLoggedIn
 from agent.core.policy import Policy
-from agent.core.tunnel import ssh_argv, ssh_stderr
+from agent.core.tunnel import host_key_pins, ssh_argv, ssh_stderr
 from agent.core.tunnel.faults import Fault, FaultKind
+from agent.core.tunnel.host_key_pins import ShownKey
 from agent.core.tunnel.model import Purpose
-from agent.errors import HostKeyError, RejectedError, SettingsError, TransientError
+from agent.errors import RejectedError, SettingsError, TransientError
 
 _NO_SSH = Fault(
     FaultKind.NO_SSH,
     "there is no ssh on this machine; install the package openssh-client (Debian, Ubuntu) or openssh-clients",
 )
+
+_Start = tuple[StartLink, tuple[ShownKey, ...]]
+"""A start, and the host keys that were shown and are not pinned: their types are not asked for."""
 
 
 class Tunnel:
@@ -62,8 +66,10 @@ class Tunnel:
         self._children: dict[Purpose, Child] = {}
         self._wanted: dict[Purpose, int] = {}
         """The generation of the child that should be running."""
+        self._refused: tuple[ShownKey, ...] = ()
+        """The host keys that were shown before the pinned one, in the last login that succeeded."""
         self._lock = threading.Lock()
-        self._starts: SimpleQueue[StartLink] = SimpleQueue()
+        self._starts: SimpleQueue[_Start] = SimpleQueue()
         threading.Thread(target=self._start_all, name="tunnel", daemon=True).start()
 
     def start(self, effect: StartLink) -> None:
@@ -71,7 +77,7 @@ class Tunnel:
         self.stop(effect.purpose)
         with self._lock:
             self._wanted[effect.purpose] = effect.generation
-        self._starts.put(effect)
+        self._starts.put((effect, self._refused))
 
     def stop(self, purpose: Purpose) -> None:
         """Kill a child. The kernel closes its connection, so the far side learns of it as soon as with SIGTERM."""
@@ -88,29 +94,32 @@ class Tunnel:
 
     def _start_all(self) -> None:
         while True:
-            effect = self._starts.get()
-            fault = self._try_start(effect)
+            effect, refused = self._starts.get()
+            fault = self._try_start(effect, refused)
             if fault is not None:
                 self._emit(LinkEnded(effect.purpose, effect.generation, fault))
 
-    def _try_start(self, effect: StartLink) -> Fault | None:
+    def _try_start(self, effect: StartLink, refused: tuple[ShownKey, ...]) -> Fault | None:
         try:
             taken = self._local_port_fault() if effect.purpose is Purpose.API else None
             if taken is not None:
                 return taken
+            endpoint = self._endpoint()
             argv = ssh_argv.argv(
                 effect.purpose,
-                self._endpoint(),
+                endpoint,
                 self._forwards,
                 self._policy,
                 address=effect.address,
                 session=effect.session,
+                hurry=effect.hurry,
+                refused=refused,
             )
             # `endpoint` may have taken a while: start the child only if it is still wanted. A `stop` that comes
             # now waits for the lock, and then kills the new child.
             with self._lock:
                 if self._wanted.get(effect.purpose) == effect.generation:
-                    self._children[effect.purpose] = self._spawn(effect, argv)
+                    self._children[effect.purpose] = self._spawn(effect, argv, endpoint.fingerprints, refused)
         except CommandNotFound:
             return _NO_SSH
         except (RejectedError, SettingsError, TransientError) as error:
@@ -128,22 +137,50 @@ class Tunnel:
         text = f"{host}:{port} is taken: {holder}; stop that process or set another BETA9_GATEWAY_PORT"
         return Fault(FaultKind.LOCAL_PORT, text)
 
-    def _spawn(self, effect: StartLink, argv: tuple[str, ...]) -> Child:
+    def _spawn(
+        self,
+        effect: StartLink,
+        argv: tuple[str, ...],
+        pins: Sequence[str],
+        refused: tuple[ShownKey, ...],
+    ) -> Child:
         purpose, generation = effect.purpose, effect.generation
         lines: deque[str] = deque(maxlen=20)
 
         def on_line(line: str) -> None:
             lines.append(line)
             if ssh_stderr.logged_in(line):
+                self._refused = refused
                 self._emit(LinkLoggedIn(purpose, generation))
             elif (fault := ssh_stderr.complaint(line)) is not None:
                 self._emit(LinkComplained(purpose, generation, fault))
 
         def on_exit(code: int) -> None:
+            again, text = self._other_host_keys(lines, pins, refused)
+            if again is not None:
+                self._starts.put((effect, again))
+                return
             fault = self._with_holder(ssh_stderr.fault_at_exit(lines, code), lines)
+            if text:
+                fault = Fault(FaultKind.HOST_KEY, text)
             self._emit(LinkEnded(purpose, generation, fault))
 
         return spawn(argv, name=f"ssh-{purpose.value}", on_line=on_line, on_exit=on_exit)
+
+    def _other_host_keys(
+        self, lines: Sequence[str], pins: Sequence[str], refused: tuple[ShownKey, ...]
+    ) -> tuple[tuple[ShownKey, ...] | None, str]:
+        """Return the refused keys for another attempt, if one makes sense, or why none does (else None and "")."""
+        now_refused = host_key_pins.with_shown(refused, lines)
+        if now_refused != refused:
+            return now_refused, ""
+        if not (refused and host_key_pins.has_no_other_type(lines)):
+            return None, ""
+        if refused == self._refused:  # what was found out at an earlier login may not hold any more
+            self._refused = ()
+            return (), ""
+        wrong = host_key_pins.unproven(refused, lines)
+        return None, _mismatch(pins, wrong) if wrong else ""
 
     def _with_holder(self, fault: Fault, lines: Sequence[str]) -> Fault:
         """Add the process that holds a local port: the next thing that a person would look for."""
@@ -154,6 +191,15 @@ class Tunnel:
         return Fault(fault.kind, f"{fault.message}; {holders[0]}") if holders else fault
 
 
+def _mismatch(pins: Sequence[str], shown: Sequence[ShownKey]) -> str:
+    seen = ", ".join(f"{key.fingerprint} ({key.kind})" for key in shown)
+    return (
+        f"BETA9_SSH_HOST_KEY_FINGERPRINT: {shown[0].host} showed {seen}, not {', '.join(sorted(pins))}; nothing was"
+        " sent. If the server was reinstalled, run 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' on its console"
+        " and set the fingerprint that it prints; otherwise find out which server answers there"
+    )
+
+
 def _refused_ports(line: str) -> list[str]:
     _, colon, last = line.partition("cannot listen to port: ")
     return [last.strip()] if colon and last.strip().isdigit() else []
@@ -162,9 +208,7 @@ def _refused_ports(line: str) -> list[str]:
 def _kind(error: Exception) -> FaultKind:
     if isinstance(error, RejectedError):
         return FaultKind.SECRET
-    if isinstance(error, HostKeyError):
-        return FaultKind.HOST_KEY
-    # Any other setting that proves unusable only here belongs to the key.
+    # A setting that proves unusable only here belongs to the key.
     return FaultKind.KEY_FILE if isinstance(error, SettingsError) else FaultKind.UNREACHABLE
 
 

@@ -10,12 +10,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.core.tunnel import ssh_stderr
+from agent.core.tunnel import host_key_pins, ssh_stderr
 from agent.core.tunnel.faults import FaultKind
+from agent.core.tunnel.host_key_pins import ShownKey
 from agent.errors import AgentError, HostKeyError, RejectedError, SettingsError, TransientError
 
-KNOWN_AS = "beta9-machine"
-"""The host name for which a key is pinned once its fingerprint was checked."""
 DIRECTORY = "/etc/beta9-worker/secrets"
 CONNECT_TIMEOUT_S = 10
 
@@ -57,8 +56,8 @@ class Target:
     identity: str | None = None
     known_hosts: str | None = None
     """None: the user's own known_hosts file."""
-    alias: bool = False
-    """Whether `known_hosts` has the key under the name KNOWN_AS."""
+    fingerprints: tuple[str, ...] = ()
+    """Instead of it: the fingerprints that the host key may have."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,11 @@ class Failure:
     """What to raise after that."""
 
 
-def argv(target: Target, command: str) -> tuple[str, ...]:
-    """Return the ssh command line: with the user's configuration (jump hosts, agent), but without prompts."""
+def argv(target: Target, command: str, refused: Sequence[ShownKey] = ()) -> tuple[str, ...]:
+    """Return the ssh command line: with the user's configuration (jump hosts, agent), but without prompts.
+
+    `refused`: host keys that the machine has shown and that are not pinned; another type is asked for.
+    """
     options = [
         "BatchMode=yes",
         "StrictHostKeyChecking=yes",
@@ -85,8 +87,9 @@ def argv(target: Target, command: str) -> tuple[str, ...]:
     ]
     if target.known_hosts is not None:
         options += [f'UserKnownHostsFile="{target.known_hosts}"', "GlobalKnownHostsFile=/dev/null"]
-    if target.alias:
-        options.append(f"HostKeyAlias={KNOWN_AS}")
+    if target.fingerprints:
+        pins = host_key_pins.options(target.fingerprints, refused)
+        options += [*(f"{name}={value}" for name, value in pins.items()), "GlobalKnownHostsFile=/dev/null"]
     identity = ["-i", target.identity, "-o", "IdentitiesOnly=yes"] if target.identity else []
     user = ["-l", target.user] if target.user else []
     flags = [part for option in options for part in ("-o", option)]
@@ -124,6 +127,17 @@ def failure(target: Target, stderr: str, code: int | None) -> Failure:
     kind = ssh_stderr.fault_at_exit(lines, code).kind
     advice, patience_s, error = _ADVICE.get(kind, _BOOTING)
     return Failure(f"cannot reach {target.host} ({last_line}); {advice}", patience_s, error)
+
+
+def wrong_host_key(target: Target, shown: Sequence[ShownKey]) -> Failure:
+    """Return the failure of a machine that has shown all its host keys, and none of them is pinned."""
+    seen, wanted = ", ".join(key.fingerprint for key in shown), ",".join(target.fingerprints)
+    return Failure(
+        f"{target.host} shows the host key {seen}, not {wanted}: nothing was sent; take the fingerprint from the"
+        " cloud's console log, or find out which machine answers at this address",
+        0,
+        HostKeyError,
+    )
 
 
 def _storing_advice(lines: Sequence[str]) -> str:

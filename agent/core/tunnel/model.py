@@ -52,6 +52,8 @@ class Link:
     """Probes in a row without any answer."""
     refusals: int = 0
     """Probes in a row that the far side closed."""
+    hurry: bool = False
+    """Whether the next attempt gives each address only a moment: the last one was overdue before it had tried all."""
     session: bool = True
     """Whether the child opens a session channel; False once the server refused one."""
     fault: Fault | None = None

@@ -41,7 +41,9 @@ def _manage_one(state: AgentState, purpose: Purpose, ctx: Context, effects: list
     elif _login_is_overdue(state, link, ctx):
         message = f"ssh was not let in after {ctx.policy.start_timeout_s:g} s"
         state = fail(state, purpose, Fault(FaultKind.SILENT, message), ctx)
-        link = state.link(purpose)
+        # ssh may have spent the time on addresses of the server's name that do not answer.
+        link = replace(state.link(purpose), hurry=True)
+        state = with_link(state, purpose, link)
     if link.phase is LinkPhase.DOWN and link.child:
         reason = link.fault.message if link.fault else "not wanted now"
         effects.append(StopLink(purpose, link.generation, reason))
@@ -105,7 +107,8 @@ def _start(
     if state.config.connection is Connection.SSH:
         link = replace(link, child=True)
         address = state.address if purpose is Purpose.REVERSE else None
-        effects.append(StartLink(purpose, link.generation, address, link.session))
+        hurry = link.hurry or state.api.hurry
+        effects.append(StartLink(purpose, link.generation, address, link.session, hurry))
     else:
         # No child has to be let in first.
         link = replace(link, probe_at_s=ctx.now_s, logged_in_at_s=ctx.now_s)

@@ -6,10 +6,12 @@ behaviour independent of whatever ssh_config the machine has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.core.policy import Policy
+from agent.core.tunnel import host_key_pins
+from agent.core.tunnel.host_key_pins import ShownKey, lookup_name
 from agent.core.tunnel.model import Purpose
 
 K3S_PORT = 6443
@@ -18,13 +20,15 @@ K3S_PORT = 6443
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The server, and the files with our key and its host keys. Paths are plain text."""
+    """The server, the file with our key, and what tells its host keys. Paths are plain text."""
 
     host: str
     port: int
     user: str
     key_path: str
-    known_hosts_path: str
+    known_hosts_path: str | None = None
+    fingerprints: tuple[str, ...] = ()
+    """Pinned host keys, where there are no known_hosts lines."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,20 @@ def argv(
     *,
     address: str | None = None,
     session: bool = True,
-    ssh: str = "ssh",
+    hurry: bool = False,
+    refused: Sequence[ShownKey] = (),
 ) -> tuple[str, ...]:
-    """Return the command line of one child. `session` opens an (idle) sftp channel, else `-N`."""
+    """Return the command line of one child.
+
+    Args:
+        session: open an (idle) sftp channel, else `-N`.
+        hurry: give each address of the server's name only a moment.
+        refused: host keys that the server has shown and that are not pinned; another type is asked for.
+    """
     channel = ("-T", "-s") if session else ("-N", "-T")
     last = ("--", endpoint.host, "sftp") if session else ("--", endpoint.host)
     return (
-        ssh,
+        "ssh",
         "-F",
         "none",
         *channel,
@@ -65,23 +76,24 @@ def argv(
         endpoint.user,
         "-i",
         endpoint.key_path,
-        *_options(endpoint, policy),
+        *_options(endpoint, policy, hurry, refused),
         *_forwards(purpose, forwards, address),
         *last,
     )
 
 
-def _options(endpoint: Endpoint, policy: Policy) -> Sequence[str]:
+def _options(endpoint: Endpoint, policy: Policy, hurry: bool, refused: Sequence[ShownKey]) -> Sequence[str]:
+    connect_timeout_s = policy.ssh_hurried_connect_timeout_s if hurry else policy.ssh_connect_timeout_s
     settings = {
         "BatchMode": "yes",
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": _quoted(endpoint.known_hosts_path),
+        **_host_keys(endpoint, refused),
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
         "ExitOnForwardFailure": "yes",
-        "ConnectTimeout": str(max(1, round(policy.ssh_connect_timeout_s))),
+        "ConnectTimeout": str(max(1, round(connect_timeout_s))),
         "ServerAliveInterval": str(max(1, round(policy.ssh_alive_interval_s))),
         "ServerAliveCountMax": str(max(1, round(policy.ssh_alive_count))),
         # The server-alive messages are authenticated; TCP's own are not, and take hours.
@@ -96,6 +108,13 @@ def _options(endpoint: Endpoint, policy: Policy) -> Sequence[str]:
         "LogLevel": "VERBOSE",
     }
     return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+
+
+def _host_keys(endpoint: Endpoint, refused: Sequence[ShownKey]) -> Mapping[str, str]:
+    if endpoint.known_hosts_path is not None:
+        return {"UserKnownHostsFile": _quoted(endpoint.known_hosts_path)}
+    name = lookup_name(endpoint.host, endpoint.port).lower()
+    return host_key_pins.options(endpoint.fingerprints, [key for key in refused if key.host == name])
 
 
 def _forwards(purpose: Purpose, forwards: Forwards, address: str | None) -> Sequence[str]:

@@ -88,7 +88,8 @@ _ENDINGS: tuple[_Row, ...] = (
     _row(
         r"bad configuration option|bad local forwarding|bad port|unsupported option|unknown option",
         FaultKind.NO_SSH,
-        "this ssh client does not know an option that the tunnel needs; OpenSSH 8.0 or later is needed",
+        "this ssh client does not know an option that the tunnel needs; update it to OpenSSH 8.5 or later (8.0 is "
+        "enough with BETA9_SSH_KNOWN_HOSTS)",
     ),
     _row(
         r"timeout, server .* not responding",

@@ -115,6 +115,7 @@ def fail(state: AgentState, purpose: Purpose, fault: Fault, ctx: Context) -> Age
         probing=False,
         silent=0,
         refusals=0,
+        hurry=link.hurry and link.logged_in_at_s is not None,
         session=link.session and fault.kind is not FaultKind.SESSION,
         fault=fault,
         last_complaint=None,

@@ -87,7 +87,7 @@ GATEWAY_FIELDS: tuple[Field, ...] = (
     Field(
         "ssh_host_key_fingerprint",
         "BETA9_SSH_HOST_KEY_FINGERPRINT",
-        "instead of known_hosts lines: SHA256:… fingerprints, comma-separated; the scanned host key must match one",
+        "instead of known_hosts lines: SHA256:… fingerprints, comma-separated; the host key must match one",
         parsers.fingerprints,
     ),
     Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.tunnel.key_formats import fingerprint
 from agent.demo.sshd.program import free_port
 from tests import ROOT
 from tests.integration.commands.push_secrets.pushing import ORDINARY, TOKEN, both, command, push
@@ -56,6 +57,18 @@ def test_a_wrong_fingerprint_is_refused_with_the_one_that_was_shown(
     assert not (tmp_path / "s").exists()
 
 
+def test_a_pinned_key_of_another_type_is_asked_for(
+    machine: Sshd, files: dict[str, Path], tmp_path: Path
+) -> None:
+    machine.add_host_key("rsa")
+    pin = fingerprint(machine.known_hosts.splitlines()[1].split()[2])
+    assert pin is not None
+    words = [*both(files), "--fingerprint", f"SHA256:{'A' * 43},{pin}"]
+    result = push(command(machine, tmp_path / "s", *words, pinned=False))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "s" / "token").read_text() == TOKEN
+
+
 @pytest.mark.parametrize("by_fingerprint", [False, True])
 def test_a_machine_that_still_boots_is_waited_for(
     files: dict[str, Path], tmp_path: Path, by_fingerprint: bool
@@ -74,8 +87,7 @@ def test_a_machine_that_still_boots_is_waited_for(
     )
     try:
         assert process.stderr
-        reason = "" if by_fingerprint else "cannot reach "
-        assert process.stderr.readline().startswith(f"push-secrets: waiting: {reason}{late.host}")
+        assert process.stderr.readline().startswith(f"push-secrets: waiting: cannot reach {late.host} (ssh: ")
         with late:
             out, _ = process.communicate(timeout=120)
             assert process.returncode == 0

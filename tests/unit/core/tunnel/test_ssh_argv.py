@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.policy import Policy
+from agent.core.tunnel.host_key_pins import ShownKey
 from agent.core.tunnel.model import Purpose
 from agent.core.tunnel.ssh_argv import Endpoint, Forwards, argv
 from tests.unit.core_cases import ADDRESSES
@@ -129,6 +130,23 @@ def test_ssh_takes_the_whole_line(purpose: Purpose) -> None:
     assert told["hostname"] == ENDPOINT.host
     assert (told["user"], told["port"]) == (ENDPOINT.user, "2222")
     assert told["stricthostkeychecking"] == "true"
+
+
+def test_a_fingerprint_takes_the_place_of_the_known_hosts_file() -> None:
+    pinned = replace(ENDPOINT, known_hosts_path=None, fingerprints=("SHA256:" + "A" * 43,))
+    refused = [
+        ShownKey("[gateway.example.com]:2222", "ssh-ed25519", ""),
+        ShownKey("another.example", "ssh-rsa", ""),
+    ]
+    given = options(argv(Purpose.API, pinned, FORWARDS, Policy(), refused=refused))
+    assert "SHA256:" + "A" * 43 in given["KnownHostsCommand"]
+    assert given["UserKnownHostsFile"] == "/dev/null"
+    assert given["HostKeyAlgorithms"] == "-*-cert-v01@openssh.com,*ed25519*"
+    assert "KnownHostsCommand" not in options(words())
+
+
+def test_in_a_hurry_each_address_gets_only_a_moment() -> None:
+    assert options(argv(Purpose.API, ENDPOINT, FORWARDS, Policy(), hurry=True))["ConnectTimeout"] == "1"
 
 
 def test_the_key_travels_as_a_file_and_never_as_text() -> None:

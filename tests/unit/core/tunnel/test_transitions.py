@@ -7,10 +7,16 @@ from dataclasses import replace
 import pytest
 
 from agent.core.config import Connection, K3sMode
+from agent.core.context import Context
+from agent.core.effects import StartLink
+from agent.core.events import LinkLoggedIn
 from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import ExitDecision
+from agent.core.state import AgentState
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
+from agent.core.tunnel.schedule import manage
+from agent.core.tunnel.ssh_events import on_logged_in
 from agent.core.tunnel.transitions import answered, fail, is_wanted
 from agent.errors import ExitCode
 from tests.unit.core_cases import ADDRESSES, AT, NOW_S, POLICY, UP, placeable, with_config
@@ -80,3 +86,29 @@ def test_an_answer_brings_a_link_up_and_clears_what_was_wrong() -> None:
     link = answered(starting, 0.01, AT)
     assert (link.phase, link.up_since_s, link.fault, link.silent) == (LinkPhase.UP, NOW_S, None, 0)
     assert answered(UP, 0.01, AT).up_since_s == UP.up_since_s
+
+
+def test_after_a_login_that_was_overdue_each_address_gets_only_a_moment_for_every_link() -> None:
+    """Field case 3.2: with several silent addresses ssh would never get to the one that serves."""
+
+    def started(state: AgentState, at_s: float) -> tuple[AgentState, dict[Purpose, bool]]:
+        state, effects = manage(state, Context(at_s, POLICY))
+        return state, {each.purpose: each.hurry for each in effects if isinstance(each, StartLink)}
+
+    state, hurried = started(placeable(api=Link(), reverse=Link()), NOW_S)
+    assert hurried == {Purpose.API: False, Purpose.REVERSE: False}
+    overdue_s = NOW_S + POLICY.start_timeout_s
+    state, _ = started(state, overdue_s)
+    state, hurried = started(state, overdue_s + POLICY.outage_cap_s)
+    assert hurried == {Purpose.API: True}
+    in_s = overdue_s + POLICY.outage_cap_s + 1
+    state = on_logged_in(state, LinkLoggedIn(Purpose.API, state.api.generation), Context(in_s, POLICY))
+    state, hurried = started(state, in_s)
+    assert hurried == {Purpose.REVERSE: True}
+    # Cut after a login, the same addresses can be expected; refused without one, ssh takes its time again.
+    state = fail(state, Purpose.API, LOST, Context(in_s, POLICY))
+    state, hurried = started(state, in_s + POLICY.outage_cap_s)
+    assert hurried == {Purpose.API: True}
+    state = fail(state, Purpose.API, LOST, Context(in_s + 10, POLICY))
+    state, hurried = started(state, in_s + 10 + POLICY.outage_cap_s)
+    assert hurried == {Purpose.API: False}
