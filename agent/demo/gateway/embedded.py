@@ -242,7 +242,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--admin-port", type=int, default=0, help="port of the admin interface; 0: any free port"
     )
-    parser.add_argument("--pool", action="append", help="NAME[:GPU_TYPE[:PROVIDER]]; may be repeated")
+    parser.add_argument(
+        "--pool", action="append", help="NAME[:GPU_TYPE[:PROVIDER[:RUNTIME]]]; may be repeated"
+    )
     parser.add_argument("--ttl", type=float, default=300, metavar="SECONDS")
     parser.add_argument("--pending-ttl", type=float, default=3600, metavar="SECONDS")
     parser.add_argument(

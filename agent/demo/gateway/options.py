@@ -35,13 +35,16 @@ class GatewaySettings:
     """Number of workers that each pool wants."""
     placement_interval_s: float = 1
     cleanup_interval_s: float = 60
+    worker_ttl_s: float = 60
+    """A worker's own state at the gateway outlives the worker this long."""
     health_interval_s: float = 10
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
 
 
 def parse_pool(text: str) -> Pool:
-    """Parse `NAME[:GPU_TYPE[:PROVIDER]]`; an empty GPU type makes a pool without GPUs."""
+    """Parse `NAME[:GPU_TYPE[:PROVIDER[:RUNTIME]]]`; an empty GPU type makes a pool without GPUs."""
     name, *rest = text.split(":")
-    gpu_type, provider = [*rest, *("A10G", "generic")[len(rest) :]][:2]
-    return Pool(name=name, gpu_type=gpu_type, provider=provider, worker_gpu_count=1 if gpu_type else 0)
+    gpu_type, provider, runtime = [*rest, *("A10G", "generic", "")[len(rest) :]][:3]
+    count = 1 if gpu_type else 0
+    return Pool(name=name, gpu_type=gpu_type, provider=provider, worker_gpu_count=count, runtime=runtime)

@@ -2,8 +2,9 @@
 
 As in the real gateway, every second each machine gets at most one worker that fits, until the pool has as many as it
 wants; a dial that hangs stalls the whole pool; a failed dial is retried a second later and leaks a worker token. One
-thread per pool places workers, another one lists Jobs. A worker whose Job or machine is gone is forgotten. Jobs are
-never deleted.
+thread per pool places workers, another one lists Jobs. A worker is forgotten when its machine or Job is gone, when the
+Job is over, or once no pod of it has run for `worker_ttl_s`; a pod that its Job makes later does not bring it back. A
+Job between two pods is not over: until then its worker still counts. Jobs are never deleted.
 """
 
 from __future__ import annotations
@@ -89,6 +90,8 @@ class Placement:
     def __init__(self, state: GatewayState, settings: GatewaySettings, log: Log) -> None:
         self._state, self._settings, self._log = state, settings, log
         self._workers: dict[str, Worker] = {}
+        self._alive_at_s: dict[str, float] = {}
+        """When a pod of each worker was last seen running."""
         self._pools = {name: PoolCounters(settings.demand) for name in state.pools}
         self._stopped = threading.Event()
         self._diallers: list[Dialler] = []
@@ -213,15 +216,26 @@ class Placement:
             listed = dialler.call(
                 machine.hostname, machine.token, "GET", f"{JOBS_PATH}?labelSelector={job_selector(pool.name)}"
             )
-            worker_ids = {job["metadata"]["labels"].get(WORKER_LABEL) for job in listed["items"]}
+            placed = {
+                job["metadata"]["labels"].get(WORKER_LABEL) for job in listed["items"] if not _is_over(job)
+            }
             for worker in before:
-                if worker.worker_id not in worker_ids:
+                if worker.worker_id not in placed:
                     self._forget(worker)
-                elif worker.status == "pending" and self._is_pod_running(machine, worker, dialler):
-                    with self._state.lock:
-                        self._workers[worker.worker_id] = replace(worker, status="available")
+                else:
+                    self._watch_worker(machine, worker, dialler)
         except DialError as error:
             self._log("unable to list jobs", {"machine_id": machine.machine_id, "error": str(error)})
+
+    def _watch_worker(self, machine: Machine, worker: Worker, dialler: Dialler) -> None:
+        now_s = self._state.clock()
+        if self._is_pod_running(machine, worker, dialler):
+            self._alive_at_s[worker.worker_id] = now_s
+            if worker.status == "pending":
+                with self._state.lock:
+                    self._workers[worker.worker_id] = replace(worker, status="available")
+        elif now_s - self._alive_at_s.get(worker.worker_id, now_s) > self._settings.worker_ttl_s:
+            self._forget(worker)
 
     def _is_pod_running(self, machine: Machine, worker: Worker, dialler: Dialler) -> bool:
         path = f"{PODS_PATH}?labelSelector=job-name={worker.job_name}"
@@ -231,3 +245,9 @@ class Placement:
     def _forget(self, worker: Worker) -> None:
         with self._state.lock:
             self._workers.pop(worker.worker_id, None)
+            self._alive_at_s.pop(worker.worker_id, None)
+
+
+def _is_over(job: Mapping[str, Any]) -> bool:
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return any(each["type"] in {"Complete", "Failed"} and each["status"] == "True" for each in conditions)

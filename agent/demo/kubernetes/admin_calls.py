@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from agent.demo.kubernetes.standin import StandInKubernetes
 
 _NODE = frozenset({
-    "gpus", "ready", "unschedulable", "pressures", "stop_s", "absent", "taints", "allocatable"
+    "gpus", "ready", "unschedulable", "pressures", "stop_s", "absent", "taints", "allocatable", "backoff_s",
+    "runtime_classes",
 })  # fmt: skip
 """What `set_node` may change."""
 
@@ -21,7 +22,8 @@ def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
         for name, value in changes.items():
             if name not in _NODE:
                 raise ValueError(f"a node has no {name}")
-            setattr(api.cluster, name, frozenset(value) if name == "pressures" else value)
+            is_set = name in {"pressures", "runtime_classes"}
+            setattr(api.cluster, name, set(value) if is_set else value)
         api.cluster.schedule()
 
     def set_answer(**changes: bool) -> None:
@@ -30,9 +32,10 @@ def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
                 raise ValueError(f"unknown answer {name!r}; use unauthorized, too_many or failing")
             setattr(api, name, value)
 
-    def pods() -> list[Any]:
-        api.cluster.expire(api.clock())
-        return list(api.cluster.pods.values())
+    def now(objects: dict[tuple[str, str], Any]) -> list[Any]:
+        with api.lock:
+            api.cluster.advance(api.clock())
+            return list(objects.values())
 
     return {
         "freeze": api.freeze,
@@ -43,12 +46,12 @@ def calls(api: StandInKubernetes) -> dict[str, Callable[..., Any]]:
         "set_answer": set_answer,
         "grant": api.grant,
         "revoke_granted": api.revoke_granted,
-        "jobs": lambda: list(api.cluster.jobs.values()),
-        "pods": pods,
+        "jobs": lambda: now(api.cluster.jobs),
+        "pods": lambda: now(api.cluster.pods),
         "node": api.cluster.node,
         "terminations": lambda: list(api.cluster.terminations),
         "add_pod": api.cluster.add_pod,
-        "delete_pod": lambda namespace, name: api.cluster.delete_pod(namespace, name, api.clock()),
+        "delete_pod": lambda namespace, name: api.cluster.end_pod(namespace, name, api.clock(), 0),
         "finish_job": lambda namespace, name: api.cluster.finish_job(namespace, name, api.clock()),
         "requests": lambda: list(api.requests),
     }

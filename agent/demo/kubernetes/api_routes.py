@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from agent.demo.kubernetes.cluster import Cluster, ConflictError, Object, selected, timestamp
+from agent.demo.kubernetes.cluster import POD_GRACE_S, Cluster, ConflictError, Object, selected
+from agent.demo.kubernetes.job_controller import timestamp
 from agent.demo.messages import Reply, Request
 
 VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4+demo", "platform": "linux/amd64"}
 ADMIN = "system:admin"
 GATEWAY = "system:serviceaccount:default:beta9-gateway"
-POD_GRACE_S = 30.0  # default of terminationGracePeriodSeconds
 MIN_TOKEN_S = 600  # the shortest lifetime that a real API server grants
 
 _REASONS = {
@@ -69,9 +69,10 @@ class _Call:
     namespace: str | None = None
     name: str = ""
 
-    @property
-    def selector(self) -> str:
-        return self.query.get("labelSelector", "")
+    def select(self, objects: Mapping[tuple[str, str], Object]) -> list[Object]:
+        """Return the objects that the request asks for."""
+        labels, fields = self.query.get("labelSelector", ""), self.query.get("fieldSelector", "")
+        return list(selected(objects, self.namespace, labels, fields))
 
 
 class ApiState:
@@ -101,18 +102,17 @@ def _jobs(api: ApiState, call: _Call) -> Reply:
     cluster, namespace = api.cluster, call.namespace or "default"
     match call.method, bool(call.name):
         case "GET", False:
-            jobs = list(selected(cluster.jobs, call.namespace, call.selector))
-            return _list("Job", "batch/v1", jobs)
+            return _list("Job", "batch/v1", call.select(cluster.jobs))
         case "POST", False:
             return _object("Job", "batch/v1", cluster.create_job(namespace, call.body, api.clock()), 201)
         case "DELETE", False:
-            for job in list(selected(cluster.jobs, call.namespace, call.selector)):
-                cluster.delete_job(namespace, job["metadata"]["name"])
+            for job in call.select(cluster.jobs):
+                cluster.delete_job(namespace, job["metadata"]["name"], api.clock())
             return status_reply(200, "")
         case "GET", True:
             return _object("Job", "batch/v1", cluster.jobs[namespace, call.name])
         case "DELETE", True:
-            cluster.delete_job(namespace, call.name)
+            cluster.delete_job(namespace, call.name, api.clock())
             return status_reply(200, "")
     return status_reply(405, f"{call.method} is not supported by the stand-in")
 
@@ -121,7 +121,7 @@ def _pods(api: ApiState, call: _Call) -> Reply:
     cluster, namespace = api.cluster, call.namespace or "default"
     match call.method, bool(call.name):
         case "GET", False:
-            return _list("Pod", "v1", list(selected(cluster.pods, call.namespace, call.selector)))
+            return _list("Pod", "v1", call.select(cluster.pods))
         case "GET", True:
             return _object("Pod", "v1", cluster.pods[namespace, call.name])
         case "DELETE", True:
@@ -136,6 +136,33 @@ def _eviction(api: ApiState, call: _Call) -> Reply:
     grace_s = float(options.get("gracePeriodSeconds", POD_GRACE_S))
     api.cluster.end_pod(call.namespace or "default", call.name, api.clock(), grace_s)
     return status_reply(201, "")
+
+
+def _events(api: ApiState, call: _Call) -> Reply:
+    if call.method != "GET":
+        return status_reply(405, f"{call.method} is not supported by the stand-in")
+    return _list("Event", "v1", call.select(api.cluster.controller.events))
+
+
+def _runtime_classes(api: ApiState, call: _Call) -> Reply:
+    classes, version = api.cluster.runtime_classes, "node.k8s.io/v1"
+    name = call.name or str((call.body or {}).get("metadata", {}).get("name", ""))
+    match call.method:
+        case "GET" if not name:
+            return _list("RuntimeClass", version, [{"metadata": {"name": each}} for each in sorted(classes)])
+        case "POST":
+            classes.add(name)
+        case "GET" | "DELETE" if name not in classes:
+            raise KeyError(name)
+        case "DELETE":
+            classes.remove(name)
+            return status_reply(200, "")
+        case "GET":
+            pass
+        case _:
+            return status_reply(405, f"{call.method} is not supported by the stand-in")
+    created = call.method == "POST"
+    return _object("RuntimeClass", version, {"metadata": {"name": name}}, 201 if created else 200)
 
 
 def _nodes(api: ApiState, call: _Call) -> Reply:
@@ -206,6 +233,8 @@ _ROUTES: tuple[tuple[re.Pattern[str], frozenset[str], Callable[[ApiState, _Call]
     (re.compile(f"/api/v1{_IN}/pods{_NAME}"), frozenset({"GET", "DELETE"}), _pods),
     (re.compile(rf"/api/v1{_IN}/pods/(?P<name>[^/]+)/eviction"), frozenset(), _eviction),
     (re.compile(f"/api/v1/nodes{_NAME}"), frozenset(), _nodes),
+    (re.compile(f"/api/v1{_IN}/events"), frozenset(), _events),
+    (re.compile(f"/apis/node.k8s.io/v1/runtimeclasses{_NAME}"), frozenset(), _runtime_classes),
     (re.compile(rf"/api/v1{_IN}/serviceaccounts/(?P<name>[^/]+)/token"), frozenset(), _token),
     (re.compile(f"/api/v1{_IN}/serviceaccounts{_NAME}"), frozenset(), _grant("ServiceAccount", "v1")),
     (re.compile(f"{_RBAC}{_IN}/roles{_NAME}"), frozenset(), _grant("Role", "rbac.authorization.k8s.io/v1")),

@@ -1,7 +1,7 @@
 """A single-node Kubernetes as plain objects: Jobs get running pods, GPUs are allocated, pods end.
 
-Models k3s's controllers and scheduler as far as the gateway and the agent can observe them. Time is passed in; nothing
-is locked.
+Models k3s's controllers and scheduler as far as the gateway and the agent can observe them (the Jobs' own controller:
+job_controller.py). Time is passed in; nothing is locked.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import copy
 import secrets
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
 from typing import Any
 
+from agent.demo.kubernetes.job_controller import JobController, is_going, is_over, owner, timestamp
+
 GPU = "nvidia.com/gpu"
+POD_GRACE_S = 30.0
+"""Default of terminationGracePeriodSeconds."""
 Object = dict[str, Any]
 
 
@@ -45,7 +48,19 @@ class Cluster:
         self.pods: dict[tuple[str, str], Object] = {}
         self.grants: dict[tuple[str, str, str], Object] = {}
         """Service accounts, Roles and their bindings, keyed by (kind, namespace, name). They are not enforced."""
+        self.runtime_classes = {"nvidia"}
+        """A pod that names another one is not created."""
+        self.controller = JobController(self._create_pod)
         self._version = 1
+
+    @property
+    def backoff_s(self) -> float:
+        """Pause before the pod that follows a lost one."""
+        return self.controller.backoff_s
+
+    @backoff_s.setter
+    def backoff_s(self, pause_s: float) -> None:
+        self.controller.backoff_s = pause_s
 
     def node(self) -> Object:
         """Return the Node object, as the API shows it."""
@@ -92,27 +107,34 @@ class Cluster:
             raise ConflictError(name)
         job = copy.deepcopy(body)
         job["metadata"] |= self._metadata(namespace, now_s)
-        job["status"] = {"active": 1}
+        job["status"] = {"startTime": timestamp(now_s)}
         self.jobs[namespace, name] = job
-        self._create_pod(job, now_s)
-        self.schedule()
+        self.advance(now_s)
         return job
 
-    def delete_job(self, namespace: str, name: str) -> Object:
-        """Remove a Job and its pods. Raises: KeyError."""
+    def delete_job(self, namespace: str, name: str, now_s: float) -> Object:
+        """Remove a Job; its pods follow as the garbage collector ends them. Raises: KeyError."""
         job = self.jobs.pop((namespace, name))
-        uid = job["metadata"]["uid"]
-        for key in [key for key, pod in self.pods.items() if _owner(pod) == uid]:
-            del self.pods[key]
+        for pod in self._pods_of(job):
+            if not is_going(pod):  # the time that a pod was given stays as it is
+                self._terminate(pod, now_s, POD_GRACE_S)
+        self._remove_ended(now_s)
         self.schedule()
         return job
 
     def end_pod(self, namespace: str, name: str, now_s: float, grace_s: float) -> Object:
         """Terminate a pod; it exists until its process ends or its grace period is over. Raises: KeyError."""
         pod = self.pods[namespace, name]
-        self.terminations.append((name, grace_s))
+        self._terminate(pod, now_s, grace_s)
+        self.advance(now_s)
+        return pod
+
+    def _terminate(self, pod: Object, now_s: float, grace_s: float) -> None:
         meta = pod["metadata"]
-        meta.setdefault("_terminated_at_s", now_s)
+        self.terminations.append((meta["name"], grace_s))
+        if not is_going(pod):
+            self.controller.lost(pod, self.jobs.values(), now_s)
+            meta["_terminated_at_s"] = now_s
         process_ends_at_s = (
             meta["_terminated_at_s"] + self.stop_s if pod["status"]["phase"] == "Running" else now_s
         )
@@ -120,37 +142,30 @@ class Cluster:
             meta.get("_ends_at_s", process_ends_at_s), process_ends_at_s, now_s + grace_s
         )
         meta["deletionTimestamp"] = timestamp(meta["_ends_at_s"])
-        self.expire(now_s)
-        return pod
-
-    def delete_pod(self, namespace: str, name: str, now_s: float) -> Object:
-        """Remove a pod; its Job creates another one. Raises: KeyError."""
-        pod = self.pods.pop((namespace, name))
-        for job in self.jobs.values():
-            if job["metadata"]["uid"] == _owner(pod) and job["status"].get("active"):
-                self._create_pod(job, now_s)
-        self.schedule()
-        return pod
 
     def finish_job(self, namespace: str, name: str, now_s: float) -> None:
-        """Let a Job's pod succeed; `expire` removes both after the Job's TTL. Raises: KeyError."""
+        """Let a Job's pod succeed; `advance` removes both after the Job's TTL. Raises: KeyError."""
         job = self.jobs[namespace, name]
-        job["status"] = {"succeeded": 1, "completionTime": timestamp(now_s), "_finished_at_s": now_s}
-        for pod in self.pods.values():
-            if _owner(pod) == job["metadata"]["uid"]:
-                pod["status"]["phase"] = "Succeeded"
+        for pod in self._pods_of(job):
+            pod["status"]["phase"] = "Succeeded"
+        self.controller.complete(job, now_s)
         self.schedule()
 
-    def expire(self, now_s: float) -> None:
-        """Remove Jobs whose `ttlSecondsAfterFinished` is over, and terminated pods that have ended."""
-        for (namespace, name), pod in list(self.pods.items()):
-            if now_s >= pod["metadata"].get("_ends_at_s", float("inf")):
-                self.delete_pod(namespace, name, now_s)
+    def advance(self, now_s: float) -> None:
+        """Let all happen that is due: pods end, Jobs get their next pod, and finished Jobs go after their TTL."""
+        self._remove_ended(now_s)
         for (namespace, name), job in list(self.jobs.items()):
-            finished_at_s = job["status"].get("_finished_at_s")
             ttl_s = job["spec"].get("ttlSecondsAfterFinished")
-            if finished_at_s is not None and ttl_s is not None and now_s >= finished_at_s + ttl_s:
-                self.delete_job(namespace, name)
+            if is_over(job) and ttl_s is not None and now_s >= job["status"]["_finished_at_s"] + ttl_s:
+                self.delete_job(namespace, name, now_s)
+            else:
+                self.controller.sync(job, self._pods_of(job), now_s)
+        self.schedule()
+
+    def _remove_ended(self, now_s: float) -> None:
+        for key, pod in list(self.pods.items()):
+            if now_s >= pod["metadata"].get("_ends_at_s", float("inf")):
+                del self.pods[key]
 
     def schedule(self) -> None:
         """Start the pending pods that fit, in order of creation."""
@@ -158,7 +173,7 @@ class Cluster:
             return
         used = sum(_gpus(pod) for pod in self.pods.values() if pod["status"]["phase"] == "Running")
         for pod in self.pods.values():
-            if self._is_kept_away(pod):
+            if is_going(pod) or self._is_kept_away(pod):
                 continue
             fits = self.ready and not self.unschedulable and used + _gpus(pod) <= self.gpus
             if pod["status"]["phase"] == "Pending" and (fits or not (_gpus(pod) or self.unschedulable)):
@@ -172,10 +187,17 @@ class Cluster:
         effects = {taint["effect"] for taint in self.taints if taint["key"] not in tolerated}
         return bool(effects & {"NoSchedule", "NoExecute"})
 
-    def _create_pod(self, job: Object, now_s: float) -> None:
+    def _pods_of(self, job: Object) -> list[Object]:
+        return [pod for pod in self.pods.values() if owner(pod) == job["metadata"]["uid"]]
+
+    def _create_pod(self, job: Object, now_s: float) -> str | None:
+        """Create a Job's pod. Return what the API server objects to, or None."""
         namespace, job_name = job["metadata"]["namespace"], job["metadata"]["name"]
         name = f"{job_name}-{secrets.token_hex(3)[:5]}"
         template = copy.deepcopy(job["spec"]["template"])
+        runtime_class = template["spec"].get("runtimeClassName")
+        if runtime_class is not None and runtime_class not in self.runtime_classes:
+            return f'pods "{job_name}-" is forbidden: pod rejected: RuntimeClass "{runtime_class}" not found'
         labels = template.get("metadata", {}).get("labels", {})
         self.pods[namespace, name] = {
             "metadata": {
@@ -187,6 +209,7 @@ class Cluster:
             "spec": template["spec"],
             "status": {"phase": "Pending", "conditions": [_condition("PodScheduled", "False")]},
         }
+        return None
 
     def _metadata(self, namespace: str, now_s: float) -> Object:
         self._version += 1
@@ -198,26 +221,30 @@ class Cluster:
         }
 
 
-def timestamp(unix_s: float) -> str:
-    """Return a time as Kubernetes writes it."""
-    return datetime.fromtimestamp(unix_s, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def selected(
-    objects: Mapping[tuple[str, str], Object], namespace: str | None, selector: str
+    objects: Mapping[tuple[str, str], Object], namespace: str | None, labels: str = "", fields: str = ""
 ) -> Iterator[Object]:
-    """Yield the objects in a namespace (None: all) that match an equality-based selector (`a=b,c=d`)."""
-    wanted = dict(part.replace("==", "=").split("=", 1) for part in selector.split(",") if "=" in part)
+    """Yield the objects in a namespace (None: all) that match equality-based selectors (`a=b,c=d`)."""
+    wanted_labels, wanted_fields = _parsed(labels), _parsed(fields)
     for (item_namespace, _), item in objects.items():
-        labels = item["metadata"].get("labels", {})
-        if namespace in {None, item_namespace} and all(
-            labels.get(name) == value for name, value in wanted.items()
+        has = item["metadata"].get("labels", {})
+        if (
+            namespace in {None, item_namespace}
+            and all(has.get(name) == value for name, value in wanted_labels.items())
+            and all(_field(item, name) == value for name, value in wanted_fields.items())
         ):
             yield item
 
 
-def _owner(pod: Object) -> str | None:
-    return next((str(owner["uid"]) for owner in pod["metadata"].get("ownerReferences", [])), None)
+def _parsed(selector: str) -> dict[str, str]:
+    parts = (part.replace("==", "=").partition("=") for part in selector.split(",") if "=" in part)
+    return {name: value for name, _, value in parts}
+
+
+def _field(item: Any, path: str) -> object:
+    for name in path.split("."):
+        item = item.get(name) or {}
+    return item
 
 
 def _gpus(pod: Object) -> int:

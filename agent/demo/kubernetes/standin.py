@@ -58,7 +58,8 @@ class StandInKubernetes:
         context, self.certificate_pem = throwaway_context(self.host)
         self._thawed = threading.Event()
         self._thawed.set()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        """Held while anything changes the cluster."""
         self._state = ApiState(self.token, self.cluster, clock)
         self._http = HttpService(
             functools.partial(_Connection, self), self.host, self.port, context, self._thawed.wait
@@ -129,7 +130,7 @@ class StandInKubernetes:
     def answer(self, request: Request) -> Reply:
         """Return the reply to one request, after waiting while frozen."""
         self._thawed.wait()
-        with self._lock:
+        with self.lock:
             identity = self._state.identity(request.bearer)
             if self.unauthorized or identity is None:
                 return status_reply(401, "Unauthorized")
@@ -138,7 +139,7 @@ class StandInKubernetes:
             if self.failing:
                 return status_reply(500, "the stand-in was set to fail")
             self.requests.append((identity, request.method, request.path))
-            self.cluster.expire(self.clock())
+            self.cluster.advance(self.clock())
             return answer(self._state, identity, request)
 
 
@@ -168,7 +169,7 @@ class KubernetesAdmin(CallClient):
 
     def set_node(self, **changes: Any) -> None:
         """Set any of gpus=, ready=, unschedulable=, pressures=["Disk"], taints=[{…}], allocatable={…}, absent= (there
-        is no node), stop_s= (how long pods take to end).
+        is no node), stop_s= (how long pods take to end), backoff_s= (before a Job's next pod), runtime_classes=[…].
         """
         self.call("set_node", **changes)
 

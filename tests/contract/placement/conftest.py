@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -19,7 +20,7 @@ from tests.contract.placement.placement_site import Site, free_port
 def site() -> Iterator[Site]:
     with ExitStack() as stack:
         lines: list[tuple[str, dict[str, Any]]] = []
-        port = free_port()
+        port, ahead_s = free_port(), [0.0]
         settings = GatewaySettings(
             pools=(Pool(runtime="nvidia"), Pool("cpu-only", gpu_type="", worker_gpu_count=0)),
             k3s_port=port,
@@ -27,10 +28,11 @@ def site() -> Iterator[Site]:
             placement_interval_s=0.02,
             cleanup_interval_s=0.02,
             health_interval_s=0.02,
+            clock=lambda: time.monotonic() + ahead_s[0],
         )
         gateway = EmbeddedGateway(settings, lambda text, fields: lines.append((text, dict(fields))))
         stack.enter_context(gateway)
-        yield Site(gateway, port, stack, lines)
+        yield Site(gateway, port, stack, lines, clock_ahead_s=ahead_s)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ class Site:
     stack: ExitStack
     lines: list[tuple[str, dict[str, Any]]]
     machines: dict[str, StandInKubernetes] = field(default_factory=dict)
+    clock_ahead_s: list[float] = field(default_factory=lambda: [0.0])
+    """How far the gateway's clock is ahead."""
 
     def machine(self, machine_id: str, gpus: int = 1) -> Caller:
         """Create a machine with a running k3s, not registered yet; return its client of the gateway."""

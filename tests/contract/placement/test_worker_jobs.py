@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from tests.contract.caller import Caller
 from tests.contract.placement.placement_site import Site
 from tests.contract.waiting import wait_until
@@ -65,8 +67,36 @@ def test_a_worker_whose_job_is_gone_is_forgotten_and_another_comes(site: Site, o
     site.ready(one)
     wait_until(lambda: site.workers("aaaaaaaa"))
     first = site.workers("aaaaaaaa")[0]
-    site.machines["aaaaaaaa"].cluster.delete_job("default", first.job_name)
+    site.machines["aaaaaaaa"].cluster.delete_job("default", first.job_name, time.time())
     wait_until(lambda: site.workers("aaaaaaaa") and first not in site.workers("aaaaaaaa"))
+
+
+def test_a_worker_whose_job_is_over_is_forgotten_although_the_job_is_still_there(
+    site: Site, one: Caller
+) -> None:
+    site.ready(one)
+    wait_until(lambda: site.workers("aaaaaaaa"))
+    (first,) = site.workers("aaaaaaaa")
+    site.machines["aaaaaaaa"].cluster.finish_job("default", first.job_name, time.time())
+    wait_until(lambda: site.workers("aaaaaaaa") and first not in site.workers("aaaaaaaa"))
+    assert first.job_name in [job["metadata"]["name"] for job in site.jobs("aaaaaaaa")]
+
+
+def test_a_job_between_two_pods_still_counts_until_its_worker_s_state_has_run_out(
+    site: Site, one: Caller
+) -> None:
+    """Then another worker is placed, although the first one's Job is about to make a pod again."""
+    site.ready(one)
+    wait_until(lambda: [w.status for w in site.workers("aaaaaaaa")] == ["available"])
+    (first,), cluster = site.workers("aaaaaaaa"), site.machines["aaaaaaaa"].cluster
+    cluster.controller.backoff_s = 3600.0
+    ((_, pod),) = cluster.pods
+    cluster.end_pod("default", pod, time.time(), 0)
+    site.rounds(10)
+    assert [w.worker_id for w in site.workers("aaaaaaaa")] == [first.worker_id]
+    site.clock_ahead_s[0] = 61.0
+    wait_until(lambda: first.worker_id not in [w.worker_id for w in site.workers("aaaaaaaa")])
+    wait_until(lambda: len(site.jobs("aaaaaaaa")) == 2)
 
 
 def test_deleting_a_machine_leaves_its_jobs(site: Site, one: Caller) -> None:

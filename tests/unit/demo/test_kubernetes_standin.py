@@ -103,15 +103,38 @@ def test_a_pod_that_wants_more_gpus_than_are_free_waits_for_them(api: StandInKub
     assert ask(api, "GET", f"{JOBS}/a")[0] == 404
 
 
-def test_a_deleted_pod_is_made_again_by_its_job_and_waits_on_a_cordoned_node(api: StandInKubernetes) -> None:
-    ask(api, "POST", JOBS, job("a"))
-    cordon = {"spec": {"unschedulable": True}}
-    assert ask(api, "PATCH", NODE, cordon, content_type="application/merge-patch+json")[0] == 200
-    assert ask(api, "GET", NODE)[1]["spec"] == {"unschedulable": True}
-    name = ask(api, "GET", PODS)[1]["items"][0]["metadata"]["name"]
-    assert ask(api, "POST", f"{PODS}/{name}/eviction", {"kind": "Eviction"})[0] == 201
-    assert phases(api) == ["Pending"]
-    assert ask(api, "GET", f"{PODS}/{name}")[0] == 404
+def test_a_deleted_pod_is_made_again_by_its_job_after_a_pause_and_waits_on_a_cordoned_node() -> None:
+    now_s = [1000.0]
+    with StandInKubernetes(clock=lambda: now_s[0]) as api:
+        ask(api, "POST", JOBS, job("a"))
+        cordon = {"spec": {"unschedulable": True}}
+        assert ask(api, "PATCH", NODE, cordon, content_type="application/merge-patch+json")[0] == 200
+        assert ask(api, "GET", NODE)[1]["spec"] == {"unschedulable": True}
+        name = ask(api, "GET", PODS)[1]["items"][0]["metadata"]["name"]
+        assert ask(api, "POST", f"{PODS}/{name}/eviction", {"kind": "Eviction"})[0] == 201
+        assert phases(api) == []
+        status = ask(api, "GET", f"{JOBS}/a")[1]["status"]
+        assert (status.get("active"), status["failed"]) == (None, 1)
+        now_s[0] += 9.9
+        assert phases(api) == []
+        now_s[0] += 0.2
+        assert phases(api) == ["Pending"]
+        assert ask(api, "GET", f"{PODS}/{name}")[0] == 404
+        assert ask(api, "GET", f"{JOBS}/a")[1]["status"]["active"] == 1
+
+
+def test_the_pods_of_a_deleted_job_keep_the_time_that_they_were_given() -> None:
+    now_s = [1000.0]
+    with StandInKubernetes(clock=lambda: now_s[0]) as api:
+        api.cluster.stop_s = 3600.0
+        ask(api, "POST", JOBS, job("a"))
+        name = ask(api, "GET", PODS)[1]["items"][0]["metadata"]["name"]
+        ask(api, "DELETE", f"{PODS}/{name}", {"gracePeriodSeconds": 80})
+        ask(api, "DELETE", f"{JOBS}/a", {"propagationPolicy": "Background"})
+        now_s[0] += 79
+        assert phases(api) == ["Running"]
+        now_s[0] += 2
+        assert phases(api) == []
 
 
 def test_a_finished_job_goes_after_its_time() -> None:
