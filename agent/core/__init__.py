@@ -19,7 +19,8 @@ registration   machine_api/model      checked, known, what was advertised      C
 lease          machine_api/model      ready?, expires at, next keepalive       CallEnded, the clock
 call           machine_api/model      at most one in flight, with a deadline   CallEnded, the clock
 shutdown       lifecycle/model        none, a kind, the drain's phases         ShutdownRequested, NoticeReceived,
-                                      (lifecycle/drain, TABLE)                 NodeCordoned, WorkersListed, StopWritten
+                                      (lifecycle/drain, TABLE)                 NodeCordoned, JobsCleared, WorkersListed,
+                                                                               StopWritten
 exit           lifecycle/model        undecided, or an exit code and why       derived (lifecycle/exits)
 
 The *displayed* state (STARTING to FAILED, lifecycle/displayed_state) is not one of them. It is a projection of the
@@ -48,7 +49,7 @@ Who writes what
 A machine's part of the state is written by its own rules. The exceptions: a login that fails or succeeds moves
 `denied_at_s`, which all links read; tailscaled's state takes the api link down (tailnet/login); probe_results brings
 the next keepalive and retry forward when the gateway is back; kubernetes/health forgets the cordon of another cluster;
-shutdown shortens the deadline of a keepalive in flight.
+lifecycle/cordon brings the next probe of k3s forward; shutdown shortens the deadline of a keepalive in flight.
 
 Order inside one step
 =====================

@@ -28,6 +28,8 @@ def degradations(state: AgentState, now_s: float) -> list[str]:
     refused = [purpose.value for purpose in Purpose if not state.link(purpose).session]
     if state.rebalance is not None and state.node_drain.cordon_error:
         texts.append(f"the node is not cordoned: {state.node_drain.cordon_error}")
+    if state.node_drain.clear_error:
+        texts.append(f"Jobs of workers that have ended may come back: {state.node_drain.clear_error}")
     if refused:
         texts.append(f"sshd refuses session channels; small writes are slower ({', '.join(refused)})")
     return [*texts, *_key_expiry(state, now_s)]

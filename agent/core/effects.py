@@ -108,8 +108,15 @@ class CordonNode:
 
 
 @dataclass(frozen=True)
+class ClearJobs:
+    """Delete Jobs that would bring back workers from before the agent's start. Results in JobsCleared."""
+
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class ListWorkers:
-    """Count the gateway's workers on the node. Results in WorkersSeen."""
+    """Count the gateway's workers on the node, and its Jobs. Results in WorkersListed."""
 
     number: int
     timeout_s: float
@@ -117,9 +124,9 @@ class ListWorkers:
 
 @dataclass(frozen=True)
 class EndWorkers:
-    """Tell the gateway's workers on the node to end within `grace_s`; 0: remove them, and their Jobs.
+    """Tell the gateway's workers on the node to end within `grace_s` (0: at once), and delete their Jobs.
 
-    Results in WorkersListed, with the workers that are still there.
+    Results in WorkersListed, with what is still there.
     """
 
     number: int
@@ -154,6 +161,7 @@ Effect = (
     | ReadFacts
     | CallGateway
     | CordonNode
+    | ClearJobs
     | ListWorkers
     | EndWorkers
     | WriteStop

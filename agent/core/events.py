@@ -192,6 +192,19 @@ class WorkersListed:
     number: int
     count: int | None
     error: str | None = None
+    to_come: int = 0
+    """Its Jobs that are not over, and pods that no node has yet."""
+
+
+@dataclass(frozen=True)
+class JobsCleared:
+    """Jobs that would bring back a worker from before the start were looked for; those found were deleted.
+
+    With an error they could not be looked for, or not all deleted.
+    """
+
+    found: tuple[str, ...] = ()
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,5 +231,6 @@ Event = (
     | NoticeReceived
     | NodeCordoned
     | WorkersListed
+    | JobsCleared
     | StopWritten
 )

@@ -72,6 +72,8 @@ class Policy:
     node_interval_s: float = 10.0
     """How often the node and its pods are read; a probe asks only what the gateway would."""
     node_grace_s: float = 30.0
+    job_pod_s: float = 60.0
+    """A worker Job without a pod for this long shows that none can start here."""
     gpu_wait_s: float = 300.0
     """Registering waits this long for the device plugin to advertise GPUs that the driver sees."""
     gpu_settle_s: float = 60.0

@@ -59,7 +59,7 @@ def status(
         },
         "keepalive": _keepalive(state, now_s, policy),
         "capacity": _capacity(state),
-        "kubernetes": kubernetes_status(state),
+        "kubernetes": kubernetes_status(state, now_s),
         "placement": _placement(state),
         "gpus": [_gpu(gpu) for gpu in state.gpus.gpus],
         "interruption": _interruption(state, now_s),

@@ -114,6 +114,14 @@ class NodeStatus(TypedDict):
     container_count: int
 
 
+class JobStatus(TypedDict):
+    """A worker's Job that has no pod, for how long, and what Kubernetes says about it."""
+
+    name: str
+    since_s: float
+    event: str | None
+
+
 class KubernetesStatus(TypedDict):
     """The machine's own Kubernetes."""
 
@@ -122,6 +130,7 @@ class KubernetesStatus(TypedDict):
     reason: str | None
     token_serial: int
     node: NodeStatus | None
+    jobs_without_pod: list[JobStatus]
 
 
 class WaitingStatus(TypedDict):

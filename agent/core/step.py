@@ -18,6 +18,7 @@ from agent.core.events import (
     CallEnded,
     Event,
     FactsRead,
+    JobsCleared,
     KubeLoginsRead,
     KubeProbed,
     LinkComplained,
@@ -35,7 +36,7 @@ from agent.core.events import (
 )
 from agent.core.host.facts import GpuReading, HostFacts
 from agent.core.kubernetes import health
-from agent.core.lifecycle import displayed_state, drain, exits, shutdown
+from agent.core.lifecycle import cordon, displayed_state, drain, exits, shutdown
 from agent.core.lifecycle.model import FINAL
 from agent.core.machine_api import calls, offer, replies
 from agent.core.policy import Policy
@@ -74,7 +75,8 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     CallEnded: replies.on_ended,
     ShutdownRequested: shutdown.on_requested,
     NoticeReceived: shutdown.on_notice,
-    NodeCordoned: drain.on_cordoned,
+    NodeCordoned: cordon.on_cordoned,
+    JobsCleared: cordon.on_cleared,
     WorkersListed: drain.on_workers,
     StopWritten: drain.on_written,
 }

@@ -125,6 +125,7 @@ def _ready(state: AgentState, ctx: Context) -> Waiting | None:
 
 _ENDS = {
     "rebalanced": "the cloud withdraws its recommendation, or takes the machine away",
+    "job": "the Job has a pod, or is deleted; looked at every few seconds",
     "once": "the agent is run without --once",
     "path": "the path answers; it is probed every few seconds",
 }
@@ -147,7 +148,10 @@ def _draining(state: AgentState, ctx: Context) -> Waiting | None:
             "the last one has ended, however long that takes",
         ),
         DrainPhase.ENDING: (f"{count} to end; they were told to", "the last one has ended, or time runs out"),
-        DrainPhase.FORCING: (f"{count} and their Jobs to be removed", "they are gone"),
+        DrainPhase.FORCING: (
+            f"{'the workers' if workers == 0 else count} and their Jobs to be removed",
+            "they are gone",
+        ),
         DrainPhase.FAREWELL: ("the gateway to hear that the machine goes", "it has answered"),
     }[shutdown.phase]
     fault = state.node_drain.list_error or state.node_drain.cordon_error

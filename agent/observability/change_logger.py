@@ -10,6 +10,7 @@ from agent.core.events import (
     CallEnded,
     Event,
     FactsRead,
+    JobsCleared,
     NoticeReceived,
     StopWritten,
     TailnetJoinTried,
@@ -17,6 +18,7 @@ from agent.core.events import (
 )
 from agent.core.host.facts import DaemonState, PeerFacts
 from agent.core.lifecycle.model import DisplayedState
+from agent.core.machine_api.model import Offer
 from agent.core.machine_api.wire import OutcomeKind
 from agent.core.policy import Policy
 from agent.core.state import AgentState
@@ -40,6 +42,7 @@ class ChangeLogger:
         self._log = log
         self._policy = policy
         self._throttle = LogThrottle()
+        self._offer_logged: Offer | None = None
 
     def on_step(self, before: AgentState, after: AgentState, event: Event, now_s: float) -> None:
         """Log what one step changed. The state comes last, so that a cause is read before its effect."""
@@ -139,13 +142,20 @@ class ChangeLogger:
             )
 
     def _offer(self, before: AgentState, after: AgentState) -> None:
-        if before.offer == after.offer:
+        """Log what is offered, and whenever a registration is about to say that it is nothing, why."""
+        if after.offer == self._offer_logged:
             return
-        if after.offer.offered:
+        has_changed = before.offer != after.offer
+        call = after.call if after.call is not before.call else None
+        is_told = call is not None and call.advertisement is not None
+        if after.offer.offered and has_changed:
             self._log.info("offering", what="everything")
-        elif before.offer.offered or after.registration.known:
+        elif is_told or (has_changed and (before.offer.offered or after.registration.known)):
             level = self._log.info if after.shutdown else self._log.warning
             level("offering", what="nothing", reason=after.offer.reason)
+        else:
+            return
+        self._offer_logged = after.offer
 
     def _kubernetes(self, before: AgentState, after: AgentState, now_s: float) -> None:
         if after.kube.answering and not before.kube.answering:
@@ -189,6 +199,8 @@ class ChangeLogger:
             # The previous count: a step that enters a phase has not listed the workers of that phase yet.
             workers = event.count if isinstance(event, WorkersListed) else before.node_drain.workers
             self._log.info("drain", step=shutdown.phase.value, workers=workers, **fields)
+        if isinstance(event, JobsCleared) and event.found:
+            self._log.info("jobs_cleared", jobs=list(event.found))
         self._node_drain(before, after)
         if isinstance(event, StopWritten) and event.error:
             self._log.warning("stop_marker", text=event.error)
@@ -198,7 +210,11 @@ class ChangeLogger:
         # From None (never cordoned) to False is not a change worth a line.
         if new.cordoned is not old.cordoned and (new.cordoned or old.cordoned):
             self._log.info("cordon", cordoned=new.cordoned)
-        errors = ((old.list_error, new.list_error), (old.cordon_error, new.cordon_error))
+        errors = (
+            (old.list_error, new.list_error),
+            (old.cordon_error, new.cordon_error),
+            (old.clear_error, new.clear_error),
+        )
         for old_error, new_error in errors:
             if new_error and new_error != old_error:
                 self._log.warning("drain_trouble", text=new_error)

@@ -66,7 +66,7 @@ class Agent:
             settings.policy.http_connect_timeout_s,
             self.tailnet.gateway_address,
         )
-        self.kubernetes = open_kubernetes(settings, credentials)
+        self.kubernetes = open_kubernetes(settings, credentials, self.config.machine_id)
         self.shutdown = ShutdownHandling(
             settings=settings,
             state_dir=state_dir,

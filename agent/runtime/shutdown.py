@@ -13,8 +13,8 @@ from agent.adapters.kubernetes.drain import Drain
 from agent.adapters.kubernetes.local import LocalKubernetes
 from agent.adapters.local_api.control_socket import Control
 from agent.adapters.storage.state_dir import StateDir
-from agent.core.effects import CordonNode, EndWorkers, ListWorkers, WriteStop
-from agent.core.events import Event, NodeCordoned, StopWritten, WorkersListed
+from agent.core.effects import ClearJobs, CordonNode, EndWorkers, ListWorkers, WriteStop
+from agent.core.events import Event, JobsCleared, NodeCordoned, StopWritten, WorkersListed
 from agent.errors import TransientError
 from agent.runtime.control_requests import event_for
 from agent.runtime.identity import instance_id
@@ -68,6 +68,7 @@ class ShutdownHandling:
         """Return the executors of the drain and the stop marker."""
         return {
             CordonNode: Executor(self._cordon, lambda c, e: NodeCordoned(c.is_cordoned, str(e))),
+            ClearJobs: Executor(self._clear_jobs, lambda _, e: JobsCleared(error=str(e))),
             ListWorkers: Executor(self._list_workers, lambda c, e: WorkersListed(c.number, None, str(e))),
             EndWorkers: Executor(self._end_workers, lambda c, e: WorkersListed(c.number, None, str(e))),
             WriteStop: Executor(self._write_stop, lambda _, e: StopWritten(str(e))),
@@ -82,6 +83,11 @@ class ShutdownHandling:
         if self._drain is None:
             return NodeCordoned(effect.is_cordoned, NO_LOGIN)
         return self._drain.cordon(is_cordoned=effect.is_cordoned, timeout_s=effect.timeout_s)
+
+    def _clear_jobs(self, effect: ClearJobs) -> Event:
+        if self._drain is None:
+            return JobsCleared()
+        return self._drain.clear_jobs(effect.timeout_s)
 
     def _list_workers(self, effect: ListWorkers) -> Event:
         if self._drain is None:

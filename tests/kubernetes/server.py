@@ -131,6 +131,11 @@ class RealKubernetes:
         """Delete the node, as before a kubelet has registered it."""
         assert self.ask("DELETE", NODE)[0] == 200
 
+    def set_phase(self, pod: str, phase: str) -> None:
+        """Report a pod's phase in place of a kubelet."""
+        code, reply = self.ask("PATCH", f"{PODS}/{pod}/status", {"status": {"phase": phase}}, content=MERGE)
+        assert code == 200, reply
+
     def reset(self) -> None:
         """Remove a test's Jobs and grants, and restore the node."""
         self.remove_jobs()

@@ -132,7 +132,6 @@ def status(code: int, message: str) -> bytes:
         (_reply(200, b"no JSON"), "7 bytes"),
         (_reply(200, b"[]"), "unexpected shape"),
         (_reply(200, b'{"items": [{}]}'), "unexpected shape"),
-        (_reply(200, b'{"items": []}'), "none of the 0"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "SSH-2.0"),
         (b"", "closed connection"),
     ],
@@ -150,6 +149,15 @@ def test_the_last_known_node_is_kept_and_the_error_reported(
     relay.replacement = None
     assert cluster.read_node(20) == known
     assert cluster.problem is None
+
+
+def test_a_cluster_without_nodes_is_no_fault_of_the_reading(relay: Relay, cluster: Cluster) -> None:
+    assert cluster.read_node(20) is not None
+    relay.replacement = _reply(200, b'{"items": []}')
+    assert cluster.read_node(20) is None
+    assert cluster.problem is None
+    assert cluster.no_node is not None
+    assert "none of the 0" in cluster.no_node
 
 
 @pytest.mark.parametrize("where", ["/api/v1/nodes", "/api/v1/pods"])

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from agent.core.config import Config, Connection
 from agent.core.effects import (
     CallGateway,
+    ClearJobs,
     CordonNode,
     Effect,
     EndWorkers,
@@ -39,12 +40,10 @@ from agent.core.events import (
     LinkComplained,
     LinkEnded,
     LinkLoggedIn,
-    NodeCordoned,
     Probe,
     ReverseProbed,
     StopWritten,
     Tick,
-    WorkersListed,
 )
 from agent.core.host.facts import Gpu, GpuReading, HostFacts, KubeLogins
 from agent.core.lifecycle.model import DisplayedState
@@ -55,10 +54,11 @@ from agent.core.step import step, wake_in_s
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 from tests.unit.simulated import SSH_NOTICES_S, SYN_AGAIN_S, Entry, Faults, GatewaySide, Session
+from tests.unit.simulated_node import NodeSide
 
 
 @dataclass
-class World(GatewaySide):
+class World(GatewaySide, NodeSide):
     """Runs one worker against the simulated rest. `run_for` lets time pass."""
 
     seed: int
@@ -90,15 +90,17 @@ class World(GatewaySide):
         self.logins: list[tuple[float, Purpose]] = []
         """Every time that sshd was asked to let somebody in."""
         self.seen: list[DisplayedState] = []
-        self.workers: list[float] = []
-        """When each worker on the node ends; infinite: not before it is told to."""
-        self.ends_after_s = 2.0
-        """How long a worker takes to end once it is told to."""
-        self.cordoned = False
-        self.graces: list[float] = []
-        """What workers were given each time that they were told to end."""
+        self._add_node()
         self.marked: str | None = None
         self.watch: Callable[[World, Event, AgentState, AgentState], None] = lambda *_: None
+        self.feed(Tick())
+
+    def restart(self) -> None:
+        """Let the process be killed, and the next agent start."""
+        for purpose in list(self.sessions):
+            self._drop(purpose, noticed=True)
+        self.heap, self.open_calls, self.finish = [], {}, None
+        self.state = AgentState(self.config, born_at_s=self.now_s, since_s=self.now_s)
         self.feed(Tick())
 
     # --- Time ----------------------------------------------------------------------------------------------
@@ -124,6 +126,7 @@ class World(GatewaySide):
         """Give the core one event and carry out what it wants."""
         before = self.state
         self._expire()
+        self._run_jobs()
         self.state, effects = step(before, event, self.now_s, self.policy, self.random.random())
         if not self.seen or self.seen[-1] is not self.state.displayed:
             self.seen.append(self.state.displayed)
@@ -155,13 +158,15 @@ class World(GatewaySide):
                     self.faults.k3s
                 ]
                 took_s = effect.timeout_s if answer is Answer.SILENT else 0.01
-                self.later(took_s, lambda: KubeProbed(Probe(answer, took_s), logins=self.kube_logins))
+                self.later(took_s, lambda: self._kube_probed(Probe(answer, took_s)))
             case ReadKubeLogins():
                 self.later(0.01, lambda: KubeLoginsRead(self.kube_logins))
             case CallGateway():
                 self._call(effect)
             case CordonNode(is_cordoned=is_cordoned):
                 self.later(0.05, lambda: self._cordon(is_cordoned))
+            case ClearJobs():
+                self.later(0.05, self._clear)
             case ListWorkers(number=number):
                 self.later(0.05, lambda: self._see(number, None))
             case EndWorkers(number=number, grace_s=grace_s):
@@ -172,21 +177,9 @@ class World(GatewaySide):
             case Exit():
                 self.finish = effect
 
-    def _cordon(self, is_cordoned: bool) -> Event:
-        if self.faults.k3s:
-            return NodeCordoned(is_cordoned, self.faults.k3s)
-        self.cordoned = is_cordoned
-        return NodeCordoned(is_cordoned)
-
-    def _see(self, number: int, grace_s: float | None) -> Event:
-        if self.faults.k3s:
-            return WorkersListed(number, None, self.faults.k3s)
-        if grace_s is not None and self.workers:
-            self.graces.append(grace_s)
-            ends_at_s = self.now_s + min(grace_s, self.ends_after_s)
-            self.workers = [min(each, ends_at_s) for each in self.workers]
-        self.workers = [each for each in self.workers if each > self.now_s]
-        return WorkersListed(number, len(self.workers))
+    def _kube_probed(self, probe: Probe) -> Event:
+        is_read = probe.answer is Answer.ANSWERED and self.kube_logins.administers
+        return KubeProbed(probe, self._node() if is_read else self.state.kube.node, logins=self.kube_logins)
 
     def _start(self, effect: StartLink) -> None:
         self._drop(effect.purpose, noticed=True)

@@ -43,7 +43,7 @@ VALUES: dict[type[Enum], str] = {
 }
 """Of `/status`, metrics and logs."""
 
-BLOCKED_BY = ("leaving", "rebalanced", "once", "unknown", "kubernetes", "node", "full", "path")
+BLOCKED_BY = ("leaving", "rebalanced", "once", "unknown", "kubernetes", "node", "full", "job", "path")
 """`placement.blocked_by` in `/status`, and the label `by` of beta9_worker_placement_blocked."""
 
 EXIT_CODES = {"OK": 0, "FAILED_CHECK": 1, "BUG": 70, "GAVE_UP": 75, "REFUSED": 77, "UNUSABLE": 78}
@@ -86,7 +86,7 @@ METRICS = {
 
 OWN_EVENTS = (
     "bootstrap bug cordon drain drain_trouble ended gateway_setting gpu_failed gpu_recovered gpus_unread group_told "
-    "group_trouble interrupted k3s_token kubernetes_absent kubernetes_down kubernetes_up library_message "
+    "group_trouble interrupted jobs_cleared k3s_token kubernetes_absent kubernetes_down kubernetes_up library_message "
     "log_line_failed log_lines_dropped machine_id not_started notice offering registered rejoins setting starting "
     "state state_dir status_page_failed status_server stays_away stop_marker stopped tailnet_login tailnet_peer "
     "tailnet_up thread_crashed uncaught_exception unforeseen unraisable_exception"

@@ -11,7 +11,7 @@ from agent.settings import Settings
 from agent.settings.values import K3sMode
 
 
-def open_kubernetes(settings: Settings, credentials: Credentials) -> LocalKubernetes:
+def open_kubernetes(settings: Settings, credentials: Credentials, machine_id: str = "") -> LocalKubernetes:
     """Return the machine's own Kubernetes. BETA9_K3S=none leaves it alone, whether or not there is a kubeconfig.
 
     Reads nothing yet; each probe looks for the kubeconfig itself.
@@ -22,5 +22,5 @@ def open_kubernetes(settings: Settings, credentials: Credentials) -> LocalKubern
         path = settings.kubeconfig or kubeconfig.K3S_PATH
         administrator = Api(path, learned, is_named=settings.kubeconfig is not None)
         token = GatewayToken(administrator, policy.kube_token_s, policy.kube_renew_s, learned)
-        cluster = Cluster(administrator, token, policy.node_interval_s)
+        cluster = Cluster(administrator, token, policy.node_interval_s, machine_id=machine_id)
     return LocalKubernetes(api.host, api.port, credentials.k3s_token, cluster)

@@ -15,12 +15,13 @@ from dataclasses import replace
 
 from agent.adapters.gateway import probes
 from agent.adapters.kubernetes import kubeconfig
-from agent.adapters.kubernetes.api import Api, SilentError
-from agent.adapters.kubernetes.node import NoNodeError, read_node
+from agent.adapters.kubernetes.api import Api, Session, SilentError
+from agent.adapters.kubernetes.node import NoNodeError, read_machine, read_node
 from agent.adapters.kubernetes.token import GatewayToken
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
 from agent.core.host.facts import KubeLogins, NodeFacts
 from agent.core.kubernetes.obstacles import obstacles
+from agent.core.kubernetes.worker_jobs import Machine
 from agent.errors import AgentError, SettingsError
 
 NO_TOKEN = "there is no token for the gateway; set BETA9_KUBECONFIG or BETA9_K3S_TOKEN"  # noqa: S105 - a text
@@ -178,13 +179,15 @@ class LocalKubernetes:
 class Cluster:
     """What the agent reads and makes as the administrator: the node, its pods, and the gateway's token."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a few of its own, and what tests replace
         self,
         api: Api,
         token: GatewayToken,
         interval_s: float,
         hostname: Callable[[], str] = socket.gethostname,
         now_s: Callable[[], float] = time.monotonic,
+        *,
+        machine_id: str = "",
     ) -> None:
         self.api = api
         self.token = token
@@ -200,6 +203,7 @@ class Cluster:
         self._interval_s = interval_s
         self._hostname = hostname
         self._now_s = now_s
+        self._machine_id = machine_id
         self._node: NodeFacts | None = None
         self._due_at_s = float("-inf")
         self._stamp: kubeconfig.Stamp | None = None
@@ -235,7 +239,7 @@ class Cluster:
         self._due_at_s = self._now_s() + self._interval_s
         try:
             with self.api.session(timeout_s) as session:
-                node = read_node(session, self._hostname())
+                node = read_node(session, self._hostname(), self._machine_id)
         except SilentError:
             raise
         except NoNodeError as error:
@@ -246,8 +250,12 @@ class Cluster:
             self._found(node, None)
         return self._node
 
+    def machine(self, session: Session) -> Machine:
+        """Return this machine's place in its cluster. Raises: as `Session.get`."""
+        return read_machine(session, self._hostname(), self._machine_id)
+
     def _found(self, node: NodeFacts | None, no_node: str | None) -> None:
         self._node, self.no_node, self.problem = node, no_node, None
         self.node_name = node.name if node else None
-        if node is None or obstacles(node):
+        if node is None or obstacles(node) or node.podless:
             self.read_node_soon()  # it may be over at any moment, and until then nothing is offered

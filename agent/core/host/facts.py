@@ -54,6 +54,17 @@ class Held:
 
 
 @dataclass(frozen=True)
+class PodlessJob:
+    """One of the gateway's worker Jobs on this machine that has no pod."""
+
+    name: str
+    age_s: float
+    """How long it had none at the moment of reading, at most."""
+    event: str | None = None
+    """What Kubernetes says about it, as "REASON: MESSAGE"."""
+
+
+@dataclass(frozen=True)
 class NodeFacts:
     """The machine's Kubernetes node and the gateway's worker pods on it."""
 
@@ -82,6 +93,8 @@ class NodeFacts:
     waiting_count: int | None = None
     """The gateway's workers in the cluster that are not scheduled yet; None: not known."""
     container_count: int = 0
+    podless: tuple[PodlessJob, ...] = ()
+    """The gateway's worker Jobs on this machine that have no pod."""
 
 
 @dataclass(frozen=True)

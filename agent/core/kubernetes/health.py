@@ -17,6 +17,7 @@ from agent.core.context import Context
 from agent.core.effects import Effect, ProbeKube, ReadKubeLogins
 from agent.core.events import Answer, KubeLoginsRead, KubeProbed
 from agent.core.host.facts import KubeLogins, NodeFacts
+from agent.core.kubernetes import podless_jobs
 from agent.core.kubernetes.model import Kube
 from agent.core.kubernetes.obstacles import gpus_left, lists_pods, obstacles
 from agent.core.state import AgentState
@@ -85,6 +86,7 @@ def _with_logins(state: AgentState, logins: KubeLogins, ctx: Context) -> AgentSt
     """Forget what was done to the node of the previous cluster when the kubeconfig names another one."""
     if logins.cluster != state.kube.logins.cluster:
         node_drain = replace(state.node_drain, cordoned=None, cordon_at_s=ctx.now_s, workers_told=False)
+        node_drain = replace(node_drain, cleared=False, clear_at_s=ctx.now_s, left_over=())
         state = replace(state, node_drain=node_drain)
     return replace(state, kube=replace(state.kube, logins=logins))
 
@@ -112,6 +114,7 @@ def _well(state: AgentState, kube: Kube, event: KubeProbed, ctx: Context) -> Kub
         token_serial=event.token_serial,
         node=event.node,
         node_reason=fault,
+        podless=podless_jobs.follow(kube, event.node, ctx),
         node_bad_since_s=(kube.node_bad_since_s or ctx.now_s) if fault else None,
         read_error=event.error,
     )

@@ -8,6 +8,15 @@ from agent.core.host.facts import KubeLogins, NodeFacts
 
 
 @dataclass(frozen=True)
+class WaitingJob:
+    """A worker Job without a pod, and since when."""
+
+    name: str
+    since_s: float
+    event: str | None
+
+
+@dataclass(frozen=True)
 class Kube:
     """The machine's own Kubernetes, as probed locally with the token that the gateway gets."""
 
@@ -32,5 +41,7 @@ class Kube:
     node: NodeFacts | None = None
     node_bad_since_s: float | None = None
     node_reason: str | None = None
+    podless: tuple[WaitingJob, ...] = ()
+    """The gateway's worker Jobs that have no pod."""
     read_error: str | None = None
     """What could not be read or renewed although the API answers."""

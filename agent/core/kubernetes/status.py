@@ -6,8 +6,8 @@ from agent.core.state import AgentState
 from agent.core.status_schema import KubernetesStatus, NodeStatus
 
 
-def kubernetes_status(state: AgentState) -> KubernetesStatus:
-    """Return that part."""
+def kubernetes_status(state: AgentState, now_s: float) -> KubernetesStatus:
+    """Return that part; `now_s` is on the clock of the state's times."""
     kube = state.kube
     return {
         "expected": kube.expected,
@@ -15,6 +15,10 @@ def kubernetes_status(state: AgentState) -> KubernetesStatus:
         "reason": kube.reason or kube.node_reason,
         "token_serial": kube.token_serial,
         "node": _node(state),
+        "jobs_without_pod": [
+            {"name": job.name, "since_s": round(max(0.0, now_s - job.since_s), 3), "event": job.event}
+            for job in kube.podless
+        ],
     }
 
 

@@ -1,6 +1,8 @@
-"""How the machine is emptied: cordon the node, tell its workers to end, wait, remove what is left; and the stop marker.
+"""How the machine is emptied: tell its workers to end, wait, remove what is left; and the stop marker.
 
-The phases are TABLE, below. Until FAREWELL the lease is kept; nothing is offered from the first moment on (offer.py).
+The phases are TABLE, below; the node is cordoned first (cordon.py). When workers are told to end, their Jobs are
+deleted, since a Job makes another pod for one that was deleted. Until FAREWELL the lease is kept; nothing is offered
+from the first moment on (offer.py).
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.core.context import Context
-from agent.core.effects import CordonNode, Effect, EndWorkers, ListWorkers, WriteStop
-from agent.core.events import NodeCordoned, StopWritten, WorkersListed
+from agent.core.effects import Effect, EndWorkers, ListWorkers, WriteStop
+from agent.core.events import StopWritten, WorkersListed
+from agent.core.lifecycle import cordon
 from agent.core.lifecycle.model import DrainPhase, Shutdown, ShutdownKind
-from agent.core.machine_api import offer
 from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.transition_table import Row, next_state
@@ -26,7 +28,7 @@ Condition = Callable[[AgentState, Shutdown, Context], bool]
 
 def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
     """Do what is next; while no shutdown is under way, that is at most the cordon."""
-    state, effects = _cordon(state, ctx)
+    state, effects = cordon.manage(state, ctx)
     shutdown = state.shutdown
     if shutdown is None or shutdown.kind is ShutdownKind.HAND_OVER or state.exit_decision is not None:
         return state, effects
@@ -45,11 +47,11 @@ def _deadline_is_near(_state: AgentState, shutdown: Shutdown, ctx: Context) -> b
     return ctx.now_s >= shutdown.deadline_at_s - ctx.policy.farewell_s
 
 
-def _worker_count(state: AgentState, shutdown: Shutdown, ctx: Context) -> int | None:
-    """How many workers run here; None while they are still being counted."""
+def _left(state: AgentState, shutdown: Shutdown, ctx: Context) -> int | None:
+    """How many workers, and Jobs that would bring one, are here; None while they are still being counted."""
     node_drain, kube = state.node_drain, state.kube
     if node_drain.workers is not None:
-        return node_drain.workers
+        return node_drain.workers + node_drain.to_come
     can_ask = kube.logins.administers and kube.answering
     is_in_time = ctx.now_s < shutdown.phase_since_s + ctx.policy.workers_timeout_s * 1.25
     if can_ask and node_drain.list_error is None and is_in_time:
@@ -60,15 +62,15 @@ def _worker_count(state: AgentState, shutdown: Shutdown, ctx: Context) -> int | 
 
 def _waits_for_idle(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
     is_asked = shutdown.kind is ShutdownKind.LEAVE_IDLE and state.kube.logins.administers
-    return is_asked and _worker_count(state, shutdown, ctx) is not None
+    return is_asked and _left(state, shutdown, ctx) is not None
 
 
 def _has_workers(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
-    return bool(_worker_count(state, shutdown, ctx))
+    return bool(_left(state, shutdown, ctx))
 
 
 def _has_no_workers(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
-    return _worker_count(state, shutdown, ctx) == 0
+    return _left(state, shutdown, ctx) == 0
 
 
 def _is_asked_sooner(_state: AgentState, shutdown: Shutdown, _ctx: Context) -> bool:
@@ -87,13 +89,13 @@ def _last_has_ended(state: AgentState, _shutdown: Shutdown, _ctx: Context) -> bo
 
 
 def _force_is_due(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
-    # Also when all have ended: their Jobs must not bring them back.
+    # Also when all have ended: none of their Jobs may be left.
     have_ended = state.node_drain.workers_told and state.node_drain.workers == 0
     return have_ended or ctx.now_s >= force_at_s(shutdown, ctx.policy)
 
 
 def _none_is_left(state: AgentState, _shutdown: Shutdown, _ctx: Context) -> bool:
-    return state.node_drain.workers == 0
+    return state.node_drain.workers == 0 and state.node_drain.to_come == 0
 
 
 CONDITIONS: dict[str, Condition] = {
@@ -115,7 +117,8 @@ TABLE: tuple[Row[DrainPhase], ...] = (
     Row(DrainPhase.LOOKING, "workers run", DrainPhase.ENDING),
     Row(DrainPhase.LOOKING, "no worker runs", DrainPhase.FAREWELL),
     Row(DrainPhase.WAITING, "asked to leave sooner", DrainPhase.ENDING),
-    Row(DrainPhase.WAITING, "the last one has ended", DrainPhase.FAREWELL),
+    # Then no worker runs any more, but a Job may be left: one that waits for the end of the cordon.
+    Row(DrainPhase.WAITING, "the last one has ended", DrainPhase.FORCING),
     Row(DrainPhase.ENDING, "all have ended, or their time is up", DrainPhase.FORCING),
     Row(DrainPhase.FORCING, "none is left", DrainPhase.FAREWELL),
 )
@@ -134,6 +137,10 @@ def _follow(state: AgentState, ctx: Context) -> AgentState:
         bound_s = ctx.policy.notice_farewell_s if is_taken else ctx.policy.farewell_s
         shutdown = replace(shutdown, deadline_at_s=min(shutdown.deadline_at_s, ctx.now_s + bound_s))
         return replace(state, shutdown=shutdown, call_retry_at_s=ctx.now_s)
+    if phase is DrainPhase.FORCING:
+        # Whoever waited for hours does not stay for a Job that cannot be removed: the next start tries again.
+        bound_s = max(ctx.policy.drain_timeout_s, ctx.policy.farewell_s)
+        shutdown = replace(shutdown, deadline_at_s=min(shutdown.deadline_at_s, ctx.now_s + bound_s))
     return replace(state, shutdown=shutdown, node_drain=state.node_drain.recounted(ctx.now_s))
 
 
@@ -142,45 +149,6 @@ def force_at_s(shutdown: Shutdown, policy: Policy) -> float:
     is_taken = shutdown.kind is ShutdownKind.TERMINATE
     before_s = policy.force_before_s if is_taken else policy.stop_force_before_s
     return shutdown.deadline_at_s - min(before_s, (shutdown.deadline_at_s - shutdown.since_s) / 2)
-
-
-# --- The node --------------------------------------------------------------------------------------------
-
-
-def _cordon(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
-    node_drain = state.node_drain
-    can_ask = state.kube.logins.administers and state.kube.answering and not state.config.once
-    is_waiting = node_drain.cordoning or ctx.now_s < node_drain.cordon_at_s
-    wanted = _wants_cordon(state)
-    if not can_ask or is_waiting or state.exit_decision is not None:
-        return state, []
-    if wanted is None or node_drain.cordoned is wanted:
-        return state, []
-    # With nothing known, uncordoning also takes back what an earlier agent did.
-    effect = CordonNode(wanted, ctx.policy.workers_timeout_s)
-    return replace(state, node_drain=replace(node_drain, cordoning=True)), [effect]
-
-
-def _wants_cordon(state: AgentState) -> bool | None:
-    """Whether the node is to be cordoned; None: leave it as it is."""
-    shutdown = state.shutdown
-    if shutdown is None:
-        return offer.is_withdrawn(state)
-    if shutdown.kind is ShutdownKind.HAND_OVER:
-        return None
-    if shutdown.kind is ShutdownKind.STOP and shutdown.phase in {DrainPhase.LOOKING, DrainPhase.FAREWELL}:
-        # A restart of an idle machine need not touch the node: without the tunnel nothing new comes.
-        return None
-    return True
-
-
-def on_cordoned(state: AgentState, event: NodeCordoned, ctx: Context) -> AgentState:
-    """The node was cordoned or uncordoned, or the attempt failed and is repeated."""
-    node_drain = replace(state.node_drain, cordoning=False, cordon_error=event.error)
-    if event.error is None:
-        return replace(state, node_drain=replace(node_drain, cordoned=event.is_cordoned))
-    again_at_s = ctx.now_s + ctx.policy.workers_interval_s
-    return replace(state, node_drain=replace(node_drain, cordon_at_s=again_at_s))
 
 
 # --- The workers -----------------------------------------------------------------------------------------
@@ -210,9 +178,9 @@ def _ask(state: AgentState, ctx: Context, effects: list[Effect]) -> tuple[AgentS
 
 
 def _awaits_cordon(state: AgentState, shutdown: Shutdown, ctx: Context) -> bool:
-    """Were a worker told to end before the node is cordoned, its Job would start another one here."""
+    """Nothing may be scheduled here between the telling and the end."""
     node_drain = state.node_drain
-    is_open = node_drain.cordoned is not True and node_drain.cordon_error is None
+    is_open = node_drain.cordoned is not True and node_drain.cordon_error is None and cordon.can_ask(state)
     is_in_time = ctx.now_s < shutdown.phase_since_s + ctx.policy.workers_timeout_s
     return is_open and state.kube.answering and is_in_time
 
@@ -227,7 +195,9 @@ def on_workers(state: AgentState, event: WorkersListed, ctx: Context) -> AgentSt
     node_drain = replace(node_drain, asking=False, ask_at_s=ask_at_s, list_error=event.error)
     if event.count is not None:
         workers_told = node_drain.workers_told or shutdown.phase in {DrainPhase.ENDING, DrainPhase.FORCING}
-        node_drain = replace(node_drain, workers=event.count, workers_told=workers_told)
+        node_drain = replace(
+            node_drain, workers=event.count, to_come=event.to_come, workers_told=workers_told
+        )
     return replace(state, node_drain=node_drain)
 
 

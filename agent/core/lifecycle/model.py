@@ -85,8 +85,20 @@ class NodeDrain:
     """A request to cordon or uncordon is under way."""
     cordon_at_s: float = 0.0
     """Earliest time of the next such request."""
+    cleared: bool = False
+    """No Job is left that would bring back a worker from before this agent's start."""
+    clearing: bool = False
+    """Such Jobs are being looked for."""
+    clear_at_s: float = 0.0
+    """Earliest time of the next look."""
+    left_over: tuple[str, ...] = ()
+    """Such Jobs that the latest look found, and deleted."""
+    clear_error: str | None = None
+    """Why they could not be looked for, or deleted."""
     workers: int | None = None
     """Workers on the node, as last counted in the present phase; None: not counted yet."""
+    to_come: int = 0
+    """Counted with them: Jobs that are not over, and pods that no node has yet."""
     workers_told: bool = False
     """The workers were told to end."""
     number: int = 0
@@ -101,7 +113,7 @@ class NodeDrain:
 
     def recounted(self, now_s: float) -> NodeDrain:
         """Return the same with the count forgotten: what was counted in one phase does not decide the next."""
-        return replace(self, workers=None, asking=False, ask_at_s=now_s, list_error=None)
+        return replace(self, workers=None, to_come=0, asking=False, ask_at_s=now_s, list_error=None)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from agent.core.config import Connection, K3sMode
 from agent.core.context import Context
+from agent.core.kubernetes import podless_jobs
 from agent.core.machine_api.capacity import capacity, shortage
 from agent.core.machine_api.model import Advertisement, Capacity, Offer
 from agent.core.state import AgentState
@@ -89,6 +90,10 @@ def _full(state: AgentState, _ctx: Context) -> str | None:
     return shortage(state)
 
 
+def _job(state: AgentState, ctx: Context) -> str | None:
+    return None if state.config.k3s is K3sMode.NONE else podless_jobs.reason(state.kube, ctx)
+
+
 def _path(state: AgentState, ctx: Context) -> str | None:
     config, link = state.config, state.reverse
     undialable = _undialable(state)
@@ -126,6 +131,7 @@ REASONS: dict[str, Reason] = {
     "kubernetes": _kubernetes,
     "node": _node,
     "full": _full,
+    "job": _job,
     "path": _path,
 }
 """What may stand in the way of work; the first that holds is shown. The keys are a metric's label and stand in

@@ -1,4 +1,4 @@
-"""Any sequence of events, for property tests of the core: strategies, and an agent whose requests get replies.
+"""Any sequence of events, for property tests of the core: strategies, and the replies to an agent's requests.
 
 Events are drawn freely (stale generations, answers that nobody asked for, clocks that jump), mixed with replies to what
 the core has requested last, so that sequences also get as far as READY and beyond.
@@ -6,9 +6,8 @@ the core has requested last, so that sequences also get as far as READY and beyo
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import strategies as st
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 from agent.core.config import Config, Connection, K3sMode
 from agent.core.effects import (
     CallGateway,
+    ClearJobs,
     CordonNode,
     Effect,
     EndWorkers,
-    Exit,
     JoinTailnet,
     ListWorkers,
     ProbeApi,
@@ -29,7 +28,6 @@ from agent.core.effects import (
     ReadFacts,
     ReadKubeLogins,
     StartLink,
-    StopLink,
     WriteStop,
 )
 from agent.core.events import (
@@ -38,6 +36,7 @@ from agent.core.events import (
     CallEnded,
     Event,
     FactsRead,
+    JobsCleared,
     KubeLoginsRead,
     KubeProbed,
     LinkComplained,
@@ -63,14 +62,12 @@ from agent.core.host.facts import (
     KubeLogins,
     NodeFacts,
     PeerFacts,
+    PodlessJob,
     TailnetFacts,
 )
 from agent.core.lifecycle.model import ShutdownKind
-from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
-from agent.core.state import AgentState
-from agent.core.step import step
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 
@@ -84,6 +81,7 @@ purposes = st.sampled_from(Purpose)
 generations = st.integers(-1, 6)
 faults = st.builds(Fault, st.sampled_from(FaultKind), st.text(max_size=5))
 probes = st.builds(Probe, st.sampled_from(Answer), st.floats(0, 100), st.text(max_size=5))
+NODE = NodeFacts(gpus_capacity=1, gpus_allocatable=1)
 LOGINS = KubeLogins(has_token=True, administers=True, cluster=1)
 logins = st.builds(KubeLogins, st.booleans(), st.booleans(), st.integers(0, 2))
 nodes = st.none() | st.builds(
@@ -93,6 +91,7 @@ nodes = st.none() | st.builds(
     pressures=st.sampled_from([(), ("DiskPressure",)]),
     gpus_allocatable=st.integers(0, 8),
     worker_count=st.integers(0, 3),
+    podless=st.lists(st.builds(PodlessJob, st.sampled_from("ab"), st.floats(0, 100)), max_size=2).map(tuple),
 )
 outcomes = st.builds(
     Outcome,
@@ -148,7 +147,8 @@ events: st.SearchStrategy[Event] = st.one_of(
     shutdowns,
     notices,
     st.builds(NodeCordoned, st.booleans(), errors),
-    st.builds(WorkersListed, st.integers(-1, 12), st.none() | st.integers(0, 3), errors),
+    st.builds(WorkersListed, st.integers(-1, 12), st.none() | st.integers(0, 3), errors, st.integers(0, 2)),
+    st.builds(JobsCleared, st.sampled_from([(), ("a",)]), errors),
     st.builds(StopWritten, errors),
     st.builds(TailscaledQueried, tailnets, st.booleans()),
     st.builds(TailnetJoinTried, errors),
@@ -223,7 +223,9 @@ def answer(effect: Effect, move: GoodReply | BadReply) -> Event:
         ),
         ProbeApi: lambda c: ApiProbed(c.generation, reply.probe),
         ProbeReverse: lambda c: ReverseProbed(c.generation, reply.probe),
-        ProbeKube: lambda _: KubeProbed(reply.probe, logins=LOGINS if reply is GOOD else None),
+        ProbeKube: lambda _: (
+            KubeProbed(reply.probe, NODE, logins=LOGINS) if reply is GOOD else KubeProbed(reply.probe)
+        ),
         ReadKubeLogins: lambda _: (
             KubeLoginsRead(LOGINS, 1) if reply is GOOD else KubeLoginsRead(KubeLogins(), error="not there")
         ),
@@ -231,67 +233,9 @@ def answer(effect: Effect, move: GoodReply | BadReply) -> Event:
         JoinTailnet: lambda _: TailnetJoinTried(None if reply is GOOD else "no answer"),
         CallGateway: lambda c: CallEnded(c.call_id, reply.outcome),
         CordonNode: lambda c: NodeCordoned(c.is_cordoned, None if reply is GOOD else "refused"),
+        ClearJobs: lambda _: JobsCleared() if reply is GOOD else JobsCleared(("a",), "refused"),
         ListWorkers: lambda c: WorkersListed(c.number, 0 if reply is GOOD else 2),
         EndWorkers: lambda c: WorkersListed(c.number, 0 if reply is GOOD else 2),
         WriteStop: lambda _: StopWritten(None if reply is GOOD else "disk full"),
     }
     return makers[type(effect)](effect)
-
-
-@dataclass
-class InFlight:
-    """A call in flight; the adapter ends it at `ends_at_s` at the latest."""
-
-    kind: CallKind
-    ends_at_s: float
-
-
-@dataclass
-class Life:
-    """One agent, and what can be seen of it from outside."""
-
-    config: Config
-    jitter: float = 0.5
-    now_s: float = 1000.0
-    open: deque[Effect] = field(default_factory=deque)
-    in_flight: dict[int, InFlight] = field(default_factory=dict)
-    registered: bool = False
-    administers: bool = True
-    """Whether a kubeconfig ever comes."""
-    effects: tuple[Effect, ...] = ()
-    """Of the last move."""
-
-    def __post_init__(self) -> None:
-        self.state = AgentState(self.config, born_at_s=self.now_s, since_s=self.now_s)
-
-    def go(self, pause_s: float, move: Move) -> AgentState:
-        """Make one move; return the state before it."""
-        event = self._event(move)
-        if isinstance(event, (KubeProbed, KubeLoginsRead)) and event.logins and not self.administers:
-            event = replace(event, logins=replace(event.logins, administers=False))
-        self.now_s += pause_s
-        before = self.state
-        self.state, self.effects = step(before, event, self.now_s, POLICY, self.jitter)
-        if isinstance(event, CallEnded):
-            ended = self.in_flight.pop(event.call_id, None)
-            is_registration = ended is not None and ended.kind in {CallKind.REGISTER, CallKind.FAREWELL}
-            self.registered |= is_registration and event.outcome.kind is OutcomeKind.OK
-        if before.shutdown is None and self.state.shutdown is not None:
-            # The farewell does not wait for a keepalive's whole time limit.
-            for call in self.in_flight.values():
-                if call.kind is CallKind.KEEPALIVE:
-                    call.ends_at_s = min(call.ends_at_s, self.now_s + POLICY.farewell_s / 2)
-        self.in_flight = {i: call for i, call in self.in_flight.items() if self.now_s < call.ends_at_s}
-        self.open += [each for each in self.effects if not isinstance(each, (StopLink, Exit))]
-        return before
-
-    def _event(self, move: Move) -> Event:
-        if not isinstance(move, (GoodReply, BadReply)):
-            return move
-        return answer(self.open.popleft(), move) if self.open else Tick()
-
-    def calls(self) -> list[CallGateway]:
-        """Return the calls that the last move led to; they are in flight from now on."""
-        calls = [each for each in self.effects if isinstance(each, CallGateway)]
-        self.in_flight |= {each.call_id: InFlight(each.kind, self.now_s + each.timeout_s) for each in calls}
-        return calls

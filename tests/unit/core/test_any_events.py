@@ -22,7 +22,8 @@ from agent.core.machine_api.model import CallKind
 from agent.core.status import status
 from agent.core.step import wake_in_s
 from agent.errors import ExitCode
-from tests.unit.core.any_events import ADDRESSES, POLICY, GoodReply, Life, Moves, configs, jitters, moves
+from tests.unit.core.any_events import ADDRESSES, POLICY, GoodReply, Moves, configs, jitters, moves
+from tests.unit.core.any_life import Life
 
 
 @given(configs, moves, jitters)

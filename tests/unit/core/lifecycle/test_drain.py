@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,6 +180,52 @@ def test_a_notice_with_k3s_down_ends_before_the_machine_does() -> None:
     world.faults.k3s = "hang"
     notice(world, 60)
     world.run_for(60)
+    assert world.finish is not None
+
+
+@pytest.mark.parametrize(
+    "kind", [ShutdownKind.STOP, ShutdownKind.LEAVE, ShutdownKind.LEAVE_IDLE, None], ids=str
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_job_between_two_pods_does_not_survive_a_drain(kind: ShutdownKind | None, workers: int) -> None:
+    """Point A1: its Job has no active pod for ten seconds, and was passed over."""
+    world = started(workers + 1)
+    world.lose_worker()
+    if kind is None:
+        notice(world)
+    else:
+        world.feed(ShutdownRequested(kind, "asked"))
+    if kind is ShutdownKind.LEAVE_IDLE and workers:
+        world.run_for(60)
+        assert world.finish is None
+        assert world.graces == []
+        world.workers = []
+    world.run_for(15)
+    assert world.finish is not None
+    assert (world.workers, world.between_pods) == ([], [])
+    world.restart()
+    world.run_for(30)
+    assert world.would_place()
+    assert world.came_back == 0
+
+
+def test_a_worker_that_ends_when_told_leaves_no_job_to_bring_it_back() -> None:
+    """Point A1: the Job is deleted with the pod, and not only if the pod still runs when its time is up."""
+    world = started(workers=2, ends_after_s=3.0)
+    world.feed(ShutdownRequested(ShutdownKind.STOP, "SIGTERM"))
+    world.run_for(1)
+    assert not world.has_jobs
+    assert len(world.workers) == 2
+    world.run_for(9)
+    assert world.finish is not None
+
+
+def test_whoever_waited_for_hours_does_not_stay_for_a_job_that_cannot_be_removed() -> None:
+    world = started(workers=1)
+    world.feed(ShutdownRequested(ShutdownKind.LEAVE_IDLE, "told to leave when idle"))
+    world.run_for(600)
+    world.workers, world.keeps_jobs = [], True
+    world.run_for(world.policy.drain_timeout_s + 15)
     assert world.finish is not None
 
 
