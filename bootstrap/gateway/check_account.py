@@ -1,4 +1,4 @@
-"""Check that the tunnel-only user exists and that sshd would let it log in."""
+"""Check the tunnel-only user's account, and explain which list of users keeps it out."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pwd
 import time
 from pathlib import Path
 
-from findings import FAILED, OK, SKIPPED, WARNING, Finding, judged
+from findings import FAILED, SKIPPED, WARNING, Finding, judged
 from sshd_settings import Settings, one
 
 
 def findings(user: str, settings: Settings) -> list[Finding]:
-    """Check the account and the lists of allowed users."""
-    return [_account(user), _locked(user, settings), _admitted(settings, user)]
+    """Check the account."""
+    return [_account(user), _locked(user, settings)]
 
 
 def _account(user: str) -> Finding:
@@ -49,27 +49,36 @@ def _locked(user: str, settings: Settings) -> Finding:
     return judged("account-open", not locked, seen, fix, otherwise=WARNING if pam else FAILED)
 
 
-def _admitted(settings: Settings, user: str) -> Finding:
-    """Check AllowUsers, DenyUsers and AllowGroups; other causes are in sshd's own log."""
+def refusal(settings: Settings, user: str) -> tuple[str, str] | None:
+    """Return which list keeps the user out, and the fix, or None if none of them does.
+
+    sshd's own refusal names the option, but not its value. Of a pattern USER@HOST only the user counts here.
+    """
 
     def matches(option: str) -> bool:
         words = " ".join(settings.get(option, [])).split()
         return any(fnmatch.fnmatchcase(user, word.partition("@")[0]) for word in words)
 
-    if "denyusers" in settings and matches("denyusers"):
-        return Finding(
-            "admitted", FAILED, f"DenyUsers {one(settings, 'denyusers')}", f"remove {user} from it"
-        )
+    def in_group(option: str) -> bool:
+        return _in_group(user, " ".join(settings.get(option, [])).split())
+
+    if matches("denyusers"):
+        return f"DenyUsers {one(settings, 'denyusers')}", f"remove {user} from it"
     if "allowusers" in settings and not matches("allowusers"):
-        return Finding("admitted", FAILED, f"AllowUsers {one(settings, 'allowusers')}", f"add {user} to it")
-    if "allowgroups" in settings and not _in_group(user, " ".join(settings["allowgroups"]).split()):
-        return Finding(
-            "admitted",
-            FAILED,
-            f"AllowGroups {one(settings, 'allowgroups')}",
-            f"add {user} to one of these groups",
-        )
-    return Finding("admitted", OK, f"{user} may log in")
+        return f"AllowUsers {one(settings, 'allowusers')}", f"add {user} to it"
+    if in_group("denygroups"):
+        return f"DenyGroups {one(settings, 'denygroups')}", f"remove {user}'s group from it"
+    if "allowgroups" in settings and not in_group("allowgroups"):
+        return f"AllowGroups {one(settings, 'allowgroups')}", f"add {user} to one of these groups"
+    return None
+
+
+def by_address(settings: Settings) -> str | None:
+    """Return the list that depends on where a user comes from, which a login on loopback cannot tell, or None."""
+    for option in ("denyusers", "allowusers"):
+        if any("@" in value for value in settings.get(option, [])):
+            return f"{option} {one(settings, option)}"
+    return None
 
 
 def _in_group(user: str, patterns: list[str]) -> bool:

@@ -1,60 +1,75 @@
-"""Check that sshd finds the tunnel-only user's keys, and that each permits exactly what a worker needs."""
+"""Read the tunnel-only user's keys, and check that each line permits exactly what a worker needs."""
 
 from __future__ import annotations
 
 import fnmatch
 import pwd
 import re
+import socket
 from pathlib import Path
 
-from findings import FAILED, OK, SKIPPED, WARNING, Finding, judged
+from findings import FAILED, SKIPPED, WARNING, Finding, judged
 from sshd_settings import Settings, one
 
 _OPTION = re.compile(r'(permitopen|permitlisten)="([^"]*)"')
 _KEY = re.compile(r"\b(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-\S+) AAAA\S+( (?P<comment>.*))?")
+PORT = 6443
 AUTHORIZE = "create its line with 'beta9-worker authorize' or setup.sh --public-key"
 
 
-def findings(user: str, target: str, settings: Settings) -> list[Finding]:
-    """Check the key files, each key's line, and the names that the lines use."""
+def read(user: str, settings: Settings) -> tuple[list[str], Finding | None]:
+    """Return the lines of all key files, or none and a finding that says why."""
     names = one(settings, "authorizedkeysfile").split()
     files = [path for path in (_expanded(name, user) for name in names) if path and path.exists()]
     try:
         lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     except PermissionError as error:
-        return [Finding("keys", SKIPPED, f"{error.filename} is not readable: run this as root")]
+        return [], Finding("keys", SKIPPED, f"{error.filename} is not readable: run this as root")
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
     if not lines and one(settings, "authorizedkeyscommand", "none") != "none":
-        return [Finding("keys", SKIPPED, "keys come from AuthorizedKeysCommand")]
+        return [], Finding("keys", SKIPPED, "keys come from AuthorizedKeysCommand")
     if not lines:
-        return [Finding("keys", FAILED, f"no key in {', '.join(names)}", AUTHORIZE)]
-    found = [_permissions(files)]
-    found += [_line(number, line, target) for number, line in enumerate(lines, start=1)]
-    found.append(_names(settings, lines))
-    return found
+        return [], Finding("keys", FAILED, f"no key in {', '.join(names)}", AUTHORIZE)
+    return lines, None
 
 
 def _expanded(name: str, user: str) -> Path | None:
     try:
-        home = pwd.getpwnam(user).pw_dir
+        entry = pwd.getpwnam(user)
     except KeyError:
         return None
-    name = name.replace("%u", user).replace("%h", home).replace("%%", "%")
-    return Path(home, name)
+    values = {"%u": user, "%h": entry.pw_dir, "%U": str(entry.pw_uid), "%%": "%"}
+    return Path(entry.pw_dir, re.sub("%[uhU%]", lambda match: values[match[0]], name))
 
 
-def _permissions(files: list[Path]) -> Finding:
-    """Check what StrictModes requires, and that sshd can read the file after dropping root's privileges."""
-    for path in files:
-        mode = path.stat().st_mode
-        if mode & 0o022:
-            return Finding("key-file", FAILED, f"{path} is writable by others", f"chmod go-w {path}")
-        if not mode & 0o004 and path.stat().st_uid == 0:
-            return Finding("key-file", FAILED, f"{path} is readable by root only", f"chmod 0644 {path}")
-    return Finding("key-file", OK, ", ".join(map(str, files)))
+def findings(targets: list[str], settings: Settings, lines: list[str]) -> list[Finding]:
+    """Check each key's line, and the names that the lines use. `targets`: what the workers want to reach, if known."""
+    found = [_line(number, line, targets) for number, line in enumerate(lines, start=1)]
+    return [*found, _names(settings, lines)]
 
 
-def _line(number: int, line: str, target: str) -> Finding:
+def public_key(line: str) -> str | None:
+    """Return the key of a line, without options and comment; None if it has none."""
+    match = _KEY.search(line)
+    return " ".join(match[0].split()[:2]) if match else None
+
+
+def untried(line: str) -> str | None:
+    """Return why sshd cannot be asked about this line on loopback, or None."""
+    match = _KEY.search(line)
+    options = line[: match.start()].lower() if match else ""
+    if re.search(r"\bcert-authority\b", options):
+        return "a certificate authority"
+    return "has from=" if re.search(r"\bfrom=", options) else None
+
+
+def first_targets(lines: list[str]) -> list[str]:
+    """Return the gateway's address in each line: `authorize` puts it first."""
+    found = [value for line in lines for kind, value in _OPTION.findall(line)[:1] if kind == "permitopen"]
+    return sorted({value for value in found if not value.startswith("*")})
+
+
+def _line(number: int, line: str, targets: list[str]) -> Finding:
     name = f"key-{number}"
     match = _KEY.search(line)
     if not match:
@@ -79,8 +94,17 @@ def _line(number: int, line: str, target: str) -> Finding:
         return Finding(
             name, FAILED, f"{label}: permitlisten {wrong[0]} is not an address of a worker", AUTHORIZE
         )
-    fix = f"{AUTHORIZE} --target {target} (or pass the workers' BETA9_SSH_TARGET with --target)"
-    return judged(name, target in opens, f"{summary}, reaches {', '.join(opens)[:80]}", fix)
+    wanted = " or ".join(targets)
+    fix = f"{AUTHORIZE}, with --target {wanted} (or pass the workers' BETA9_SSH_TARGET with --target)"
+    reaches = not targets or any(target in opens for target in targets)
+    return judged(name, reaches, f"{summary}, reaches {', '.join(opens)[:80]}", fix)
+
+
+def _resolves(name: str) -> bool:
+    try:
+        return bool(socket.getaddrinfo(name, None))
+    except OSError:
+        return False
 
 
 def _names(settings: Settings, lines: list[str]) -> Finding:
@@ -90,9 +114,15 @@ def _names(settings: Settings, lines: list[str]) -> Finding:
     hosts = sorted({value.rpartition(":")[0] for value in opens})
     hosts = [host for host in hosts if not re.fullmatch(r"\*|\[.*\]|[0-9.]+", host)]
     if chroot == "none" or "%" in chroot:
-        return Finding("target-names", OK, "names are resolved as usual on this host")
+        unknown = [host for host in hosts if not _resolves(host)]
+        seen = (
+            f"not resolvable on this host: {', '.join(unknown)}"
+            if unknown
+            else ", ".join(hosts) or "addresses only"
+        )
+        return judged("target-names", not unknown, seen, "add the names to /etc/hosts, or use addresses")
     if Path(chroot, "etc/resolv.conf").exists():
-        return Finding("target-names", OK, f"names are resolved by {chroot}/etc/resolv.conf")
+        return Finding("target-names", SKIPPED, f"names are resolved by {chroot}/etc/resolv.conf")
     try:
         known = Path(chroot, "etc/hosts").read_text(encoding="utf-8").split()
     except OSError:

@@ -5,38 +5,39 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from findings import FAILED, OK, SKIPPED, WARNING, Finding, judged
-from sshd_settings import Settings, one
+from sshd_settings import Settings, numbers, one
 
 DROP_IN = "install 50-beta9-tunnel.conf (setup.sh does)"
 SAMPLES = ("127.64.0.1", "127.95.128.7", "127.127.255.254")
 """Addresses from both ends and the middle of 127.64.0.0/10, where workers listen on port 6443."""
 DEAD_PEER_S = 12
 """Time in seconds after which the session of a dead worker should have lost its listener."""
+STALLED_S = 30
+"""From then on the stall ends the work of other machines: workers are given up after 45 to 60 s."""
+PROBES_HALF = (9, 2), (9, 4)
+"""These versions send ClientAlive probes half as often as configured: measured with 9.2, and read in their source."""
+SHUT_OUT_S = 120
+"""How long an address may be shut out: well within a machine's lease of 300 s."""
+BEHIND_ONE_ADDRESS = 50
+"""So many workers may share one address, and reconnect at once."""
 
 
-def findings(version: str, settings: Settings) -> list[Finding]:
-    """Check the version and every relevant option."""
-    return [_version(version), *(rule(settings) for rule in _RULES)]
+def findings(version: str, settings: Settings, address: str) -> list[Finding]:
+    """Check the version and every relevant option, for workers that come from `address`."""
+    rules = [_version(version), *(rule(settings) for rule in _RULES)]
+    return [*rules, _dead_peer(version, settings), _penalties(settings, address)]
 
 
 def _version(name: str) -> Finding:
-    match = re.search(r"(\d+)\.(\d+)", name)
-    if not match:
+    number = numbers(name)
+    if number == (0, 0):
         return Finding("openssh-version", SKIPPED, "sshd -V shows no version")
-    number = (int(match[1]), int(match[2]))
-    if number < (7, 8):
-        return Finding("openssh-version", FAILED, name, "PermitListen requires OpenSSH 7.8: upgrade")
-    if (9, 2) <= number <= (9, 4):
-        return Finding(
-            "openssh-version",
-            WARNING,
-            f"{name}: probes dead clients half as often as configured (3 x 2: a dead session ends after 14 s, not 9)",
-            "upgrade to 9.5 or later, or set ClientAliveCountMax 1 for the tunnel user (8 s)",
-        )
-    return Finding("openssh-version", OK, name)
+    fix = "PermitListen requires OpenSSH 7.8: upgrade"
+    return judged("openssh-version", number >= (7, 8), name, fix)
 
 
 Rule = Callable[[Settings], Finding]
@@ -67,17 +68,22 @@ def _permit_listen(settings: Settings) -> Finding:
     )
 
 
-def _dead_peer(settings: Settings) -> Finding:
+def _dead_peer(version: str, settings: Settings) -> Finding:
     interval, count = (
         int(one(settings, "clientaliveinterval", "0")),
         int(one(settings, "clientalivecountmax", "3")),
     )
     seen = f"ClientAliveInterval {interval}, ClientAliveCountMax {count}: "
-    ends_s = interval * (count + 1)
+    half = PROBES_HALF[0] <= numbers(version) <= PROBES_HALF[1]
+    ends_s = interval * (count + 1) * (2 if half else 1)
     never = interval == 0 or count == 0
     seen += "a dead session is never ended" if never else f"a dead session is ended after {ends_s} s"
-    fix = f"{DROP_IN}: ClientAliveInterval 3, ClientAliveCountMax 2; until then a dead worker's k3s stalls its pool"
-    return judged("dead-peer", not never and ends_s <= DEAD_PEER_S, seen, fix)
+    if half and not never:
+        seen += " (OpenSSH 9.2 to 9.4 probe half as often as configured)"
+    wanted = f"ClientAliveInterval 3, ClientAliveCountMax {1 if half else 2}"
+    fix = f"{DROP_IN}: {wanted}; until then a dead worker's k3s stalls its pool"
+    good = not never and ends_s <= DEAD_PEER_S
+    return judged("dead-peer", good, seen, fix, FAILED if never or ends_s > STALLED_S else WARNING)
 
 
 def _session(settings: Settings) -> Finding:
@@ -92,11 +98,43 @@ def _session(settings: Settings) -> Finding:
 
 
 def _max_startups(settings: Settings) -> Finding:
-    value = one(settings, "maxstartups")
-    fix = f"{DROP_IN}: MaxStartups 100:30:300; workers that reconnect together are rejected at random"
-    return judged(
-        "max-startups", int(value.split(":")[0]) >= 50, f"MaxStartups {value}", fix, otherwise=WARNING
+    value, each = one(settings, "maxstartups"), one(settings, "persourcemaxstartups", "none")
+    fix = f"{DROP_IN}: MaxStartups 100:30:300, PerSourceMaxStartups 100; workers that reconnect together are rejected"
+    enough = min(int(value.split(":")[0]), int(each) if each.isdigit() else 10**9) >= BEHIND_ONE_ADDRESS
+    seen = f"MaxStartups {value}, PerSourceMaxStartups {each}"
+    return judged("max-startups", enough, seen, fix, otherwise=WARNING)
+
+
+def _penalties(settings: Settings, address: str) -> Finding:
+    """Check how soon sshd shuts out an address, which many workers may share (OpenSSH 9.8 or later)."""
+    value = one(settings, "persourcepenalties", "no")
+    if value == "no":
+        return Finding("penalties", OK, "this sshd has none")
+    exempt = one(settings, "persourcepenaltyexemptlist", "none")
+    if exempt != "none" and _is_in(address, exempt):
+        return Finding("penalties", OK, f"{address} is exempt ({exempt})")
+    parts = dict(part.split(":", 1) for part in value.split() if ":" in part)
+    least_s, most_s, each_s, refused_s = (
+        float(parts.get(name, 0)) for name in ("min", "max", "noauth", "authfail")
     )
+    seen = (
+        f"an address is shut out after {least_s:g} s of penalties, for at most {most_s:g} s ({each_s:g} s for a"
+        f" connection without login, {refused_s:g} s for a refused one); exempt: {exempt}"
+    )
+    fix = (
+        f"{DROP_IN}: PerSourcePenalties min:60 max:90. Machines behind a NAT share an address, which"
+        " setup.sh --exempt ADDRESS exempts; --from ADDRESS checks that"
+    )
+    good = least_s >= BEHIND_ONE_ADDRESS * each_s and most_s <= SHUT_OUT_S
+    return judged("penalties", good, seen, fix, otherwise=WARNING)
+
+
+def _is_in(address: str, networks: str) -> bool:
+    """Return whether a list as sshd has it, of addresses and networks, names this address."""
+    try:
+        return any(ip_address(address) in ip_network(each, strict=False) for each in networks.split(","))
+    except ValueError:  # a negated entry or a pattern
+        return False
 
 
 _DISABLED = (
@@ -161,7 +199,6 @@ _RULES: tuple[Rule, ...] = (
         " answers for another; with 'yes', every machine's k3s is open to the network",
     ),
     _permit_listen,
-    _dead_peer,
     _session,
     _max_startups,
     _restrictions,

@@ -9,6 +9,8 @@
 #   --dry-run            show what would be changed, change nothing
 #   --user NAME          default beta9-tunnel (BETA9_SSH_USER of the workers)
 #   --sshd-config FILE   default /etc/ssh/sshd_config
+#   --exempt NETWORKS    addresses that sshd never shuts out, comma-separated: those of a NAT with many workers behind it
+#                        (OpenSSH 9.8 or later). Kept by later runs; 'none' ends it
 #
 # Safe to run any number of times. A key that is already installed gets its new line. Creates the user,
 # /etc/ssh/NAME.keys, /etc/ssh/sshd_config.d/50-NAME.conf and /var/lib/NAME (the chroot of its sessions).
@@ -17,7 +19,7 @@ set -Eeuo pipefail
 
 script_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 user=beta9-tunnel sshd_config=/etc/ssh/sshd_config
-dry_run='' remove='' public_key=''
+dry_run='' remove='' public_key='' exempt=''
 key_lines=() authorize_options=()
 
 say() { printf '%s\n' "$*"; }
@@ -31,13 +33,14 @@ parse_arguments() {
       --remove) remove=yes ;;
       --pool-key) authorize_options+=("$1") ;;
       --help | -h) usage; exit 0 ;;
-      --machine-id | --target | --forward | --key-line | --public-key | --user | --sshd-config)
+      --machine-id | --target | --forward | --key-line | --public-key | --user | --sshd-config | --exempt)
         (($# > 1)) || { usage >&2; exit 2; }
         case $1 in
           --key-line) key_lines+=("$2") ;;
           --public-key) public_key=$2 ;;
           --user) user=$2 ;;
           --sshd-config) sshd_config=$2 ;;
+          --exempt) exempt=$2 ;;
           *) authorize_options+=("$1" "$2") ;;
         esac
         shift
@@ -47,6 +50,9 @@ parse_arguments() {
     shift
   done
   [[ $user =~ ^[a-z_][a-z0-9_-]{0,31}$ ]] || die "--user '$user' is not a valid name for a system user"
+  # sshd would take a host name for a pattern, which exempts nobody.
+  [[ $exempt =~ ^(none|[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]+)?(,[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]+)?)*)?$ ]] ||
+    die "--exempt '$exempt': give addresses or networks, comma-separated without blanks, or none"
 }
 
 # Compute the line for a public key with the agent's code, from this checkout or an installed package.
@@ -69,10 +75,14 @@ check_key_line() {
 
 main() {
   parse_arguments "$@"
+  [[ $sshd_config == /* ]] || sshd_config=$PWD/$sshd_config
   keys=${sshd_config%/*}/$user.keys drop_in=${sshd_config%/*}/sshd_config.d/50-$user.conf
+  unapplied=/run/$user.unapplied # exists while sshd may be running with an older configuration
   sshd=$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v sshd) || die 'sshd not found: install openssh-server'
   # shellcheck source=bootstrap/gateway/tunnel-user.sh
   source "$script_dir/tunnel-user.sh"
+  # shellcheck source=bootstrap/gateway/sshd-config.sh
+  source "$script_dir/sshd-config.sh"
   [[ -f $sshd_config ]] || die "$sshd_config does not exist; give the right file with --sshd-config"
   ((EUID == 0)) || die 'must be run as root (sudo)'
   check_user
@@ -91,7 +101,19 @@ main() {
   make_chroot
   install_keys
   install_drop_in
-  say "done; check the rest of this host with: python3 $script_dir/check.py --user $user"
+  if [[ -n $dry_run ]]; then say 'nothing was changed (--dry-run)'; else say_next; fi
+}
+
+# Print the command that checks this host, with all options that this run had.
+say_next() {
+  local command=(python3 "$script_dir/check.py" --user "$user" --sshd-config "$sshd_config") target
+  while IFS= read -r target; do command+=(--target "$target"); done < <(targets)
+  say "done; check the rest of this host with: ${SUDO_USER:+sudo }$(printf '%q ' "${command[@]}")"
+}
+
+# Print the gateway's address in each key's line, which is the first permitopen.
+targets() {
+  grep -v '^#' "$keys" 2>/dev/null | sed -n 's/^[^"]*permitopen="\([^"]*\)".*/\1/p' | sort -u
 }
 
 main "$@"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.provisioning.authorized_keys import Grant, key_line
 from agent.demo.sshd.config import SERVER, TUNNEL, Option, merged, rendered
+from agent.demo.sshd.program import find_sshd, free_port, version_of
 from tests import ROOT
-from tests.integration.ssh_client import DEADLINE_S
+from tests.integration.ssh_client import DEADLINE_S, wait_until
 
 GATEWAY = ROOT / "bootstrap" / "gateway"
 DROP_IN = GATEWAY / "50-beta9-tunnel.conf"
@@ -39,27 +40,65 @@ def verdict(findings: Findings, name: str) -> str:
     return findings[name]["verdict"]
 
 
-@dataclass(frozen=True)
 class Host:
-    """A gateway's host as far as sshd is concerned: a configuration and a key file."""
+    """A gateway's host as far as sshd is concerned: a configuration, a key file, and a real sshd that has read them."""
 
-    directory: Path
-    public_key: str
-    user: str
+    def __init__(self, directory: Path, user: str) -> None:
+        self.directory, self.user, self.port = directory, user, free_port("127.0.0.1")
+        for name in ("host_key", "user_key"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(directory / name)]
+            subprocess.run(command, check=True)
+        self.public_key = (directory / "user_key.pub").read_text().strip()
+        self.config = directory / "sshd_config"
+        self._sshd: subprocess.Popen[bytes] | None = None
 
     def configure(self, options: Mapping[str, Option], *lines: str) -> tuple[str | Path, ...]:
-        """Write both files; return the arguments for check.py."""
+        """Write both files, and start sshd if it takes them; return the arguments for check.py."""
         keys = self.directory / "keys"
         keys.write_text(
             "".join(f"{line}\n" for line in lines or [key_line(self.public_key, Grant((MACHINE_ID,)))])
         )
         correct: dict[str, Option] = {
+            "ListenAddress": f"127.0.0.1:{self.port}",
+            "PidFile": "none",
             "HostKey": str(self.directory / "host_key"),
             "AuthorizedKeysFile": str(keys),
             "Subsystem": SERVER["Subsystem"],
             "MaxStartups": SERVER["MaxStartups"],
             "UsePAM": "no",
         }
-        config = self.directory / "sshd_config"
-        config.write_text(rendered(merged({**correct, **TUNNEL}, options)))
-        return "--sshd-config", config, "--user", self.user
+        if half_probes():
+            correct["ClientAliveCountMax"] = "1"
+        for line in ("PerSourceMaxStartups 100", "PerSourcePenalties min:60 max:90"):
+            if knows(line):
+                name, _, value = line.partition(" ")
+                correct[name] = value
+        self.config.write_text(rendered(merged({**TUNNEL, **correct}, options)))
+        self.start()
+        return "--sshd-config", self.config, "--user", self.user
+
+    def start(self) -> None:
+        """Start sshd anew with the configuration as it is; one that it refuses starts nothing."""
+        self.stop()
+        self._sshd = subprocess.Popen([find_sshd(), "-D", "-f", str(self.config)])
+        wait_until(lambda: self._sshd is None or self._sshd.poll() is not None or self._listens(), "sshd")
+
+    def stop(self) -> None:
+        if self._sshd is not None:
+            self._sshd.kill()
+            self._sshd.wait()
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+def knows(line: str) -> bool:
+    """Return whether this machine's sshd understands a line of the global part of its configuration."""
+    command = [find_sshd(), "-t", "-f", "/dev/null", "-o", line]
+    return "command-line" not in subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def half_probes() -> bool:
+    """Return whether this machine's sshd sends half of the probes that it is told to send."""
+    return (9, 2) <= version_of(find_sshd()) <= (9, 4)

@@ -6,23 +6,30 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.demo.sshd.program import free_port
-from agent.demo.sshd.throwaway import ThrowAwaySshd
 from tests.integration.gateway_host.check_program import Host
 from tests.integration.gateway_host.setup_site import Site
 
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with ThrowAwaySshd(tmp_path) as server:  # creates the keys and the directories that sshd needs
-        server.stop()
-        # `daemon` exists on every Linux, is not root, and is not locked.
-        yield Host(tmp_path, server.public_key(), "daemon")
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    # Not below the world-writable /tmp, where StrictModes would refuse every key.
+    directory = Path(tempfile.mkdtemp(prefix="b9h-", dir="/run"))
+    directory.chmod(0o755)
+    # `daemon` exists on every Linux, is not root, and is not locked.
+    host = Host(directory, "daemon")
+    try:
+        yield host
+    finally:
+        host.stop()
+        shutil.rmtree(directory)
 
 
 @pytest.fixture

@@ -28,9 +28,14 @@ class Site:
     def config(self) -> Path:
         return self.directory / "sshd_config"
 
-    def setup(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def drop_in(self) -> Path:
+        return self.directory / "sshd_config.d" / f"50-{self.user}.conf"
+
+    def setup(self, *arguments: str, path: str = "") -> subprocess.CompletedProcess[str]:
+        """Run setup.sh, with `path` in place of the usual PATH."""
         command = [str(GATEWAY / "setup.sh"), "--sshd-config", str(self.config), "--user", self.user]
-        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        environment = {"PATH": path or f"{Path(find_sshd()).parent}:/usr/sbin:/usr/bin:/sbin:/bin"}
         return subprocess.run(
             [*command, *arguments],
             env=environment,

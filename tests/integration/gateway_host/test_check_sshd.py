@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from agent.core.provisioning.authorized_keys import Grant, key_line
 from agent.demo.sshd.config import SERVER, TUNNEL, Option
-from agent.demo.sshd.program import find_sshd
 from tests.integration.gateway_host.check_program import DROP_IN, Host, check, verdict
+from tests.integration.gateway_host.other_sshds import with_version
 
 
 def test_the_demo_server_is_restricted_as_the_drop_in_says() -> None:
@@ -24,6 +23,9 @@ def test_the_demo_server_is_restricted_as_the_drop_in_says() -> None:
         **TUNNEL,
         "PubkeyAuthentication": SERVER["PubkeyAuthentication"],
         "MaxStartups": SERVER["MaxStartups"],
+        # The demo's clients all come from 127.0.0.1, so it has no penalties.
+        "PerSourceMaxStartups": "100",
+        "PerSourcePenalties": "min:60 max:90",
     }
 
 
@@ -48,7 +50,7 @@ def test_a_host_that_is_right_passes(host: Host) -> None:
         ({"PermitListen": "none"}, "permit-listen", "PermitListen none"),
         ({"ClientAliveInterval": None}, "dead-peer", "never ended"),
         ({"ClientAliveCountMax": "0"}, "dead-peer", "never ended"),
-        ({"ClientAliveInterval": "30"}, "dead-peer", "after 90 s"),
+        ({"ClientAliveInterval": "30"}, "dead-peer", "ClientAliveInterval 30"),
         ({"PubkeyAuthentication": "no", "AuthenticationMethods": None}, "pubkey", "PubkeyAuthentication no"),
         ({"AuthenticationMethods": "publickey,password"}, "methods", "publickey,password"),
         ({"AllowUsers": "somebody else"}, "admitted", "AllowUsers somebody else"),
@@ -78,6 +80,7 @@ def test_a_setting_in_the_way_is_named_with_its_value_and_its_fix(
         ({"Subsystem": None}, "session"),
         ({"ForceCommand": "/bin/true"}, "session"),
         ({"MaxStartups": None}, "max-startups"),
+        ({"PerSourceMaxStartups": "10"}, "max-startups"),
         ({"PermitListen": None}, "permit-listen"),
         ({"PermitTTY": "yes"}, "restrictions"),
         ({"AllowStreamLocalForwarding": "yes"}, "restrictions"),
@@ -98,19 +101,31 @@ def test_a_configuration_that_sshd_refuses_is_shown_in_its_own_words(host: Host)
     assert verdict(findings, "port-6443") in {"ok", "failed"}, "the other checks did not run"
 
 
-@pytest.mark.parametrize("slow", [True, False])
-def test_versions_that_probe_dead_clients_slowly_are_named(host: Host, tmp_path: Path, slow: bool) -> None:
-    """Simulate other OpenSSH versions by a program that prints the version and is otherwise the real sshd."""
-    fake = tmp_path / "bin" / "sshd"
-    fake.parent.mkdir()
-    version = "9.4p1" if slow else "9.6p1"
-    fake.write_text(
-        f'#!/bin/sh\n[ "$1" != -V ] || {{ echo "OpenSSH_{version}, x" >&2; exit; }}\nexec {find_sshd()} "$@"\n'
-    )
-    fake.chmod(0o755)
-    _, findings = check(*host.configure({}), prefix=("env", f"PATH={fake.parent}:{os.environ['PATH']}"))
-    assert verdict(findings, "openssh-version") == ("warning" if slow else "ok")
-    assert version in findings["openssh-version"]["seen"]
+@pytest.mark.parametrize(
+    ("version", "interval", "count", "seen", "expected"),
+    [
+        ("9.1p1", 3, 2, "after 9 s", "ok"),
+        ("9.2p1", 3, 2, "after 18 s", "warning"),
+        ("9.2p1", 3, 1, "after 12 s", "ok"),
+        ("9.4p1", 5, 2, "after 30 s", "warning"),
+        ("9.5p1", 3, 2, "after 9 s", "ok"),
+        ("9.9p2", 5, 2, "after 15 s", "warning"),
+        ("9.9p2", 15, 3, "after 60 s", "failed"),
+        ("10.0p2", 3, 2, "after 9 s", "ok"),
+    ],
+)
+def test_the_time_after_which_a_dead_session_ends_is_the_one_of_this_version(  # noqa: PLR0917 - a table's columns
+    host: Host, tmp_path: Path, version: str, interval: int, count: int, seen: str, expected: str
+) -> None:
+    """Field case A6: one figure. Other versions are a program that prints theirs and is otherwise the real sshd."""
+    options: dict[str, Option] = {"ClientAliveInterval": str(interval), "ClientAliveCountMax": str(count)}
+    path = with_version(tmp_path / "bin", version)
+    _, findings = check(*host.configure(options), prefix=("env", f"PATH={path}"))
+    assert verdict(findings, "openssh-version") == "ok"
+    assert verdict(findings, "dead-peer") == expected
+    assert seen in findings["dead-peer"]["seen"]
+    others = [each for name, each in findings.items() if name != "dead-peer"]
+    assert [each for each in others if "dead session" in each["seen"]] == []
 
 
 def test_a_user_who_is_not_there_is_named(host: Host) -> None:
@@ -131,15 +146,8 @@ def test_each_key_line_is_judged(host: Host) -> None:
         key_line(key, Grant()),
         "hello",
     )
-    code, findings = check(*host.configure({}, *lines))
+    code, findings = check(*host.configure({}, *lines), "--target", "localhost:31994")
     verdicts = [verdict(findings, f"key-{number}") for number in range(1, 8)]
     assert code == 1
     assert verdicts == ["warning", "failed", "warning", "failed", "failed", "ok", "failed"]
     assert "localhost:31994" in findings["key-4"]["fix"]
-
-
-def test_a_key_file_that_others_may_write_is_named(host: Host) -> None:
-    arguments = host.configure({})
-    (host.directory / "keys").chmod(0o666)
-    _, findings = check(*arguments)
-    assert verdict(findings, "key-file") == "failed"

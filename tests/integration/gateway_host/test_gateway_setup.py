@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,9 +11,19 @@ import pytest
 from agent.core.provisioning.authorized_keys import Grant, key_line
 from agent.core.tunnel.addresses import candidates
 from agent.demo.sshd.program import free_port
-from tests.integration.gateway_host.check_program import GATEWAY, MACHINE_ID, check, verdict
+from tests.integration.gateway_host.check_program import GATEWAY, MACHINE_ID, check, knows, verdict
+from tests.integration.gateway_host.other_sshds import with_penalties, with_version
 from tests.integration.gateway_host.setup_site import Site, SiteSshd
-from tests.integration.ssh_client import Ssh, as_root, greeting_from, listener, recorded, refusal, wait_until
+from tests.integration.ssh_client import (
+    DEADLINE_S,
+    Ssh,
+    as_root,
+    greeting_from,
+    listener,
+    recorded,
+    refusal,
+    wait_until,
+)
 
 
 @as_root
@@ -59,6 +70,116 @@ def test_setup_twice_changes_nothing_and_a_second_key_is_added(
     assert [key.split()[-3:-1] for key in keys] == [
         Path(f"{path}.pub").read_text().split()[:2] for path in (worker, other)
     ]
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("arguments", "target"),
+    [
+        (("--machine-id", MACHINE_ID), "localhost:31994"),
+        (("--machine-id", MACHINE_ID, "--target", "TARGET", "--forward", "6379:localhost:6379"), "TARGET"),
+        (("--pool-key", "--target", "TARGET"), "TARGET"),
+        ((), "TARGET"),
+    ],
+)
+def test_the_check_that_it_ends_with_is_followed_literally(
+    site: Site, worker: Path, tmp_path: Path, arguments: tuple[str, ...], target: str
+) -> None:
+    """Field case A6: the hint left out --sshd-config and --target, and three checks failed for that alone."""
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    with listener(b"gateway") as gateway:
+        target = target.replace("TARGET", f"localhost:{gateway}")
+        given = [argument.replace("TARGET", target) for argument in arguments]
+        # Another machine's key, which reaches another gateway, is there already.
+        first = key_line(Path(f"{other}.pub").read_text(), Grant((), ("localhost:9", "localhost:6379")))
+        assert site.setup("--key-line", first).returncode == 0
+        if given:
+            result = site.setup(*given, "--public-key", f"{worker}.pub")
+        else:
+            line = key_line(Path(f"{worker}.pub").read_text(), Grant((MACHINE_ID,), (target,)))
+            result = site.setup("--key-line", line)
+        assert result.returncode == 0, result.stderr
+        hint = result.stdout.splitlines()[-1].partition("with: ")[2]
+        for option in (f"--user {site.user}", f"--sshd-config {site.config}", f"--target {target}"):
+            assert option in hint
+        with SiteSshd(site, worker):
+            done = subprocess.run(
+                hint, shell=True, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+            )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed" not in done.stdout
+
+
+@as_root
+def test_a_relative_path_means_the_same_file_everywhere(site: Site) -> None:
+    command = [str(GATEWAY / "setup.sh"), "--sshd-config", "sshd_config", "--user", site.user]
+    done = subprocess.run(command, cwd=site.directory, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"AuthorizedKeysFile {site.directory}/{site.user}.keys" in site.drop_in.read_text()
+    assert f"--sshd-config {site.config}" in done.stdout
+
+
+@as_root
+def test_the_drop_in_has_what_this_sshd_knows(site: Site, tmp_path: Path) -> None:
+    """Field case 9.2: a keyword that an sshd does not know would keep it from starting."""
+    for path, penalties in (("", knows("PerSourcePenalties no")), (with_penalties(tmp_path / "bin"), True)):
+        assert site.setup(path=path).returncode == 0
+        text = site.drop_in.read_text()
+        assert ("\nPerSourcePenalties min:60 max:90\n" in text) == penalties
+        assert ("\nPerSourceMaxStartups 100\n" in text) == knows("PerSourceMaxStartups 100")
+        assert "\nMaxStartups 100:30:300\n" in text
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("version", "count"), [("9.1", 2), ("9.2p1", 1), ("9.4p1", 1), ("9.5p1", 2), ("10.2", 2)]
+)
+def test_where_sshd_probes_half_as_often_one_probe_less_is_sent(
+    site: Site, tmp_path: Path, version: str, count: int
+) -> None:
+    assert site.setup(path=with_version(tmp_path / "bin", version)).returncode == 0
+    assert f"ClientAliveInterval 3\n    ClientAliveCountMax {count}\n" in site.drop_in.read_text()
+
+
+@as_root
+def test_exempt_networks_are_kept_until_they_are_taken_back(site: Site, tmp_path: Path) -> None:
+    """Field case 9.2: machines behind one NAT."""
+    path = with_penalties(tmp_path / "bin")
+    for arguments, expected in (
+        (("--exempt", "203.0.113.0/24,2001:db8::/32"), "203.0.113.0/24,2001:db8::/32"),
+        ((), "203.0.113.0/24,2001:db8::/32"),
+        (("--exempt", "198.51.100.7"), "198.51.100.7"),
+        (("--exempt", "none"), ""),
+    ):
+        assert site.setup(*arguments, path=path).returncode == 0
+        found = re.findall(r"(?m)^PerSourcePenaltyExemptList (.*)", site.drop_in.read_text())
+        assert found == ([expected] if expected else [])
+    before = site.drop_in.read_text()
+    # sshd itself takes the first for a pattern, which exempts nobody.
+    for wrong in ("gateway.example.com", "203.0.113.0/24, 198.51.100.7", "203.0.113.0/99"):
+        result = site.setup("--exempt", wrong, path=path)
+        assert (result.returncode, site.drop_in.read_text()) == (1, before)
+        assert "address" in result.stderr
+
+
+@as_root
+@pytest.mark.skipif(knows("PerSourcePenalties no"), reason="this machine's sshd has penalties")
+def test_an_exemption_that_is_not_needed_is_no_failure(site: Site) -> None:
+    result = site.setup("--exempt", "203.0.113.0/24")
+    assert result.returncode == 0
+    assert "not needed" in result.stdout
+    assert "Exempt" not in site.drop_in.read_text()
+
+
+@as_root
+def test_a_drop_in_that_is_not_read_is_said_again_by_the_second_run(site: Site) -> None:
+    """The kind's other member: what the first run found wrong was passed over once the file was there."""
+    _, _, rest = site.config.read_text().partition("\n")
+    site.config.write_text(rest)
+    for _ in range(2):
+        result = site.setup()
+        assert (result.returncode, "Include" in result.stderr) == (1, True)
 
 
 @as_root
@@ -145,7 +266,7 @@ def test_a_configuration_that_is_broken_already_keeps_its_drop_in(site: Site, wo
     result = site.setup("--pool-key", "--public-key", f"{worker}.pub")
     assert result.returncode == 1
     assert "NoSuchOption" in result.stderr
-    assert not (site.directory / "sshd_config.d" / f"50-{site.user}.conf").exists()
+    assert not site.drop_in.exists()
 
 
 @as_root
