@@ -81,7 +81,10 @@ from_source() {
   done
   record_new_image "$image"
   choose_builder
-  docker build --network host --tag "$image" "${arguments[@]}" "$SOURCE_TREE" ||
+  # The host's network also reaches mirrors on loopback. `docker build` has no --userns, and a Docker with userns-remap
+  # refuses that network without it.
+  [[ $(docker info --format '{{.SecurityOptions}}' 2>/dev/null) == *name=userns* ]] || arguments+=(--network host)
+  docker build --tag "$image" "${arguments[@]}" "$SOURCE_TREE" ||
     fail "building the image from $SOURCE_TREE failed" "see the lines above; set BETA9_BASE_IMAGE and BETA9_PIP_INDEX_URL to use mirrors"
   remove_build_leftovers
   changed "built $image"

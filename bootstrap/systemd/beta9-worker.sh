@@ -19,6 +19,6 @@ if [ -z "$image" ]; then
 fi
 options=$(sed -n 's/^AGENT_OPTIONS=//p' "$env_file")
 # shellcheck disable=SC2086 # empty or several words
-exec docker run --rm --interactive $terminal --privileged --network host \
+exec docker run --rm --interactive $terminal --privileged --userns host --network host \
     --volume /etc/beta9-worker:/etc/beta9-worker:ro --volume /var/lib/beta9-worker:/var/lib/beta9-worker \
     --volume /etc/rancher:/etc/rancher:ro $options "$image" "$@"
