@@ -8,12 +8,15 @@ set -Eeuo pipefail
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
 # shellcheck source=../lib/scratch.sh
 . "$BETA9_BOOTSTRAP/lib/scratch.sh"
+# shellcheck source=../lib/k3s_checks.sh
+. "$BETA9_BOOTSTRAP/lib/k3s_checks.sh"
 
 PROBLEMS=()
+FIREWALL='' # the one that would block pods
 
 main() {
   local each
-  for each in system settings space ports firewalls; do "check_$each"; done
+  for each in system settings space ports networks firewalls k3s; do "check_$each"; done
   ((${#PROBLEMS[@]})) || { say "this machine can become a worker"; return 0; }
   for each in "${PROBLEMS[@]}"; do console "$each"; done
   fail "${#PROBLEMS[@]} problems found; the first: ${PROBLEMS[0]}"
@@ -61,12 +64,17 @@ check_space() {
   ((free >= wanted)) || add_problem "$free MiB are free for images and containers, but $wanted MiB are required (BETA9_MIN_FREE_MIB): use a larger disk"
 }
 
+# API server, kubelet, controller manager, scheduler, containerd; flannel's VXLAN.
+K3S_PORTS=(tcp:6443 tcp:6444 tcp:10250 tcp:10257 tcp:10259 tcp:10010 udp:8472)
+
 check_ports() {
   local port holder
   command -v ss >/dev/null || return 0
-  for port in 6443 10250; do
-    holder=$(listener tcp "$port")
-    [[ -z $holder || $holder == *k3s* ]] || unit_is active k3s || add_problem "port $port, which k3s needs, is used by $holder"
+  for port in "${K3S_PORTS[@]}"; do
+    holder=$(listener "${port%:*}" "${port#*:}")
+    if [[ -z $holder || $holder == *k3s* || $holder == containerd ]] || unit_is active k3s; then continue; fi
+    [[ $port == udp:* && -e $BETA9_ROOT/sys/class/net/flannel.1 ]] || # left by a k3s that was stopped
+      add_problem "port ${port#*:}, which k3s needs, is used by $holder"
   done
   local own=("$(setting BETA9_STATUS_ADDR 127.0.0.1:9464 | sed 's/.*://')")
   [[ -z $(setting BETA9_SSH_HOST) ]] || own+=("$(setting BETA9_GATEWAY_PORT 1994)")
@@ -81,16 +89,25 @@ listener() {
   ss -H -l -n -p --"$1" "sport = :$2" | sed -n '1{s/.*users:(("\([^"]*\)".*/\1/;s/^\(tcp\|udp\|LISTEN\|UNCONN\).*/another program/;p}'
 }
 
-# A firewall that drops packets from pods to this machine makes k3s hang silently.
+# A firewall that drops packets from pods to this machine makes k3s hang silently. Others than these two are found by
+# trying (check_packet_filter).
 check_firewalls() {
-  local status network
+  local status network zones=''
   if command -v ufw >/dev/null && status=$(ufw status 2>/dev/null) && [[ $status == 'Status: active'* ]]; then
-    for network in 10.42.0.0/16 10.43.0.0/16; do
-      grep -qE "ALLOW( IN)? +$network" <<<"$status" ||
-        add_problem "ufw is active and would block k3s: ufw allow from $network, or ufw disable (the bootstrap closes k3s's ports itself)"
+    for network in "$PODS" "$SERVICES"; do
+      ! grep -qE "ALLOW( IN)? +$network" <<<"$status" || continue
+      FIREWALL=ufw
+      add_problem "ufw is active and would block k3s: ufw allow from $network, or ufw disable (the bootstrap closes k3s's ports itself)"
     done
   fi
-  ! unit_is active firewalld || add_problem "firewalld is active and would block k3s: systemctl disable --now firewalld (the bootstrap closes k3s's ports itself)"
+  if unit_is active firewalld; then
+    for network in "$PODS" "$SERVICES"; do
+      zones+="$(firewall-cmd --get-zone-of-source="$network" 2>/dev/null || true) "
+    done
+    [[ $zones != 'trusted trusted ' ]] || return 0
+    FIREWALL=firewalld
+    add_problem "firewalld is active and would block k3s: firewall-cmd --permanent --zone=trusted --add-source=$PODS --add-source=$SERVICES && firewall-cmd --reload, or systemctl disable --now firewalld (the bootstrap closes k3s's ports itself)"
+  fi
 }
 
 main "$@"

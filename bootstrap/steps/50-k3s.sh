@@ -10,7 +10,6 @@ set -Eeuo pipefail
 # shellcheck source=../lib/k3s.sh
 . "$BETA9_BOOTSTRAP/lib/k3s.sh"
 
-ETC=$BETA9_ROOT/etc/rancher/k3s
 KUBELET=$BETA9_ROOT/var/lib/rancher/k3s/agent/etc/kubelet.conf.d
 
 main() {
@@ -19,8 +18,11 @@ main() {
     skip "using the existing k3s, which this bootstrap did not install"
   fi
   keep_existing_config
-  put_dir "$ETC"
-  k3s_config | put_file "$ETC/config.yaml" 0600 k3s
+  put_dir "$K3S_ETC"
+  choose_networks || fail "k3s's networks $PODS and $SERVICES overlap this machine's own: $TAKEN" \
+    "set BETA9_K3S_CLUSTER_CIDR and BETA9_K3S_SERVICE_CIDR to networks that nothing here uses"
+  raise_limits
+  k3s_config | put_file "$K3S_ETC/config.yaml" 0600 k3s
   write_registries
   write_kubelet_config
   put_file "$K3S" 0755 k3s <"$K3S_FILES/k3s"
@@ -31,11 +33,31 @@ main() {
   start_k3s
 }
 
+# Kubelet, containerd and each pod's shim watch files, all as root. The kernel's usual limit for one user is 128 instances;
+# beyond it k3s does not start, or pods fail with "too many open files".
+raise_limits() {
+  local conf=$BETA9_ROOT/etc/sysctl.d/90-beta9-worker.conf name least file now lines=''
+  for name in fs/inotify/max_user_instances=8192 fs/inotify/max_user_watches=524288; do
+    least=${name#*=} name=${name%=*}
+    file=$BETA9_ROOT/proc/sys/$name
+    now=$(cat "$file" 2>/dev/null) || continue
+    if ((now < least)); then
+      record run "[[ \$(<'$file') != $least ]] || echo $now >'$file'"
+      printf '%s\n' "$least" >"$file"
+      changed "raised ${name//\//.} from $now to $least"
+    else
+      grep -qs "^${name//\//.} = $least$" "$conf" || continue # high enough, and not by us
+    fi
+    lines+="${name//\//.} = $least"$'\n'
+  done
+  [[ -z $lines ]] || put_file "$conf" 0644 < <(printf '# Written by the Beta9 worker bootstrap.\n%s' "$lines")
+}
+
 # k3s's uninstaller deletes its whole directory; keep existing files, so that uninstall.sh can restore them.
 keep_existing_config() {
   local each
-  if recorded file "$K3S" || [[ ! -d $ETC ]]; then return 0; fi
-  while IFS= read -r -d '' each; do keep_original "$each"; done < <(find "$ETC" -type f -print0)
+  if recorded file "$K3S" || [[ ! -d $K3S_ETC ]]; then return 0; fi
+  while IFS= read -r -d '' each; do keep_original "$each"; done < <(find "$K3S_ETC" -type f -print0)
 }
 
 k3s_config() {
@@ -48,6 +70,9 @@ disable:
   - servicelb
   - metrics-server
 EOT
+  [[ $(node_name) == "$(host_name)" ]] || printf 'node-name: "%s"\n' "$(node_name)"
+  [[ $PODS == 10.42.0.0/16 ]] || printf 'cluster-cidr: %s\n' "$PODS"
+  [[ $SERVICES == 10.43.0.0/16 ]] || printf 'service-cidr: %s\n' "$SERVICES"
   # Only if it is installed: k3s does not start with a default runtime that is missing.
   if command -v nvidia-container-runtime >/dev/null; then echo 'default-runtime: nvidia'; fi
 }
@@ -57,9 +82,9 @@ write_registries() {
   local yaml auth
   yaml=$(setting BETA9_REGISTRIES_FILE) auth=$(setting BETA9_REGISTRY_AUTH_FILE)
   if [[ -n $yaml ]]; then
-    put_file "$ETC/registries.yaml" 0600 k3s <"$BETA9_ROOT$yaml"
+    put_file "$K3S_ETC/registries.yaml" 0600 k3s <"$BETA9_ROOT$yaml"
   elif [[ -n $auth ]]; then
-    python3 "$BETA9_BOOTSTRAP/lib/registries.py" <"$BETA9_ROOT$auth" | put_file "$ETC/registries.yaml" 0600 k3s
+    python3 "$BETA9_BOOTSTRAP/lib/registries.py" <"$BETA9_ROOT$auth" | put_file "$K3S_ETC/registries.yaml" 0600 k3s
   fi
 }
 

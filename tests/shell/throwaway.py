@@ -149,7 +149,8 @@ def throwaway(work: Path, repositories: Path, release: str) -> Iterator[Throwawa
         mount -t overlay overlay -o lowerdir=/,upperdir={work}/upper/u,workdir={work}/upper/w {work}/mnt
         cd {work}/mnt
         rm -rf etc/apt/sources.list etc/apt/sources.list.d/* etc/apt/preferences.d/* etc/apt/keyrings/*
-        mkdir -p bootstrap repository standin etc/apt/keyrings run/systemd/system sys dev/char proc
+        mkdir -p bootstrap repository standin etc/apt/keyrings run/systemd/system sys/fs/cgroup dev/char proc
+        echo cpuset cpu io memory pids > sys/fs/cgroup/cgroup.controllers
         mount --rbind {BOOTSTRAP} bootstrap; mount --bind {repositories} repository
         mount -t proc proc proc
         cat /proc/sys/kernel/random/boot_id > standin/boot_id

@@ -63,6 +63,16 @@ _VARIABLES = (
         "BETA9_K3S_ALLOW_FROM", "networks that may reach port 6443 from outside, comma-separated"
     ),
     BootstrapVariable(
+        "BETA9_K3S_CLUSTER_CIDR",
+        "network of k3s's pods, such as 10.200.0.0/16; cannot be changed once k3s has run",
+        "10.42.0.0/16, or another one if this machine uses that",
+    ),
+    BootstrapVariable(
+        "BETA9_K3S_SERVICE_CIDR",
+        "network of k3s's services; cannot be changed once k3s has run",
+        "10.43.0.0/16, or another one if this machine uses that",
+    ),
+    BootstrapVariable(
         "BETA9_REQUIRE_PINS", "`1` refuses everything that has no pinned checksum, version or key"
     ),
     BootstrapVariable(

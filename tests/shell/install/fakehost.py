@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ QUIET = (
     "wipefs",
     "lsblk",
 )
+KERNEL = {
+    "sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory hugetlb pids rdma misc",
+    "proc/sys/fs/inotify/max_user_instances": "128",
+    "proc/sys/fs/inotify/max_user_watches": "1048576",
+}
+"""What a current kernel shows, by path."""
 BOOT_ID = "00000000-0000-0000-0000-000000000001"
 
 
@@ -58,6 +64,9 @@ class Host:
             (self.root / path).mkdir(parents=True)
         for path in ("usr/local/bin", "var/lib", "var/log", "proc/sys/kernel/random"):
             (self.root / path).mkdir(parents=True)
+        for path, content in KERNEL.items():
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / path).write_text(f"{content}\n")
         (self.root / "etc/ssl/certs/ca-certificates.crt").write_text("certificates\n")
         (self.root / "etc/os-release").write_text((DATA / "os-release-debian-12").read_text())
         self.boot(BOOT_ID)
@@ -117,10 +126,11 @@ class Host:
         return self.bash(BOOTSTRAP / "uninstall.sh", *arguments)
 
     def bash(
-        self, script: Path, *arguments: str, env: Mapping[str, str] | None = None
+        self, script: Path, *arguments: str, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
+        """Run a script; `within` is a command that runs another one in namespaces."""
         return subprocess.run(
-            ["bash", str(script), *arguments],
+            [*within, "bash", str(script), *arguments],
             env=self.environment(env),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -129,13 +139,12 @@ class Host:
             timeout=240,
         )
 
-    def step(self, text: str) -> subprocess.CompletedProcess[str]:
+    def step(self, text: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         """Run `text` as the body of a step."""
         script = self.directory / "10-body.sh"
         script.write_text(step_text(text))
-        return self.bash(
-            script, env={"BETA9_BOOTSTRAP": str(BOOTSTRAP), "BETA9_ENV_FILE": self.settings_path()}
-        )
+        env = {"BETA9_BOOTSTRAP": str(BOOTSTRAP), "BETA9_ENV_FILE": self.settings_path()}
+        return self.bash(script, env=env, within=within)
 
     def settings_path(self) -> str:
         return str(self.env_file) if self.env_file.exists() else ""
