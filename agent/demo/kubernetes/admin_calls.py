@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 _NODE = frozenset({
     "gpus", "ready", "unschedulable", "pressures", "stop_s", "absent", "taints", "allocatable", "backoff_s",
-    "runtime_classes",
+    "runtime_classes", "annotations",
 })  # fmt: skip
 """What `set_node` may change."""
 

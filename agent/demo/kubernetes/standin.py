@@ -169,7 +169,8 @@ class KubernetesAdmin(CallClient):
 
     def set_node(self, **changes: Any) -> None:
         """Set any of gpus=, ready=, unschedulable=, pressures=["Disk"], taints=[{…}], allocatable={…}, absent= (there
-        is no node), stop_s= (how long pods take to end), backoff_s= (before a Job's next pod), runtime_classes=[…].
+        is no node), stop_s= (how long pods take to end), backoff_s= (before a Job's next pod),
+        runtime_classes=[…], annotations={…}.
         """
         self.call("set_node", **changes)
 

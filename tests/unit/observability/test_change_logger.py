@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.core.events import CallEnded, FactsRead, Tick
+from agent.core.events import CallEnded, FactsRead, JobsCleared, Tick
 from agent.core.host.facts import Gpu, GpuReading, HostFacts
 from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import DisplayedState
@@ -129,6 +129,46 @@ def test_why_nothing_is_offered_is_logged(recorder: Recorder) -> None:
     recorder.change_logger.on_step(placeable(offer=Offer(True, None)), placeable(offer=nothing), Tick(), 1.0)
     line = recorder.lines()[0]
     assert (line["event"], line["what"], line["reason"]) == ("offering", "nothing", "k3s does not answer")
+
+
+REGISTERING = Advertisement(ADDRESSES[0], Capacity(gpu_count=2), offered=False)
+
+
+def test_a_registration_that_offers_nothing_is_preceded_by_the_reason(recorder: Recorder) -> None:
+    """Point A4: `registered cpu_millicores=0` stood in the log without a line that says why."""
+    cordoned = Offer(offered=False, reason="the Kubernetes node is cordoned")
+    waiting = placeable(offer=cordoned)
+    calling = replace(waiting, call=Call(1, CallKind.REGISTER, 10.0, REGISTERING))
+    recorder.change_logger.on_step(placeable(), waiting, Tick(), 0.0)
+    recorder.change_logger.on_step(waiting, calling, Tick(), 1.0)
+    # The offer may change while the call is under way: the line stays before its effect.
+    offering = replace(calling, offer=Offer(offered=True, reason=None))
+    recorder.change_logger.on_step(calling, offering, Tick(), 1.1)
+    done = replace(offering, call=None, registration=Registration(True, True, 1, advertisement=REGISTERING))
+    recorder.change_logger.on_step(offering, done, CallEnded(1, Outcome(OutcomeKind.OK)), 1.2)
+    lines = [(line["event"], line.get("what"), line.get("reason")) for line in recorder.lines()]
+    assert lines[:3] == [
+        ("offering", "nothing", "the Kubernetes node is cordoned"),
+        ("offering", "everything", None),
+        ("registered", None, None),
+    ]
+
+
+def test_a_registration_that_is_repeated_with_the_same_reason_repeats_no_line(recorder: Recorder) -> None:
+    waiting = placeable(offer=Offer(offered=False, reason="the reverse path is not verified yet"))
+    for call_id in range(3):
+        calling = replace(waiting, call=Call(call_id, CallKind.REGISTER, 10.0, REGISTERING))
+        recorder.change_logger.on_step(waiting, calling, Tick(), float(call_id))
+        recorder.change_logger.on_step(calling, waiting, Tick(), call_id + 0.5)
+    assert recorder.names() == ["offering"]
+
+
+def test_what_a_start_has_cleared_away_is_logged(recorder: Recorder) -> None:
+    recorder.change_logger.on_step(placeable(), placeable(), JobsCleared(("worker-gpu-a",)), 1.0)
+    recorder.change_logger.on_step(placeable(), placeable(), JobsCleared(), 2.0)
+    assert [(line["event"], line["jobs"]) for line in recorder.lines()] == [
+        ("jobs_cleared", ["worker-gpu-a"])
+    ]
 
 
 def test_failed_calls_are_logged_once_and_so_is_their_recovery(recorder: Recorder) -> None:
