@@ -116,7 +116,7 @@ on_signal() {
   trap - ERR
   kill_stages
   say "stopped by a signal"
-  timeline_write failed installer "stopped by a signal: run the installer again"
+  timeline_write failed installer "stopped by a signal: run the installer again: $(same_run)"
   exit 1
 }
 

@@ -26,7 +26,7 @@ done
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; }
 
 main() {
-  local line packages=()
+  local line packages=() same_run="$0${*:+ $*}"
   while (($#)); do
     case $1 in
       --dry-run) dry_run=yes ;;
@@ -36,7 +36,7 @@ main() {
     esac
     shift
   done
-  ((EUID == 0)) || { say "this script changes the system: run it as root (sudo $0)"; exit 1; }
+  ((EUID == 0)) || { say "this script changes the system: run it as root (sudo $same_run)"; exit 1; }
   [[ -f $BETA9_STATE/record ]] || { say "nothing to undo: $BETA9_STATE/record does not exist"; exit 0; }
   exec 9>>"$BETA9_STATE/installer.lock"
   flock -n 9 || { say "the installer is running; try again when it has finished"; exit 1; }
@@ -162,7 +162,7 @@ clean_up() {
   systemctl daemon-reload
   systemctl reset-failed 'beta9-worker*' 2>/dev/null || true # fails if no unit has failed
   if ((failures)); then
-    say "$failures changes could not be undone; fix the errors above and run this again ($BETA9_STATE/record is kept)"
+    say "$failures changes could not be undone; fix the errors above and run 'sudo $same_run' again ($BETA9_STATE/record is kept)"
     exit 1
   fi
   if [[ -n $keep_state ]]; then

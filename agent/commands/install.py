@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,14 +78,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_host(host: Path, env_file: str) -> None:
     problems = []
+    line = LINE if env_file == ENV_FILE else f"{LINE} --env-file {shlex.quote(env_file)}"
     if not (BUNDLE / "bootstrap/install.sh").is_file():
         problems.append(
             "install works only in the image, which contains the bootstrap; in a checkout run bootstrap/install.sh"
         )
     if not (host / "etc").is_dir():
-        problems.append(f"{host} is not the host's /; run: {LINE}")
+        problems.append(f"{host} is not the host's /; run: {line}")
     elif not _has_host_init(host):
-        problems.append(f"process 1 is not the host's, or not accessible; run: {LINE}")
+        problems.append(f"process 1 is not the host's, or not accessible; run: {line}")
     elif not env_file.startswith("/") or not (host / env_file.lstrip("/")).is_file():
         problems.append(
             f"{env_file} does not exist on the host; write the settings into it (docs/settings.md)"

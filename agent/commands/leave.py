@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         return ExitCode.FAILED_CHECK
     state.write_stop("told to leave", "", time.time())
     state.unlock()
-    print("No agent is running; none will join before 'beta9-worker run --rejoin'.")
+    print(f"No agent is running; none will join before '{_rejoin(args)}'.")
     return ExitCode.OK
 
 
@@ -86,7 +87,7 @@ def simulate(args: argparse.Namespace) -> int:
         return ExitCode.FAILED_CHECK
     print(f"The agent {reply}.")
     if args.kind == "terminate":
-        print("It will not join again by itself, as after a real notice; use 'beta9-worker run --rejoin'.")
+        print(f"It will not join again by itself, as after a real notice; use '{_rejoin(args)}'.")
     return ExitCode.OK
 
 
@@ -109,6 +110,12 @@ def _ask(state_dir: Path, request: dict[str, Any]) -> str | None:
 
 def _state_dir(args: argparse.Namespace) -> Path:
     return Path(args.state_dir or os.environ.get("BETA9_STATE_DIR") or DEFAULT_STATE_DIR)
+
+
+def _rejoin(args: argparse.Namespace) -> str:
+    """Return the command that undoes this one, in the same state directory: `run` has no flag for it."""
+    where = f"BETA9_STATE_DIR={shlex.quote(args.state_dir)} " if args.state_dir else ""
+    return f"{where}beta9-worker run --rejoin"
 
 
 def _seconds(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 import threading
@@ -14,8 +15,10 @@ from agent.core.text.redaction import Redactor
 from agent.doctor.own_tunnel import OwnTunnel
 from agent.runtime.identity import known_machine_id
 from agent.settings import Connection, Settings
+from agent.settings.fields import BY_NAME
 
 STATUS_TIMEOUT_S = 4.0
+DEFAULT_STATUS_ADDR = BY_NAME["status_addr"].default
 
 T = TypeVar("T")
 
@@ -79,6 +82,21 @@ class Case:
         """Return the id that the agent uses or would use, or None if it would have to generate one."""
         status = self.agent_status()
         return str(status["machine_id"]) if status is not None else known_machine_id(self.settings)
+
+    @property
+    def status_command(self) -> str:
+        """The command that shows the status of this very agent."""
+        address = str(self.settings.status_addr)
+        return "beta9-worker status" + ("" if address == DEFAULT_STATUS_ADDR else f" --address {address}")
+
+    @property
+    def authorize_command(self) -> str:
+        """The command that prints this machine's line for the gateway's host, with the settings in use."""
+        machine_id = self.machine_id()
+        scope = f"--machine-id {machine_id}" if machine_id else "--pool-key"
+        forwards = "".join(f" --forward {shlex.quote(str(each))}" for each in self.settings.ssh_forwards)
+        target = shlex.quote(str(self.settings.ssh_target))
+        return f"beta9-worker authorize {scope} --target {target}{forwards} PUBLIC_KEY_FILE"
 
     def close(self) -> None:
         """Stop the doctor's ssh processes, and remove all private copies."""

@@ -156,7 +156,7 @@ def _agent(case: Case) -> Finding:
     if status["state"] != "READY":
         waiting = status.get("waiting")
         reason = f", waiting for {waiting['what']}; ends when {waiting['until']}" if waiting else ""
-        return fail(f"{seen}{reason}", "see the failed checks here, and 'beta9-worker status'")
+        return fail(f"{seen}{reason}", f"see the failed checks here, and '{case.status_command}'")
     if not status["capacity"]["offered"]:
         return warn(
             f"{seen}, but offers nothing: {status['capacity']['reason']}",

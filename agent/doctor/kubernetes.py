@@ -162,7 +162,7 @@ def _reverse(case: Case) -> Finding:
         return skip(f"BETA9_CONNECTION is {case.settings.connection.value}: the gateway dials {dialled}")
     status = case.agent_status()
     if status is not None:
-        return _of_running_agent(status["tunnel"]["reverse"])
+        return _of_running_agent(case, status["tunnel"]["reverse"])
     certificate = case.found("k3s", str)
     if certificate is None:
         return skip("not tried: k3s does not answer, so there is nothing to reach")
@@ -175,24 +175,24 @@ def _reverse(case: Case) -> Finding:
     return _through(case, address, certificate, lambda: probes.kubernetes(case.tunnel.probe_socket, "", 2.5))
 
 
-def _of_running_agent(reverse: dict[str, Any]) -> Finding:
+def _of_running_agent(case: Case, reverse: dict[str, Any]) -> Finding:
     if reverse["up"]:
         return ok(f"the running agent's path is up: {reverse['address']} leads to this machine's k3s")
     return fail(
         f"the running agent's path is down: {reverse['reason']}",
-        "docs/troubleshooting.md explains the reason; 'beta9-worker status' shows when it is up again",
+        f"docs/troubleshooting.md explains the reason; '{case.status_command}' shows when it is up again",
     )
 
 
 def _through(case: Case, address: str, certificate: str, probe: Callable[[], Seen]) -> Finding:
     link = case.tunnel.open_reverse(address)
     if link.ended is not None or not link.logged_in:
-        return _not_opened(address, link.ended)
+        return _not_opened(case, address, link.ended)
     deadline_s = time.monotonic() + SETTLE_S
     seen = probe()
     while seen.probe.answer in {Answer.CLOSED, Answer.NOT_LISTENING} and time.monotonic() < deadline_s:
         if case.tunnel.end_of(Purpose.REVERSE) is not None:
-            return _not_opened(address, case.tunnel.end_of(Purpose.REVERSE))
+            return _not_opened(case, address, case.tunnel.end_of(Purpose.REVERSE))
         time.sleep(0.1)
         seen = probe()
     if seen.probe.answer in REACHED and seen.certificate == certificate:
@@ -201,8 +201,8 @@ def _through(case: Case, address: str, certificate: str, probe: Callable[[], See
     return _not_reached(case, address, seen.probe)
 
 
-def _not_opened(address: str, ended: Fault | None) -> Finding:
-    fix = f"free {address}, or allow it for the key: 'beta9-worker authorize' prints the line"
+def _not_opened(case: Case, address: str, ended: Fault | None) -> Finding:
+    fix = f"free {address}, or allow it for the key: '{case.authorize_command}' prints the line"
     return fail(ended.message if ended else "sshd did not accept a second connection", fix)
 
 
@@ -211,7 +211,7 @@ def _not_reached(case: Case, address: str, probe: Probe) -> Finding:
     if complaint is not None and complaint.kind is FaultKind.PERMIT_OPEN:
         return fail(
             complaint.message,
-            f"the key's permitopen must name {address}:6443; 'beta9-worker authorize' prints the line",
+            f"the key's permitopen must name {address}:6443; '{case.authorize_command}' prints the line",
         )
     if probe.answer in REACHED:
         return fail(

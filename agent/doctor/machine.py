@@ -89,7 +89,7 @@ def _settings(case: Case) -> Finding:
     if case.setting_errors:
         return fail(
             "; ".join(case.setting_errors),
-            "correct them (docs/settings.md); 'beta9-worker run --dry-run' lists them, too",
+            "correct them (docs/settings.md); 'beta9-worker run --dry-run' with the same options lists them, too",
         )
     if case.settings.warnings:
         return warn("; ".join(case.settings.warnings), "correct it; see docs/settings.md")

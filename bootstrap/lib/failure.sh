@@ -19,9 +19,15 @@ end_failed() {
   console "fix: $fix"
   case $(on_failure) in
     poweroff) power_off ;;
-    *) console "this machine is left running and keeps accruing charges (BETA9_ON_FAILURE=keep): fix the problem and run the installer again" ;;
+    *) console "this machine is left running and keeps accruing charges (BETA9_ON_FAILURE=keep): fix the problem and run the installer again: $(same_run)" ;;
   esac
   exit 1
+}
+
+# same_run: print the command that repeats this run, with its settings file.
+same_run() {
+  printf 'sudo %q' "$BETA9_BOOTSTRAP/install.sh"
+  [[ -z ${BETA9_ENV_FILE:-} ]] || printf ' --env-file %q' "$BETA9_ENV_FILE"
 }
 
 # The policy applies even if worker.env cannot be parsed as a whole.
