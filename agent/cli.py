@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from agent import __version__
 from agent.core.text.describe import nearest, shape, shown
 from agent.errors import AgentError, ExitCode, SettingsError
-from agent.settings import add_arguments, describe, load, without_ignored
+from agent.settings import Settings, add_arguments, describe, load, without_ignored
 from agent.settings.fields import FIELDS
 
 PROGRAM = "beta9-worker"
@@ -121,6 +121,7 @@ def _run(args: argparse.Namespace) -> int:
     if settings.dry_run:
         import json
 
+        _check_key(settings)
         for warning in settings.warnings:
             print(f"beta9-worker: {warning}", file=sys.stderr)
         print(json.dumps(describe(settings), indent=2, default=str))
@@ -128,3 +129,13 @@ def _run(args: argparse.Namespace) -> int:
     from agent.runtime.main import start
 
     return start(settings, rejoin=args.rejoin)
+
+
+def _check_key(settings: Settings) -> None:
+    """Check the SSH key as a start would, unless it is a reference. Raises: SettingsError, TransientError."""
+    if settings.ssh_key is None or settings.ssh_key.reference:
+        return
+    from agent.adapters.secrets.resolver import Secrets
+    from agent.adapters.ssh.private_key import check_private_key
+
+    check_private_key(Secrets().resolve(settings.ssh_key), settings.ssh_key.file)

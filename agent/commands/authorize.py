@@ -11,6 +11,7 @@ from pathlib import Path
 
 from agent.core.provisioning.authorized_keys import DEFAULT_TARGET, Grant, key_line
 from agent.core.text.describe import shown
+from agent.core.text.pasted import decoded
 from agent.errors import ExitCode, SettingsError
 from agent.settings import parsers
 from agent.settings.values import bracketed
@@ -93,9 +94,13 @@ def _forward_targets(forwards: list[str]) -> list[str]:
 def _read(name: str) -> str:
     try:
         if name == "-":
-            return sys.stdin.read(KEY_LIMIT_BYTES)
-        with Path(name).open(encoding="utf-8", errors="replace") as file:
-            return file.read(KEY_LIMIT_BYTES)
+            return decoded(sys.stdin.buffer.read(KEY_LIMIT_BYTES))
+        with Path(name).open("rb") as file:
+            return decoded(file.read(KEY_LIMIT_BYTES))
+    except UnicodeDecodeError as error:
+        raise SettingsError(
+            f"public key file {shown(name)}: it is not text; give the .pub file written by ssh-keygen"
+        ) from error
     except OSError as error:
         raise SettingsError(
             f"public key file {shown(name)}: {error.strerror}; give the .pub file written by ssh-keygen"

@@ -132,16 +132,20 @@ def _secrets(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _resolved(name: str, layers: list[Layer], secrets: Secrets) -> str | None:
+    from agent.adapters.ssh.private_key import check_private_key
+
     field = BY_NAME[name]
     try:
         given = sources.find(field, layers)
         if given is None:
             return None
-        text = secrets.resolve(secret_ref(field.variable, given))
+        ref = secret_ref(field.variable, given)
+        text = secrets.resolve(ref)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    # ssh cannot read a key without a final newline; the others are a single line and are sent without one.
-    return text.strip() + ("\n" if name == "ssh_key" else "")
+    if name == "ssh_key":
+        check_private_key(text, ref.file)
+    return text
 
 
 def _parsed(label: str, text: str, parse: Callable[[str], T]) -> T:

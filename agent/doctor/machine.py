@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.adapters.host.facts import read_host
 from agent.adapters.process.run import CommandFailed, CommandNotFound, run
 from agent.adapters.secrets.resolver import Secrets
+from agent.adapters.ssh.private_key import check_private_key
 from agent.doctor.case import Case
 from agent.doctor.check import Check, Finding, fail, ok, skip, warn
 from agent.errors import AgentError, TransientError
@@ -105,6 +106,8 @@ def _secret(name: str) -> Check:
         secrets = Secrets(case.settings.metadata_endpoint, learned=case.redactor.add)
         try:
             text = secrets.resolve(ref)
+            if name == "ssh_key":
+                check_private_key(text, ref.file)
         except TransientError as error:
             return fail(str(error), "fix that and run doctor again; the agent itself keeps trying")
         except AgentError as error:

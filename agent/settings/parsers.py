@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.core.text.describe import shown
+from agent.core.text.pasted import QUOTES, visible
 from agent.settings.values import Forward, HostPort, LifecycleHook
 
 E = TypeVar("E", bound=Enum)
@@ -31,6 +32,8 @@ _FORWARD = (
     r":(?P<host>\[[^\]]*\]|[^:\[\]]+):(?P<host_port>[^:\[\]]+)"
 )
 _FINGERPRINT = r"SHA256:[A-Za-z0-9+/]{43}=?"
+_KEYGEN_LINE = rf"\b[0-9]+\s+({_FINGERPRINT})\s.*?\([A-Z0-9-]+\)"
+"""As 'ssh-keygen -l' prints a key: bits, fingerprint, comment, (type)."""
 
 
 def text(value: str) -> str:
@@ -165,14 +168,18 @@ def _forward(part: str) -> Forward:
 
 
 def fingerprints(value: str) -> str:
-    """Check comma-separated host key fingerprints; return them without spaces and padding."""
-    parts = [part.strip() for part in value.split(",") if part.strip()]
+    """Check host key fingerprints, or lines of 'ssh-keygen -l'; return them comma-separated, without padding."""
+    value = re.sub(_KEYGEN_LINE, r"\1", visible(value))
+    parts = [
+        part.strip(QUOTES) for part in re.split(r"[\s,;]+", value.strip().strip(QUOTES)) if part.strip(QUOTES)
+    ]
+    parts = [re.sub(r"(?i)^sha256:", "SHA256:", part) for part in parts]
     if not parts or not all(re.fullmatch(_FINGERPRINT, part) for part in parts):
         raise ValueError(
             "is not the fingerprint of a host key; give SHA256: and 43 characters, as printed on the SSH"
             " host by 'ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub' (MD5 is not accepted)"
         )
-    return ",".join(part.rstrip("=") for part in parts)
+    return ",".join(dict.fromkeys(part.rstrip("=") for part in parts))
 
 
 def lifecycle_hook(value: str) -> LifecycleHook:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+from agent.core.text.pasted import decoded
 from agent.errors import SettingsError
 
 LIMIT_BYTES = 64 * 1024
@@ -12,7 +13,7 @@ LIMIT_BYTES = 64 * 1024
 
 
 def read_secret_file(path: Path) -> str:
-    """Return the file's text, unchanged.
+    """Return the file's text, unchanged but for byte order marks and other invisible characters, which are dropped.
 
     Raises:
         SettingsError: it is missing, not a regular file, not readable, empty, too large, or not text.
@@ -33,14 +34,17 @@ def read_secret_file(path: Path) -> str:
         raise SettingsError(
             f"{path} cannot be read: {error.strerror}; check the path and its permissions"
         ) from error
-    if not content.strip():
-        raise SettingsError(f"{path} is empty; put the secret into it")
     try:
-        return content.decode()
+        text = decoded(content)
     except UnicodeDecodeError as error:
         raise SettingsError(
             f"{path} contains bytes that are not UTF-8 text; is it the right file?"
         ) from error
+    if "\0" in text:
+        raise SettingsError(f"{path} contains zero bytes; save it again, as UTF-8 text")
+    if not text.strip():
+        raise SettingsError(f"{path} is empty; put the secret into it")
+    return text
 
 
 def open_to_others(path: Path) -> str | None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from agent.core.text.describe import shape, shown, token_problem
+from agent.core.text.pasted import visible
 from agent.errors import SettingsError
 from agent.settings.parsers import expanded
 from agent.settings.secret_files import read_secret_file
@@ -27,19 +28,27 @@ def secret_ref(variable: str, given: Given) -> SecretRef:
         return SecretRef(variable, file=_file(variable, given))
     if re.fullmatch(_REFERENCE, given.text):
         return SecretRef(variable, reference=_reference(given))
-    problem = secret_problem(variable, given.text)
-    if problem:
-        raise ValueError(f"{given.label}: {shape(given.text)} {problem}")
-    return SecretRef(variable, value=given.text)
+    try:
+        return SecretRef(variable, value=usable_secret(variable, given.text))
+    except ValueError as error:
+        raise ValueError(f"{given.label}: {shape(given.text)} {error}") from error
 
 
-def secret_problem(variable: str, text: str) -> str | None:
-    """Return why a secret's text cannot be used for its setting ("is …", "contains …"), or None. Never quotes it."""
+def usable_secret(variable: str, text: str) -> str:
+    """Return a secret as its setting needs it, without what pasting and saving have added to it or taken from it.
+
+    Raises:
+        ValueError: it cannot be used. The message completes a sentence ("is …", "contains …") and never quotes it.
+    """
     if is_token(variable):
-        return _tailnet_key_problem(text) if variable == "BETA9_TAILSCALE_AUTH" else token_problem(text)
-    from agent.core.tunnel.key_formats import key_problem, known_hosts_problem  # noqa: PLC0415 - 6 ms, for ssh only
+        token = visible(text).strip()
+        problem = _tailnet_key_problem(token) if variable == "BETA9_TAILSCALE_AUTH" else token_problem(token)
+        if problem:
+            raise ValueError(problem)
+        return token
+    from agent.core.tunnel import key_formats, known_hosts  # noqa: PLC0415 - 6 ms, for ssh only
 
-    return key_problem(text) if variable == "BETA9_SSH_KEY" else known_hosts_problem(text)
+    return key_formats.private_key(text) if variable == "BETA9_SSH_KEY" else known_hosts.known_hosts(text)
 
 
 def _tailnet_key_problem(text: str) -> str | None:
@@ -75,9 +84,10 @@ def _file(variable: str, given: Given) -> Path:
         text = read_secret_file(path)
     except SettingsError as error:
         raise ValueError(f"{given.label}: {error}") from error
-    problem = secret_problem(variable, text.strip() if is_token(variable) else text)
-    if problem:
-        raise ValueError(f"{given.label}: {path} {problem}")
+    try:
+        usable_secret(variable, text)
+    except ValueError as error:
+        raise ValueError(f"{given.label}: {path} {error}") from error
     return path
 
 

@@ -56,6 +56,7 @@ NOT_FOR_PEOPLE = (
     "HTTP/1.1",  # a request on the wire
     "Accept: application/json",
     "PRIVATE KEY)",  # a regular expression
+    'Load key "[^"]*"',  # an ssh message, for comparison
     'exec "$@"',  # a shell line
     "machine_id and pool_name are required",  # an answer of the gateway, for comparison
     "Failed to update keepalive",

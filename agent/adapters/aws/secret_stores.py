@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.adapters.aws.access import DENIED, Access, is_transient, read_reply
 from agent.core.text.describe import nearest
+from agent.core.text.pasted import decoded, visible
 from agent.errors import AgentError, RejectedError, SettingsError, TransientError
 
 if TYPE_CHECKING:
@@ -64,14 +65,14 @@ class Store:
 
 def _decode(content: bytes, where: str) -> str:
     try:
-        return content.decode()
+        return decoded(content)
     except UnicodeDecodeError as error:
         raise SettingsError(f"{where}: the entry is binary, not text; store it as text") from error
 
 
 def _json_value(text: str, key: str, where: str) -> str:
     try:
-        entry = json.loads(text)
+        entry = json.loads(visible(text))
     except ValueError:
         entry = None
     # Neither chained nor shown: a JSON error quotes the text it could not parse, which is the secret.

@@ -13,7 +13,7 @@ from agent.adapters.ssh.private_key import PrivateKey, private_key_copy
 from agent.core.text.describe import shape
 from agent.errors import SettingsError
 from agent.settings.secret_files import read_secret_file
-from agent.settings.secret_refs import secret_problem
+from agent.settings.secret_refs import usable_secret
 from agent.settings.values import SecretRef
 
 __all__ = ["PrivateKey", "Secrets", "private_key_copy"]
@@ -36,8 +36,7 @@ class Secrets:
     def resolve(self, ref: SecretRef) -> str:
         """Return the current secret. Takes up to aws/access.py's LONGEST_S for a reference.
 
-        A token from a file or a store is stripped of surrounding white space; keys and host key lines are returned
-        unchanged.
+        Byte order marks, and white space that was added or lost on the way, are put right.
 
         Raises:
             SettingsError: the file or entry does not exist, or its content is invalid for the setting.
@@ -45,14 +44,18 @@ class Secrets:
             TransientError: the store did not answer or is temporarily unavailable.
         """
         text, origin = self._read(ref)
-        if ref.is_token and ref.value is None:
-            text = text.strip()
+        self._learn(ref, text)
+        try:
+            usable = usable_secret(ref.setting, text)
+        except ValueError as error:
+            raise SettingsError(f"{ref.setting}: {origin or shape(text)} {error}") from error
+        if usable != text:
+            self._learn(ref, usable)
+        return usable
+
+    def _learn(self, ref: SecretRef, text: str) -> None:
         if self._learned and ref.setting != "BETA9_SSH_KNOWN_HOSTS":
             self._learned(text)
-        problem = secret_problem(ref.setting, text)
-        if problem:
-            raise SettingsError(f"{ref.setting}: {origin or shape(text)} {problem}")
-        return text
 
     def _read(self, ref: SecretRef) -> tuple[str, str]:
         """Return the text, and for messages where it came from ("" for a plain value)."""

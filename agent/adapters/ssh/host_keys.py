@@ -17,7 +17,7 @@ NAME = "known_hosts"
 def known_hosts_file(settings: Settings, resolve: Callable[[SecretRef], str], directory: Path) -> Path | None:
     """Write the lines of BETA9_SSH_KNOWN_HOSTS (0600) into `directory` and return the path.
 
-    They are resolved again each time and written unchanged (host names may be hashed, lines may be @cert-authority).
+    They are resolved again each time (host names may be hashed, lines may be @cert-authority).
     None: only fingerprints are pinned, which ssh is given on its command line (core/tunnel/host_key_pins.py).
 
     Raises:
@@ -37,12 +37,11 @@ def known_hosts_file(settings: Settings, resolve: Callable[[SecretRef], str], di
     return None
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: str) -> None:
     """Replace the file atomically: an ssh child that is starting reads the old one or the new one.
 
     An unchanged file is not written again, so that a disk that has filled up does not prevent a reconnect.
     """
-    content = text.replace("\r\n", "\n").strip() + "\n"
     with contextlib.suppress(OSError, UnicodeError):  # missing or damaged: it is written below
         if path.read_text(encoding="utf-8") == content:
             return

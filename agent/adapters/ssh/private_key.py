@@ -1,4 +1,4 @@
-"""A private copy of an SSH key in the form that ssh requires: own user, mode 0600, unix line ends, final newline.
+"""A private copy of an SSH key in the form that ssh requires: own user, mode 0600, lines as ssh reads them.
 
 It is kept in memory-backed storage if there is any, so that a key from a secret store never reaches a disk; otherwise
 in the state directory. The place is the same each time: the copy left behind by a killed agent is overwritten by the
@@ -10,18 +10,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.adapters.process.run import CommandFailed, run
 from agent.core.text.describe import shape
-from agent.core.tunnel.key_formats import key_problem
+from agent.core.text.pasted import decoded
+from agent.core.tunnel.key_formats import private_key
 from agent.errors import SettingsError, TransientError
 
 IN_MEMORY = (Path("/dev/shm"), Path("/run"))  # noqa: S108 - checked before use, see _make_own_directory
 NAME = "ssh_key"
+KEYGEN_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,7 @@ def private_key_copy(
     """Write a private key where ssh can use it, atomically replacing the previous copy.
 
     Args:
-        text: the key. Line ends become unix ones, and a missing final newline is added (without it ssh fails with
-            "error in libcrypto").
+        text: the key, in whatever form it was pasted (core/tunnel/key_formats.py).
         directory: the agent's state directory; used without memory-backed storage, and to keep the copies of two
             agents apart.
         original: the file that the key came from; a user certificate beside it (`<original>-cert.pub`) is copied, too.
@@ -62,19 +65,42 @@ def private_key_copy(
         SettingsError: the text is not a private key that works without a passphrase.
         TransientError: no place can be written to (full or read-only).
     """
-    problem = key_problem(text)
-    if problem:
-        raise SettingsError(f"BETA9_SSH_KEY: {original or shape(text)} {problem}")
     certificate = user_certificate(original)
     failures: list[str] = []
-    for place in _places(directory, in_memory):
-        try:
-            return _write(place, text, certificate)
-        except OSError as error:  # noqa: PERF203 - three places at most
-            failures.append(f"{place}: {error.strerror}")
+    try:
+        key = private_key(text)
+        for place in _places(directory, in_memory):
+            try:
+                return _write(place, key, certificate)
+            except OSError as error:  # noqa: PERF203 - three places at most
+                failures.append(f"{place}: {error.strerror}")
+    except ValueError as error:
+        raise SettingsError(f"BETA9_SSH_KEY: {original or shape(text)} {error}") from error
     raise TransientError(
         f"no place for the private copy of the SSH key ({'; '.join(failures)}); free space there"
     )
+
+
+def check_private_key(text: str, original: Path | None = None) -> None:
+    """Check that ssh can use a key, on a copy that is removed again. Raises: as `private_key_copy`."""
+    with tempfile.TemporaryDirectory(prefix="b9key-") as directory:
+        private_key_copy(text, Path(directory), original).remove()
+
+
+def _refuse_unless_usable(copy: Path) -> None:
+    """Ask ssh-keygen whether ssh can use the key: only it knows which keys this version of OpenSSH reads.
+
+    Where it cannot run, ssh itself will say. Raises: ValueError.
+    """
+    try:
+        run(["ssh-keygen", "-y", "-P", "", "-f", str(copy)], KEYGEN_S)
+    except (CommandFailed, TransientError) as error:
+        reason = re.search(r'Load key "[^"]*": (.*)', getattr(error, "stderr", ""))
+        if reason:
+            raise ValueError(
+                f"is not a key that this machine's ssh can use ({reason[1]}); make one with"
+                " 'ssh-keygen -t ed25519 -N \"\" -f FILE'"
+            ) from error
 
 
 def user_certificate(original: Path | None) -> str | None:
@@ -82,7 +108,7 @@ def user_certificate(original: Path | None) -> str | None:
     if original is None:
         return None
     try:
-        return Path(f"{original}-cert.pub").read_text(encoding="utf-8")
+        return decoded(Path(f"{original}-cert.pub").read_bytes()).strip() + "\n"
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError) as error:
@@ -116,7 +142,7 @@ def _write(place: Path, text: str, certificate: str | None) -> PrivateKey:
     beside = place / f"{NAME}-cert.pub"
     # The two files cannot be replaced together. A child that reads one old and one new file fails one login, in
     # either order.
-    _replace(key, text.replace("\r\n", "\n").strip() + "\n")
+    _replace(key, text, _refuse_unless_usable)
     if certificate is None:
         beside.unlink(missing_ok=True)
         return PrivateKey(key)
@@ -138,14 +164,15 @@ def _make_own_directory(place: Path) -> None:
         place.chmod(0o700)
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: str, check: Callable[[Path], None] = lambda _: None) -> None:
     descriptor, temporary = tempfile.mkstemp(
         prefix=f".{path.name}.", dir=path.parent
     )  # created with mode 0600
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
+        check(Path(temporary))
         Path(temporary).replace(path)
-    except OSError:
+    except (OSError, ValueError):
         Path(temporary).unlink(missing_ok=True)
         raise

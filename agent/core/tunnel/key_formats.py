@@ -1,6 +1,6 @@
-"""Recognise private keys and host key lines, and say what is wrong with others.
+"""Recognise private keys, in whatever form they were pasted, and say what is wrong with others.
 
-Formats as in OpenSSH's PROTOCOL.key, RFC 7468 (PEM) and sshd(8), SSH_KNOWN_HOSTS FILE FORMAT.
+Formats as in OpenSSH's PROTOCOL.key, RFC 7468 (PEM), RFC 8017 (PKCS #1), RFC 5958 (PKCS #8) and RFC 5915 (SEC 1).
 No key is verified cryptographically here: ssh does that.
 """
 
@@ -11,30 +11,51 @@ import binascii
 import hashlib
 import re
 
-_KEY = r"-----BEGIN (?P<kind>[A-Z0-9 ]*PRIVATE KEY)-----(?P<body>(?s:.+?))-----END (?P=kind)-----\s*"
+from agent.core.text.pasted import QUOTES, unescaped, visible
+
+_DASH = "[-\u2010-\u2015\u2212]"
+"""Word processors replace hyphens."""
+_KEY = (
+    rf"{_DASH}*BEGIN(?P<kind>[A-Z0-9]*)PRIVATEKEY{_DASH}+(?P<body>.+?)"
+    rf"{_DASH}+END(?P=kind)PRIVATEKEY{_DASH}*"
+)
+_CURVE = rf"{_DASH}*BEGINECPARAMETERS{_DASH}+[A-Za-z0-9+/=]*{_DASH}+ENDECPARAMETERS{_DASH}*"
+"""What openssl writes in front of a key for an elliptic curve. The key repeats it."""
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
-_MARKERS = ("@cert-authority", "@revoked")
-_KEY_TYPE = r"(ssh|ecdsa|sk)-[a-z0-9@.-]+"
+_OPENSSH_WIDTH, _PEM_WIDTH = 70, 64
+_ASN1_SEQUENCE = 0x30
 
 
-def key_problem(text: str) -> str | None:
-    """Say why ssh could not use a text as a private key without asking a person, or None.
+def private_key(text: str) -> str:
+    """Return a private key in the form that ssh reads: markers and base64 on lines of their own.
 
-    The answer completes a sentence: "is encrypted; …". Line endings and a missing final newline do
-    not matter: the private copy has them corrected.
+    All white space that was added or lost on the way is put right: base64 and markers leave no doubt.
+
+    Raises:
+        ValueError: ssh could not use it without asking a person. The message completes a sentence: "is encrypted; …".
     """
-    if "-----BEGIN" in text and "\\n" in text:
-        return "has '\\n' written out where line breaks belong; give the file by BETA9_SSH_KEY_FILE instead"
-    match = re.search(_KEY, text)
+    compact = "".join(unescaped(visible(text)).split()).strip(QUOTES)
+    match = re.search(_KEY, compact)
     if not match:
-        return _not_a_key(text)
-    if text[: match.start()].strip() or text[match.end() :].strip():
-        return "has other text around the private key; give the key alone"
-    if match["kind"] == "ENCRYPTED PRIVATE KEY" or "Proc-Type: 4,ENCRYPTED" in match["body"]:
-        return _ENCRYPTED
-    if match["kind"] == "OPENSSH PRIVATE KEY":
-        return _openssh_problem(match["body"])
-    return None
+        raise ValueError(_not_a_key(text, compact))
+    around = compact[: match.start()] + compact[match.end() :]
+    if re.sub(_CURVE, "", around):
+        raise ValueError("has other text around the private key; give the key alone")
+    if match["kind"] == "ENCRYPTED" or "Proc-Type:4,ENCRYPTED" in match["body"]:
+        raise ValueError(_ENCRYPTED)
+    body = match["body"].rstrip("=")
+    body += "=" * (-len(body) % 4)
+    problem = _body_problem(match["kind"], body)
+    if problem:
+        raise ValueError(problem)
+    return _wrapped(match["kind"], body)
+
+
+def _wrapped(kind: str, body: str) -> str:
+    label = f"{kind} PRIVATE KEY".strip()
+    width = _OPENSSH_WIDTH if kind == "OPENSSH" else _PEM_WIDTH
+    lines = [body[start : start + width] for start in range(0, len(body), width)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
 
 
 _ENCRYPTED = (
@@ -43,25 +64,45 @@ _ENCRYPTED = (
 )
 
 
-def _not_a_key(text: str) -> str:
-    if re.match(r"\s*(ssh|ecdsa|sk)-\S+ AAAA", text):
+def _not_a_key(text: str, compact: str) -> str:
+    if re.match(r"\s*(ssh|ecdsa|sk)-\S+\s+AAAA", visible(text)):
         return "is a public key; give the private one (the file without .pub)"
     if "PuTTY-User-Key-File" in text:
         return "is a PuTTY key; convert it with 'puttygen KEY -O private-openssh -o FILE'"
-    if "PRIVATE KEY-----" in text:
+    if "PRIVATEKEY-" in compact:
         return "is cut off: BEGIN and END lines of a private key must both be there"
     return "is not a private key ('-----BEGIN …'); give the key's text, or its path by BETA9_SSH_KEY_FILE"
 
 
-def _openssh_problem(body: str) -> str | None:
-    try:
-        blob = base64.b64decode("".join(body.split()), validate=True)
-    except (binascii.Error, ValueError):
+def _body_problem(kind: str, body: str) -> str | None:
+    if not re.fullmatch(r"[A-Za-z0-9+/]*=*", body):
         return "is damaged: the text between BEGIN and END is not base64"
-    cipher = _string_at(blob, len(_OPENSSH_MAGIC))
-    if not blob.startswith(_OPENSSH_MAGIC) or cipher is None:
+    try:
+        blob = base64.b64decode(body, validate=True)
+    except binascii.Error:
+        return _CUT
+    return _openssh_problem(blob) if kind == "OPENSSH" else _pem_problem(blob)
+
+
+def _openssh_problem(blob: bytes) -> str | None:
+    """Check the frame of the format: magic, cipher, kdf and its options, the number of keys, and the two halves."""
+    if not blob.startswith(_OPENSSH_MAGIC):
         return "is damaged: the text between BEGIN and END is not an OpenSSH key"
-    return None if cipher == b"none" else _ENCRYPTED
+    offset = len(_OPENSSH_MAGIC)
+    parts: list[bytes] = []
+    while len(parts) < 5:
+        offset += 4 if len(parts) == 3 else 0  # the number of keys, which is one
+        part = _string_at(blob, offset)
+        if part is None:
+            return _CUT
+        parts.append(part)
+        offset += 4 + len(part)
+    if parts[0] != b"none":
+        return _ENCRYPTED
+    return _CUT if offset != len(blob) else None
+
+
+_CUT = "is damaged: a part of the text between BEGIN and END is missing, or there is too much of it; copy the key again"
 
 
 def _string_at(blob: bytes, offset: int) -> bytes | None:
@@ -71,37 +112,15 @@ def _string_at(blob: bytes, offset: int) -> bytes | None:
     return value if len(blob) >= offset + 4 and len(value) == length else None
 
 
-def known_hosts_problem(text: str) -> str | None:
-    """Say which line ssh could not use as a pinned host key, or that none pins anything, or None."""
-    pinned = 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        problem = _line_problem(words)
-        if problem:
-            return f"has line {number}, which {problem}"
-        pinned += words[0] != "@revoked"
-    return (
-        None
-        if pinned
-        else "holds no host key line; give one as printed by 'ssh-keyscan HOST', checked by you"
-    )
-
-
-def _line_problem(words: list[str]) -> str | None:
-    if words[0].startswith("@"):
-        if words[0] not in _MARKERS:
-            return f"begins with an unknown marker; use {' or '.join(_MARKERS)}"
-        words = words[1:]
-    if words and re.fullmatch(_KEY_TYPE, words[0]):
-        return (
-            "has no host in front of the key type; write 'HOST ssh-ed25519 AAAA…'"
-            " ('[HOST]:PORT …' if not port 22)"
-        )
-    if len(words) < 3 or not re.fullmatch(_KEY_TYPE, words[1]):
-        return "is not 'HOST KEYTYPE KEY'; give lines as 'ssh-keyscan HOST' prints them, checked by you"
-    return None if fingerprint(words[2]) else "holds a key that is not base64; copy the line again"
+def _pem_problem(blob: bytes) -> str | None:
+    """Check that the blob is one ASN.1 sequence (X.690, 8.1: a tag, a length, and that many bytes), and no more."""
+    if len(blob) < 2 or blob[0] != _ASN1_SEQUENCE:
+        return "is damaged: the text between BEGIN and END is not a key"
+    length, header = blob[1], 2
+    if length >= 0x80:
+        header += length - 0x80
+        length = int.from_bytes(blob[2:header], "big")
+    return None if len(blob) == header + length else _CUT
 
 
 def fingerprint(key: str) -> str | None:

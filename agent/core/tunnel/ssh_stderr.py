@@ -35,8 +35,8 @@ _ENDINGS: tuple[_Row, ...] = (
     _row(
         r"load key .*: |identity file .* not accessible|bad permissions",
         FaultKind.KEY_FILE,
-        "ssh cannot use the private key; check BETA9_SSH_KEY or BETA9_SSH_KEY_FILE "
-        "(an unencrypted private key, readable, with its final line break)",
+        "ssh cannot use the private key; check BETA9_SSH_KEY or BETA9_SSH_KEY_FILE: it must be an unencrypted private "
+        "key of a kind that this machine's ssh reads",
     ),
     _row(
         r"no user exists for uid",

@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.provisioning import user_data
 from agent.core.provisioning.user_data import CLOUDS
-from tests.unit.provisioning.user_data_cases import GOOD, CommandResult, UserDataCommand
+from tests.unit.provisioning.user_data_cases import GOOD, HOST_KEY_LINE, CommandResult, UserDataCommand
 
 
 @pytest.mark.parametrize(("cloud", "form"), [(c.name, f) for c in CLOUDS.values() for f in user_data.FORMATS])
@@ -41,7 +41,7 @@ def fill(user_data_of: UserDataCommand, cloud: str, over: int) -> CommandResult:
     """Run the command for user data that is exactly `over` bytes longer than the cloud takes."""
     limit = CLOUDS[cloud].limit_bytes
     assert limit is not None
-    line = "h ssh-ed25519 AAAA "
+    line = f"{HOST_KEY_LINE} "
     start = len(user_data_of({**GOOD, "BETA9_SSH_KNOWN_HOSTS": line}, "--cloud", cloud)[1])
     settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": line + "x" * (limit - start + over)}
     return user_data_of(settings, "--cloud", cloud)
@@ -59,7 +59,7 @@ def test_the_limit_of_each_cloud_is_kept_to_the_byte(user_data_of: UserDataComma
 
 
 def test_aws_counts_what_gzip_leaves_and_base64_does_not_add(user_data_of: UserDataCommand) -> None:
-    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": "h ssh-ed25519 AAAA " + "x" * 9000}
+    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": f"{HOST_KEY_LINE} " + "x" * 9000}
     code, out, _ = user_data_of(settings, "--cloud", "aws", "--format", "base64")
     assert code == 0
     assert len(base64.b64decode(out)) < 16384 < len(out)
@@ -71,7 +71,7 @@ def test_aws_counts_what_gzip_leaves_and_base64_does_not_add(user_data_of: UserD
 
 
 def test_a_script_is_ascii_or_refused(user_data_of: UserDataCommand) -> None:
-    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": "h ssh-ed25519 AAAA schlüssel"}
+    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": f"{HOST_KEY_LINE} schlüssel"}
     assert user_data_of(settings, "--cloud", "lambda")[0] == 0
     code, out, err = user_data_of(settings, "--cloud", "crusoe")
     assert (code, out) == (78, b"")
@@ -79,7 +79,7 @@ def test_a_script_is_ascii_or_refused(user_data_of: UserDataCommand) -> None:
 
 
 def test_a_value_cannot_end_the_script_s_settings_early(user_data_of: UserDataCommand) -> None:
-    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": f"h ssh-ed25519 AAAA\n{user_data.HEREDOC_END}\nrm -rf /"}
+    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": f"{HOST_KEY_LINE}\n{user_data.HEREDOC_END}\nrm -rf /"}
     code, out, err = user_data_of(settings, "--format", "script")
     assert (code, out) == (78, b"")
     assert user_data.HEREDOC_END in err or "BETA9_SSH_KNOWN_HOSTS" in err

@@ -25,9 +25,19 @@ GOOD = {
     "BETA9_SSH_KEY": "secretsmanager://beta9#ssh_key",
 }
 SECRET = "sEcReT-0123456789"
+
+
+def _framed(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
 PLAIN_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n".format(
-    base64.b64encode(b"openssh-key-v1\0\0\0\0\4none").decode()
+    base64.b64encode(
+        b"openssh-key-v1\0" + _framed(b"none", b"none", b"") + b"\0\0\0\1" + _framed(b"public", b"private")
+    ).decode()
 )
+"""The frame of a key, with nothing in it."""
+HOST_KEY_LINE = f"h ssh-ed25519 {base64.b64encode(_framed(b'ssh-ed25519', bytes(32))).decode()}"
 
 CommandResult = tuple[int, bytes, str]
 """Exit code, stdout and stderr."""

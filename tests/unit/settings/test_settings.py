@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters.secrets.resolver import Secrets
 from agent.core.policy import Policy
 from agent.settings import Connection, HostPort, K3sMode, Settings, describe, load
 from agent.settings.fields import FIELDS
@@ -159,3 +160,37 @@ def test_importing_settings_loads_nothing_heavy() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
     )
     assert done.stdout.strip() == "[]"
+
+
+FINGERPRINT, OTHER = "SHA256:" + "a/+" * 14 + "b", "SHA256:" + "c" * 43
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f" {FINGERPRINT} , {OTHER} ",
+        f"{FINGERPRINT}= {OTHER}",
+        f"{FINGERPRINT}\r\n{OTHER}\n",
+        f'"{FINGERPRINT},{OTHER}"',
+        f"'{FINGERPRINT}' '{OTHER}'",
+        f"\ufeff{FINGERPRINT}\u200b;\u00a0{OTHER}",
+        f"sha256:{FINGERPRINT[7:]},{OTHER},{FINGERPRINT}",
+        f"256 {FINGERPRINT} root@gw (ED25519)\n3072 {OTHER} no comment (RSA)",
+        f"256 {FINGERPRINT} root@gw (ED25519) 3072 {OTHER} no comment (RSA)",
+    ],
+)
+def test_fingerprints_are_read_in_whatever_form_they_were_pasted(tmp_path: Path, text: str) -> None:
+    """The kind of field case 1.1."""
+    environ = ssh(tmp_path, BETA9_SSH_KNOWN_HOSTS="", BETA9_SSH_HOST_KEY_FINGERPRINT=text)
+    assert read(environ).ssh_host_key_fingerprint == f"{FINGERPRINT},{OTHER}"
+
+
+@pytest.mark.parametrize("text", ["{}", " {}\r\n", "\ufeff{}", "\u00a0{}\u200b", "{}\n"])
+def test_tokens_are_read_alike_from_a_value_and_from_a_file(tmp_path: Path, text: str) -> None:
+    """Field case 1.3 and more of its kind."""
+    file = tmp_path / "token"
+    file.touch(0o600)
+    file.write_text(text.format(TOKEN), encoding="utf-8")
+    by_value = read(with_(BETA9_TOKEN=text.format(TOKEN))).token
+    by_file = read({"BETA9_TOKEN_FILE": str(file), "BETA9_POOL_NAME": "gpu"}).token
+    assert [Secrets().resolve(ref) for ref in (by_value, by_file)] == [TOKEN, TOKEN]

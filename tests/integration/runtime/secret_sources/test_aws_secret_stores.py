@@ -62,7 +62,7 @@ def test_an_entry_that_cannot_serve_is_a_mistake_in_the_settings(
     manager = store.client("secretsmanager")
     manager.create_secret(Name="plain", SecretString=TOKEN)
     manager.create_secret(Name="machine", SecretString=json.dumps({"token": TOKEN, "n": 1}))
-    manager.create_secret(Name="bytes", SecretBinary=b"\xff\xfe")
+    manager.create_secret(Name="bytes", SecretBinary=b"\xff\xfe\x00")
     manager.create_secret(Name="leaving", SecretString=TOKEN)
     manager.delete_secret(SecretId="leaving", RecoveryWindowInDays=7)
     with pytest.raises(SettingsError) as caught:

@@ -18,9 +18,9 @@ def test_the_certificate_beside_an_ssh_key_is_copied_again_when_it_is_renewed(tm
     try:
         assert not certificate.exists()
         for text in ("first", "renewed"):
-            (tmp_path / "key-cert.pub").write_text(text)
+            (tmp_path / "key-cert.pub").write_text(f"\ufeff{text}")
             assert Path(credentials.endpoint().key_path) == copy
-            assert certificate.read_text() == text
+            assert certificate.read_text() == f"{text}\n"
         (tmp_path / "key-cert.pub").unlink()
         credentials.endpoint()
         assert not certificate.exists()

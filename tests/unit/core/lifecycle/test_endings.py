@@ -96,7 +96,7 @@ LINK_ENDINGS = {
     FaultKind.AUTH: Ending("Permission denied|Too many|no matching", "", "authorize|update the older one"),
     FaultKind.HOST_KEY: Ending("[Hh]ost key|REMOTE HOST", "BETA9_SSH_(KNOWN_HOSTS|HOST_KEY)", "put|replace"),
     FaultKind.KEY_FILE: Ending("Load key|accessible|permissions", "BETA9_SSH_KEY", "check"),
-    FaultKind.NO_SSH: Ending("No user exists|option", "", "run as root|is needed"),
+    FaultKind.NO_SSH: Ending("No user exists|option", "", "run as root|update it to"),
 }
 """What real ssh clients have printed; AUTH covers a missing algorithm, too, where no setting is at fault."""
 

@@ -169,7 +169,7 @@ def test_the_command_prints_the_line_and_nothing_else(
 def test_the_command_reads_standard_input_and_allows_the_forwards_targets_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO(ED25519))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(ED25519.encode())))
     forwards = ("--forward", "6379:redis:6379,[::1]:6380:redis:6379", "--forward", "443:[2001:db8::7]:443")
     assert authorize_command("--pool-key", *forwards, "-") == 0
     targets = ("localhost:31994", "redis:6379", "[2001:db8::7]:443")
