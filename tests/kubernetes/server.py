@@ -143,7 +143,8 @@ class RealKubernetes:
             self.add_node()
         for path, wanted in rbac.OBJECTS:
             self.ask("DELETE", f"{path}/{wanted['metadata']['name']}")
-        self.ask("PATCH", NODE, {"spec": {"unschedulable": None, "taints": None}}, content=MERGE)
+        as_new = {"metadata": {"annotations": None}, "spec": {"unschedulable": None, "taints": None}}
+        self.ask("PATCH", NODE, as_new, content=MERGE)
         self.set_node()
 
     def remove_jobs(self) -> None:

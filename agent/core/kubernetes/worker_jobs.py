@@ -123,7 +123,8 @@ def _job(job: Object, pods: list[Object], machine: Machine) -> Job:
         uid=meta["uid"],
         is_going=_is_going(job),
         has_worker=any(machine.node and _node(pod) == machine.node for pod in live),
-        has_lost=bool(status.get("failed")) or len(live) < len(pods),
+        # A pod that has just ended is listed as uncounted before it is counted.
+        has_lost=bool(status.get("failed") or status.get("uncountedTerminatedPods")) or len(live) < len(pods),
         created=str(meta.get("creationTimestamp") or ""),
     )
 

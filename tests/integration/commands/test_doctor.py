@@ -64,9 +64,9 @@ def diagnose(agent: AgentProcess, outbound: str, **settings: str) -> Diagnosis:
     assert output["ok"] is (completed.code == 0)
     assert all(check["took_s"] < 11 for check in checks.values()), checks
     assert all(check["fix"] for check in checks.values() if check["verdict"] in {"warn", "fail"}), checks
-    secrets = [Path(environment[name]).read_text() for name in ("BETA9_TOKEN_FILE",) if name in environment]
+    files = [agent.environment.get(name) for name in ("BETA9_TOKEN_FILE", "BETA9_K3S_TOKEN_FILE")]
+    secrets = [Path(name).read_text() for name in files if name is not None]
     secrets += [Path(environment["BETA9_SSH_KEY_FILE"]).read_text().splitlines()[2]]
-    secrets += [Path(agent.environment["BETA9_K3S_TOKEN_FILE"]).read_text()]
     assert not [each for each in secrets if each.strip() in completed.stdout + completed.stderr]
     return Diagnosis(completed, checks)
 

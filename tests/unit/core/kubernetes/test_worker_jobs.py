@@ -117,6 +117,8 @@ CLOSED, OPEN = True, False
         # Between two pods, and with the next one waiting for a node.
         ({"failed": 1}, [], OPEN, True),
         ({"failed": 1}, [], CLOSED, True),
+        ({"uncountedTerminatedPods": {"failed": ["uid-pod"]}}, [], OPEN, True),
+        ({"active": 1, "uncountedTerminatedPods": {}}, [], OPEN, False),
         ({"failed": 1, "active": 1}, [pod(None, phase="Pending")], CLOSED, True),
         ({"failed": 1, "active": 1}, [pod(None, phase="Pending")], OPEN, True),
         # The drain told its pod to end, and did not get as far as the Job.
