@@ -117,7 +117,7 @@ check_default_route() {
   local addresses interface
   addresses=$(ipv4_addresses)
   [[ -n $addresses ]] || return 0
-  interface=$(awk '$2 != "lo" { print $2; exit }' <<<"$addresses")
+  interface=$(awk '$2 !~ /^(lo$|docker|br-|cni|flannel)/ { print $2; exit }' <<<"$addresses")
   if [[ -z $interface ]]; then
     add_problem "this machine has no IPv4 address, which k3s's pods and services need"
   elif [[ $(ip -4 route show default) != *' dev '* ]]; then
@@ -145,5 +145,5 @@ check_packet_filter() {
       output) add_problem "a packet filter on this machine blocks what it sends to pods ($detail): let packets to $PODS out, for example by iptables -I OUTPUT -d $PODS -j ACCEPT, or in nftables by 'ip daddr $PODS accept', and answers in (ct state established,related)" ;;
       forward) add_problem "a packet filter on this machine blocks what pods send through it, also by the rules that k3s adds ($detail): iptables -I FORWARD -s $PODS -j ACCEPT and -d $PODS likewise, or in nftables 'ip saddr $PODS accept' and 'ip daddr $PODS accept' in the chain that drops them" ;;
     esac
-  done < <(timeout 40 python3 "$script" "$PODS" || say "not tried: what a packet filter does with pods' packets")
+  done < <(timeout "$(scaled_timeout 40)" python3 "$script" "$PODS" || say "not tried: what a packet filter does with pods' packets")
 }

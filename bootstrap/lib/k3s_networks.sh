@@ -17,8 +17,9 @@ choose_networks() {
   if [[ -e $K3S_ETC/config.yaml ]] && recorded file "$K3S_ETC/config.yaml"; then
     # They cannot be changed once k3s has made its node.
     PODS=${pods:-10.42.0.0/16} SERVICES=${services:-10.43.0.0/16}
-    ! TAKEN=$(taken inside "$PODS" || taken inside "$SERVICES")
-    return
+    TAKEN=$(taken inside "$PODS" || taken inside "$SERVICES") || return 0
+    TAKEN+=", and k3s was set up before that: run bootstrap/uninstall.sh first"
+    return 1
   fi
   pods=${pods:-$(setting BETA9_K3S_CLUSTER_CIDR)} services=${services:-$(setting BETA9_K3S_SERVICE_CIDR)}
   # A larger network around them, such as a route to all of 10.0.0.0/8, does no harm unless something needed is there:

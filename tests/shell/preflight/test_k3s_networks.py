@@ -96,6 +96,8 @@ def test_a_machine_in_the_pods_network_becomes_a_worker_with_other_networks(mach
     assert "done, 0 changes" in host.console_text().splitlines()[-1]
     machine.ip("addr flush dev eth0")
     assert host.step(CHOOSE, machine.within).stdout == f"{SECOND}\n"
+    machine.ip("addr add 10.142.0.15/24 dev eth0")
+    assert "run bootstrap/uninstall.sh first" in host.step(CHOOSE, machine.within).stdout
 
 
 @pytest.mark.parametrize(
@@ -132,6 +134,7 @@ def test_networks_cannot_be_changed_later(host: Host) -> None:
     [
         ((), "no IPv4 address"),
         (["addr add 2001:db8::7/64 dev eth0", "route add default via 2001:db8::1"], "no IPv4 address"),
+        (["link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0"], "no IPv4 address"),
         (["addr add 10.231.0.2/24 dev eth0"], "ip route add default dev eth0 metric 1000"),
         (["addr add 10.231.0.2/24 dev eth0", "route add unreachable default"], "no IPv4 default route"),
         (
