@@ -120,7 +120,8 @@ class MetadataService:
         notice = {"action": action, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ")}
         self.documents["spot/instance-action"] = json.dumps(notice)
 
-    def recommend_rebalance(self) -> None:
-        """Publish a rebalance recommendation."""
-        time = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.documents["events/recommendations/rebalance"] = json.dumps({"noticeTime": time})
+    def recommend_rebalance(self, age_s: float = 0) -> None:
+        """Publish a rebalance recommendation that is `age_s` old."""
+        time = datetime.now(timezone.utc) - timedelta(seconds=age_s)
+        notice = {"noticeTime": time.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        self.documents["events/recommendations/rebalance"] = json.dumps(notice)

@@ -26,8 +26,12 @@ LONGEST_NOTICE_S = 600.0
 """A spot notice comes two minutes ahead; a time further off than this, or past, means that a clock is wrong."""
 ABSURD_S = 86_400.0
 """A time that is off by more than a day is not a notice at all."""
+REBALANCE_STANDS_S = 3600.0
+"""EC2 never withdraws a recommendation, and many are followed by nothing: without a bound the machine would cost for
+days and do nothing. Where its group rebalances capacity, it is replaced within minutes."""
 MAINTENANCE_WITHDRAW_S = 3600.0
-"""A machine that is stopped or rebooted within the hour takes no new work."""
+"""A machine that is stopped or rebooted within the hour takes no new work, nor within the hour after the time that was
+named; an event that is still announced then does not keep it idle for ever."""
 MAINTENANCE_DRAIN_S = 120.0
 LIMIT_CHARS = 16_384
 
@@ -90,7 +94,7 @@ def _lifecycle(text: str, _wall_s: float) -> Notice | None:
 
 def _maintenance_end(text: str, wall_s: float) -> Notice | None:
     for code, in_s, reason in _maintenance(text, wall_s):
-        if code in _ENDS and in_s <= MAINTENANCE_DRAIN_S:
+        if code in _ENDS and -MAINTENANCE_WITHDRAW_S <= in_s <= MAINTENANCE_DRAIN_S:
             # Stopped, not terminated: started again, it is to come back.
             return Notice(NoticeKind.TERMINATE, reason, in_s if in_s > 0 else None, comes_back=True)
     return None
@@ -98,18 +102,22 @@ def _maintenance_end(text: str, wall_s: float) -> Notice | None:
 
 def _maintenance_soon(text: str, wall_s: float) -> Notice | None:
     for _, in_s, reason in _maintenance(text, wall_s):
-        if in_s <= MAINTENANCE_WITHDRAW_S:
+        if abs(in_s) <= MAINTENANCE_WITHDRAW_S:
             return Notice(NoticeKind.REBALANCE, reason)
     return None
 
 
 def _rebalance(text: str, wall_s: float) -> Notice | None:
     at_s = _iso_s(_object(text).get("noticeTime"))
-    # It stands for as long as the machine lives, so only a time in the future is absurd.
     if at_s is None or at_s - wall_s > ABSURD_S:
         return None
+    until_s = at_s + REBALANCE_STANDS_S
+    if wall_s >= until_s:
+        return None
     return Notice(
-        NoticeKind.REBALANCE, "EC2 recommends to rebalance: the risk of an interruption is elevated"
+        NoticeKind.REBALANCE,
+        "EC2 recommends to rebalance: the risk of an interruption is elevated; if none comes, this ends at "
+        f"{_iso(until_s)}",
     )
 
 
@@ -159,6 +167,10 @@ def _iso_s(text: object) -> float | None:
         )
     except (ValueError, OverflowError):
         return None
+
+
+def _iso(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _english_s(text: object) -> float | None:

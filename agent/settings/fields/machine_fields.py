@@ -68,7 +68,8 @@ MACHINE_FIELDS: tuple[Field, ...] = (
     Field(
         "rebalance",
         "BETA9_REBALANCE",
-        "response to a rebalance recommendation: drain (cordon, offer nothing more; running work goes on) or ignore",
+        "response to a rebalance recommendation: drain (for an hour cordon and offer nothing new; running work goes on)"
+        " or ignore",
         parsers.one_of("drain", "ignore"),
         default="drain",
     ),

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from agent.core.cloud.interruption import REBALANCE_STANDS_S
 from tests.integration.fault_report import Report
 from tests.integration.faults.interruption.cloud_machine import (
     NEVER_S,
@@ -60,3 +61,26 @@ def test_fault_58_rebalance_recommendation_ignored_where_told_so(
         "offers as before, shown in /status",
         time.monotonic() - began_s,
     )
+
+
+@pytest.mark.parametrize("age_s", [72 * 3600, 30 * 86400], ids=["72 hours", "30 days"])
+def test_a_recommendation_that_nothing_has_followed_keeps_no_machine_idle(
+    lab: Lab, cloud: MetadataService, age_s: float
+) -> None:
+    """Field case 13.1, right after a start; the node may still be cordoned from before."""
+    cloud.recommend_rebalance(age_s)
+    agent = ready_in(lab, cloud)
+    assert agent.status()["interruption"] is None
+    wait_for("not cordoned", lambda: not lab.kubernetes.node()["spec"].get("unschedulable"))
+    assert would_place(lab, agent)
+
+
+def test_a_recommendation_ends_by_itself_while_the_agent_runs(lab: Lab, cloud: MetadataService) -> None:
+    """Field case 13.1: withdrawn at first, and offered again with nothing new from the cloud."""
+    agent = ready_in(lab, cloud)
+    cloud.recommend_rebalance(REBALANCE_STANDS_S - 12)
+    wait_for("withdrawn", lambda: not would_place(lab, agent))
+    assert "this ends at" in agent.status()["interruption"]["reason"]
+    agent.wait_back()
+    assert agent.status()["interruption"] is None
+    wait_for("not cordoned", lambda: not lab.kubernetes.node()["spec"].get("unschedulable"))

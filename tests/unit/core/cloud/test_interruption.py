@@ -78,11 +78,28 @@ def test_what_looks_wrong_is_no_notice(text: str) -> None:
     assert all(read({name: text}, NOW_S) is NOTHING for name in DOCUMENTS)
 
 
-def test_a_recommendation_stands_for_as_long_as_the_machine_lives() -> None:
-    for time in ("2026-11-23T23:59:00Z", "2026-10-01T00:00:00Z"):
-        notice = read({REBALANCE: json.dumps({"noticeTime": time})}, NOW_S)
-        assert notice.kind is NoticeKind.REBALANCE
-    assert read({REBALANCE: json.dumps({"noticeTime": "2036-01-01T00:00:00Z"})}, NOW_S) is NOTHING
+@pytest.mark.parametrize(
+    ("time", "stands"),
+    [
+        ("2026-11-23T23:59:00Z", True),
+        ("2026-11-23T23:00:01Z", True),
+        ("2026-11-23T23:00:00Z", False),
+        ("2026-11-21T00:00:00Z", False),
+        ("2026-10-24T00:00:00Z", False),
+        # A clock that is a little behind
+        ("2026-11-24T00:05:00Z", True),
+        ("2036-01-01T00:00:00Z", False),
+    ],
+)
+def test_a_recommendation_that_nothing_follows_ends_after_an_hour(time: str, stands: bool) -> None:
+    """Field case 13.1: EC2 never withdraws one, and the machine would cost and do nothing."""
+    notice = read({REBALANCE: json.dumps({"noticeTime": time})}, NOW_S)
+    assert notice.kind is (NoticeKind.REBALANCE if stands else NoticeKind.LIFTED)
+
+
+def test_a_recommendation_says_until_when_it_stands() -> None:
+    notice = read({REBALANCE: json.dumps({"noticeTime": "2026-11-23T23:59:00Z"})}, NOW_S)
+    assert "this ends at 2026-11-24T00:59:00Z" in notice.reason
 
 
 @pytest.mark.parametrize(
@@ -101,6 +118,10 @@ def test_the_target_lifecycle_state(state: str, is_notice: bool) -> None:
         ("instance-stop", "28 Nov 2026 00:30:00 GMT", NoticeKind.LIFTED),
         # A machine that only reboots is not told to stay away; its shutdown is a signal.
         ("system-reboot", "24 Nov 2026 00:01:30 GMT", NoticeKind.REBALANCE),
+        # The kind of field case 13.1: still announced long after its time, and nothing has happened.
+        ("system-reboot", "23 Nov 2026 23:30:00 GMT", NoticeKind.REBALANCE),
+        ("system-reboot", "23 Nov 2026 22:30:00 GMT", NoticeKind.LIFTED),
+        ("instance-stop", "23 Nov 2026 22:30:00 GMT", NoticeKind.LIFTED),
         ("instance-dance", "24 Nov 2026 00:01:30 GMT", NoticeKind.LIFTED),
         ("instance-stop", "24 Nov 2026", NoticeKind.LIFTED),
     ],
