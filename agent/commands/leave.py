@@ -14,6 +14,11 @@ from typing import Any
 from agent.errors import ExitCode, SettingsError
 
 DEFAULT_STATE_DIR = "/var/lib/beta9-worker"
+METADATA_TIMEOUT_S = 2.0
+GOES_ON = (
+    "The machine itself goes on running, and in a cloud costing, also as a member of an Auto Scaling group: shut it "
+    "down or terminate it when you no longer need it."
+)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -57,12 +62,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Ask the agent to leave. If none is running, write the stop marker that keeps one from joining."""
+    from agent.adapters.host.hardware_ids import read_hardware
     from agent.adapters.storage.state_dir import StateDir
 
     path = _state_dir(args)
     reply = _ask(path, {"command": "leave", "when_idle": bool(args.when_idle)})
     if reply is not None:
-        print(f"The agent {reply}.")
+        print(f"The agent {reply}.\n{GOES_ON}")
         return ExitCode.OK
     state = StateDir.open(path)
     if state.try_lock() is not None:
@@ -71,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return ExitCode.FAILED_CHECK
-    state.write_stop("told to leave", "", time.time())
+    state.write_stop("told to leave", _instance_id(), time.time(), read_hardware())
     state.unlock()
-    print(f"No agent is running; none will join before '{_rejoin(args)}'.")
+    print(f"No agent is running; none will join before '{_rejoin(args)}'.\n{GOES_ON}")
     return ExitCode.OK
 
 
@@ -106,6 +112,14 @@ def _ask(state_dir: Path, request: dict[str, Any]) -> str | None:
         raise SettingsError(
             f"{error.filename or state_dir} is not accessible: run this as the agent's user (root)"
         ) from error
+
+
+def _instance_id() -> str:
+    """Return the cloud's id of this machine, "" outside a cloud."""
+    from agent.adapters.aws import imds
+
+    endpoint = os.environ.get("BETA9_METADATA_ENDPOINT") or imds.DEFAULT_ENDPOINT
+    return imds.instance_id(endpoint, METADATA_TIMEOUT_S) or ""
 
 
 def _state_dir(args: argparse.Namespace) -> Path:

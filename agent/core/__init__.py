@@ -6,12 +6,13 @@ clock, draws a random number, logs or raises on purpose. A test reads the import
 
 The machines
 ============
-Eleven small machines share AgentState. Each has its model (the values) beside its rules.
+Twelve small machines share AgentState. Each has its model (the values) beside its rules.
 
 machine        model                  states, or what it remembers             moved by
 -------------  ---------------------  ---------------------------------------  -------------------------------------
 three links    tunnel/model           DOWN, STARTING, UP, for api, reverse     LinkLoggedIn, LinkComplained,
                                       and data (tunnel/transitions, TABLE)     LinkEnded, ApiProbed, ReverseProbed
+contest        tunnel/model           an address that is taken, who holds it    LinkEnded, ContestProbed
 k3s            kubernetes/model       expected?, answering?, node, logins      KubeProbed, KubeLoginsRead
 tailnet        tailnet/model          tailscaled's state, login attempts       TailscaledQueried, TailnetJoinTried
 offer          machine_api/model      everything, or nothing and why           nothing: derived anew in every step

@@ -5,6 +5,7 @@ from __future__ import annotations
 from agent.core.config import Connection
 from agent.core.state import AgentState
 from agent.core.tailnet import login
+from agent.core.tunnel import contest
 from agent.core.tunnel.model import Purpose
 
 FULL_DISK_BYTES = 64 * 1024
@@ -14,6 +15,7 @@ FULL_DISK_BYTES = 64 * 1024
 def degradations(state: AgentState, now_s: float) -> list[str]:
     """Return what is wrong without ending anything, one text each, for `degraded` in `/status`."""
     texts = [] if state.kube.read_error is None else [f"Kubernetes: {state.kube.read_error}"]
+    texts += [each for each in (contest.warning(state),) if each]
     host = state.host
     if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
         texts.append(

@@ -53,6 +53,14 @@ class ProbeReverse:
 
 
 @dataclass(frozen=True)
+class ProbeContest:
+    """Find out who answers at a candidate address that is taken. Sends no token. Results in ContestProbed."""
+
+    candidate: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
 class ProbeKube:
     """Probe the machine's own Kubernetes directly. Results in KubeProbed."""
 
@@ -154,6 +162,7 @@ Effect = (
     | StopLink
     | ProbeApi
     | ProbeReverse
+    | ProbeContest
     | ProbeKube
     | ReadKubeLogins
     | QueryTailscaled

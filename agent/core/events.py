@@ -9,7 +9,7 @@ from agent.core.host.facts import GpuReading, HostFacts, KubeLogins, NodeFacts, 
 from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api.wire import Outcome
 from agent.core.tunnel.faults import Fault
-from agent.core.tunnel.model import Purpose
+from agent.core.tunnel.model import Holder, Purpose
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,14 @@ class ReverseProbed:
 
     generation: int
     probe: Probe
+
+
+@dataclass(frozen=True)
+class ContestProbed:
+    """A candidate address that was taken was asked who holds it."""
+
+    candidate: int
+    holder: Holder
 
 
 @dataclass(frozen=True)
@@ -222,6 +230,7 @@ Event = (
     | LinkEnded
     | ApiProbed
     | ReverseProbed
+    | ContestProbed
     | KubeProbed
     | KubeLoginsRead
     | TailscaledQueried

@@ -61,6 +61,8 @@ class Policy:
     kube_failures: int = 2
     kube_look_s: float = 5.0
     """With BETA9_K3S=auto and no k3s so far, look for one this often: one that appears must be used within 10 s."""
+    contest_interval_s: float = 30.0
+    """How often to ask who holds an address of this machine that is taken, while somebody does."""
     reverse_interval_s: float = 4.0
     """Each such probe is a TLS handshake, ten times the cost of asking for the gateway's health."""
     reverse_wait_s: float = 20.0

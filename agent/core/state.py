@@ -13,7 +13,7 @@ from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import DisplayedState, ExitDecision, NodeDrain, Shutdown
 from agent.core.machine_api.model import Call, Lease, Offer, Registration
 from agent.core.tailnet.model import Tailnet
-from agent.core.tunnel.model import Link, Purpose
+from agent.core.tunnel.model import Contest, Link, Purpose
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class AgentState:
     """Which of the addresses is tried for the reverse path; counts on, modulo their number."""
     detour: str | None = None
     """Why the reverse path has moved on from the previous address."""
+    contest: Contest | None = None
+    """The address that was last found taken, until it is known to be free."""
     kube: Kube = field(default_factory=Kube)
     tailnet: Tailnet = field(default_factory=Tailnet)
     offer: Offer = field(default_factory=Offer)

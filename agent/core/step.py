@@ -16,6 +16,7 @@ from agent.core.effects import Effect, Exit, ReadFacts
 from agent.core.events import (
     ApiProbed,
     CallEnded,
+    ContestProbed,
     Event,
     FactsRead,
     JobsCleared,
@@ -42,7 +43,7 @@ from agent.core.machine_api import calls, offer, replies
 from agent.core.policy import Policy
 from agent.core.state import AgentState
 from agent.core.tailnet import login
-from agent.core.tunnel import probe_results, schedule, ssh_events
+from agent.core.tunnel import contest, probe_results, schedule, ssh_events
 from agent.core.tunnel.model import Link, LinkPhase
 
 
@@ -68,6 +69,7 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     LinkEnded: ssh_events.on_ended,
     ApiProbed: probe_results.on_api_probed,
     ReverseProbed: probe_results.on_reverse_probed,
+    ContestProbed: contest.on_probed,
     KubeProbed: health.on_probed,
     KubeLoginsRead: health.on_logins_read,
     TailscaledQueried: login.on_queried,
@@ -105,12 +107,20 @@ def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect,
     state, kube_effects = health.manage(state, ctx)
     state, tailnet_effects = login.manage(state, ctx)
     state, link_effects = schedule.manage(state, ctx)
+    state, contest_effects = contest.manage(state, ctx)
     state = exits.decide_exit(state, ctx)
     state, drain_effects = drain.manage(state, ctx)
     state = replace(state, offer=offer.decide(state, ctx))
     state, call_effects = calls.manage(state, ctx)
     state = displayed_state.follow(shutdown.manage(state, ctx), ctx)
-    effects += [*kube_effects, *tailnet_effects, *link_effects, *drain_effects, *call_effects]
+    effects += [
+        *kube_effects,
+        *tailnet_effects,
+        *link_effects,
+        *contest_effects,
+        *drain_effects,
+        *call_effects,
+    ]
     if state.displayed in FINAL:
         state, stops = schedule.manage(state, ctx)
         assert state.exit_decision is not None  # noqa: S101 - the table enters a final state for no other reason

@@ -22,6 +22,7 @@ from agent.core.machine_api.model import Offer
 from agent.core.machine_api.wire import OutcomeKind
 from agent.core.policy import Policy
 from agent.core.state import AgentState
+from agent.core.tunnel import contest
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
 from agent.core.waiting import waiting
 from agent.observability.log_throttle import LogThrottle
@@ -48,6 +49,8 @@ class ChangeLogger:
         """Log what one step changed. The state comes last, so that a cause is read before its effect."""
         for purpose in Purpose:
             self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
+        if (text := contest.warning(after)) is not None and text != contest.warning(before):
+            self._log.warning("machine_id", text=text)
         self._tailnet(before, after, event)
         self._registration(before, after)
         self._offer(before, after)

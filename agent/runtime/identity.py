@@ -1,4 +1,7 @@
-"""Decides this machine's id: configured, or derived from its cloud instance's id, or kept on its disk."""
+"""Decides this machine's id: configured, or derived from its cloud instance's id, or kept on its disk.
+
+A disk may be copied: an id, or a stop marker, that other hardware wrote is another machine's.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,14 @@ import json
 from pathlib import Path
 
 from agent.adapters.aws import imds
-from agent.adapters.storage.state_dir import IDENTITY_NAME, Identity, StateDir
+from agent.adapters.host.hardware_ids import read_hardware
+from agent.adapters.storage.state_dir import (
+    IDENTITY_NAME,
+    Identity,
+    StateDir,
+    StopMarker,
+    kept_identity,
+)
 from agent.settings import Interruption, Settings
 
 METADATA_TIMEOUT_S = 2.0
@@ -17,7 +27,7 @@ def machine_id(settings: Settings, state: StateDir) -> Identity:
     given = _given(settings)
     if given:
         return Identity(given)
-    kept = state.machine_id()
+    kept = state.machine_id(read_hardware())
     if settings.interruption is not Interruption.NONE and imds.is_amazon():
         note = (
             "the instance metadata service did not answer at the start: this machine uses the id on its disk, "
@@ -43,14 +53,35 @@ def _given(settings: Settings) -> str | None:
 def _kept(file: Path) -> str | None:
     """Read the kept id without setting aside an unusable file, which is up to the running agent."""
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = kept_identity(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError):
         return None
-    return str(kept["machine_id"]) if isinstance(kept, dict) and "machine_id" in kept else None
+    return None if kept is None or kept[1].is_another(read_hardware()) else kept[0]
 
 
-def instance_id(settings: Settings) -> str:
+def is_meant_for_another(marker: StopMarker, settings: Settings) -> bool:
+    """Return whether a stop marker came with a copied disk."""
+    if marker.instance_id and instance_id(settings) not in {"", marker.instance_id}:
+        return True
+    return marker.hardware.is_another(read_hardware())
+
+
+def instance_id(settings: Settings, timeout_s: float = METADATA_TIMEOUT_S) -> str:
     """Return this machine's instance id; "" if it has none or BETA9_INTERRUPTION is none."""
     if settings.interruption is Interruption.NONE:
         return ""
-    return imds.instance_id(settings.metadata_endpoint, METADATA_TIMEOUT_S) or ""
+    return imds.instance_id(settings.metadata_endpoint, timeout_s) or ""
+
+
+def kept_in_group(settings: Settings, timeout_s: float = METADATA_TIMEOUT_S) -> str:
+    """Return what the Auto Scaling group does with a machine that stays away; "" for a machine in none."""
+    hook = settings.aws_launch_hook or settings.aws_termination_hook
+    if hook is None:
+        return ""
+    instance = instance_id(settings, timeout_s) or "INSTANCE"
+    return (
+        f"the Auto Scaling group {hook.group} is not told: it goes on counting this machine, which keeps accruing "
+        f"charges. To have it replaced: aws autoscaling set-instance-health --instance-id {instance} --health-status "
+        "Unhealthy. To remove it: aws autoscaling terminate-instance-in-auto-scaling-group --instance-id "
+        f"{instance} --should-decrement-desired-capacity"
+    )

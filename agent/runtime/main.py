@@ -19,7 +19,7 @@ from agent.errors import AgentError, ExitCode, SettingsError, TransientError
 from agent.observability import logs, status_server
 from agent.observability.logs import EventLog
 from agent.runtime.agent import Agent
-from agent.runtime.identity import instance_id
+from agent.runtime.identity import is_meant_for_another, kept_in_group
 from agent.settings import Settings
 
 AGAIN_S = 5.0
@@ -151,7 +151,7 @@ def _may_start(settings: Settings, state: StateDir, log: EventLog, rejoin: bool)
     marker = state.read_stop()
     if marker is None:
         return True
-    is_another = bool(marker.instance_id) and instance_id(settings) not in {"", marker.instance_id}
+    is_another = is_meant_for_another(marker, settings)
     if rejoin or is_another:
         log.info(
             "rejoins", why="another machine was told to leave" if is_another else "started with --rejoin"
@@ -161,9 +161,9 @@ def _may_start(settings: Settings, state: StateDir, log: EventLog, rejoin: bool)
         except TransientError as error:
             log.warning("stop_marker", text=str(error))
         return True
-    log.info(
-        "stays_away", why=marker.reason, text="told to leave; 'beta9-worker run --rejoin' brings it back"
-    )
+    text = "told to leave; 'beta9-worker run --rejoin' brings it back"
+    group = kept_in_group(settings)
+    log.info("stays_away", why=marker.reason, text=f"{text}; {group}" if group else text)
     return False
 
 

@@ -12,10 +12,11 @@ from agent.adapters.host.facts import read_host
 from agent.adapters.kubernetes.local import LocalKubernetes
 from agent.adapters.nvidia.gpus import GpuReader
 from agent.core.config import Connection
-from agent.core.effects import ProbeApi, ProbeKube, ProbeReverse, ReadFacts, ReadKubeLogins
+from agent.core.effects import ProbeApi, ProbeContest, ProbeKube, ProbeReverse, ReadFacts, ReadKubeLogins
 from agent.core.events import (
     Answer,
     ApiProbed,
+    ContestProbed,
     Event,
     FactsRead,
     KubeLoginsRead,
@@ -24,6 +25,7 @@ from agent.core.events import (
     ReverseProbed,
 )
 from agent.core.host.facts import KubeLogins
+from agent.core.tunnel.model import Holder
 from agent.runtime.supervisor import Executor, Executors
 from agent.settings import Settings
 
@@ -50,6 +52,13 @@ class Probing:
         return {
             ProbeApi: Executor(self._probe_api, lambda c, e: ApiProbed(c.generation, _failed(e))),
             ProbeReverse: Executor(self._probe_reverse, lambda c, e: ReverseProbed(c.generation, _failed(e))),
+            ProbeContest: Executor(
+                lambda c: ContestProbed(
+                    c.candidate,
+                    self._kubernetes.holder_at(self._sockets[c.candidate], c.timeout_s),
+                ),
+                lambda c, _: ContestProbed(c.candidate, Holder.SILENT),
+            ),
             ProbeKube: Executor(
                 lambda c: self._kubernetes.probe(c.timeout_s), lambda _, e: KubeProbed(_failed(e))
             ),

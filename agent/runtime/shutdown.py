@@ -9,18 +9,21 @@ from typing import Any
 
 from agent.adapters.aws.notices import NoticeWatch, should_watch
 from agent.adapters.clock import Clock
+from agent.adapters.host.hardware_ids import read_hardware
 from agent.adapters.kubernetes.drain import Drain
 from agent.adapters.kubernetes.local import LocalKubernetes
 from agent.adapters.local_api.control_socket import Control
 from agent.adapters.storage.state_dir import StateDir
 from agent.core.effects import ClearJobs, CordonNode, EndWorkers, ListWorkers, WriteStop
-from agent.core.events import Event, JobsCleared, NodeCordoned, StopWritten, WorkersListed
+from agent.core.events import Event, JobsCleared, NodeCordoned, ShutdownRequested, StopWritten, WorkersListed
 from agent.errors import TransientError
 from agent.runtime.control_requests import event_for
-from agent.runtime.identity import instance_id
+from agent.runtime.identity import instance_id, kept_in_group
 from agent.runtime.supervisor import Executor, Executors
 from agent.settings import Settings
 
+QUICK_S = 0.5
+"""For the metadata service, where a person waits for the reply."""
 NO_LOGIN = "BETA9_K3S=none: the agent does not manage the node and its workers"
 
 
@@ -77,7 +80,8 @@ class ShutdownHandling:
     def _request(self, request: dict[str, Any]) -> str:
         event, text = event_for(request, self._clock.now_s())
         self._put(event)
-        return text
+        group = kept_in_group(self._settings, QUICK_S) if isinstance(event, ShutdownRequested) else ""
+        return f"{text}; {group}" if group else text
 
     def _cordon(self, effect: CordonNode) -> Event:
         if self._drain is None:
@@ -101,7 +105,9 @@ class ShutdownHandling:
 
     def _write_stop(self, effect: WriteStop) -> Event:
         try:
-            self._state_dir.write_stop(effect.reason, instance_id(self._settings), self._clock.wall_s())
+            self._state_dir.write_stop(
+                effect.reason, instance_id(self._settings), self._clock.wall_s(), read_hardware()
+            )
         except TransientError as error:
             return StopWritten(str(error))
         return StopWritten()

@@ -50,3 +50,26 @@ def test_launch_and_termination_hooks_are_completed(aws: Aws, tmp_path: Path) ->
         for each in aws.completed
     ]
     assert completed == [("launch", "CONTINUE", INSTANCE_ID), ("termination", "CONTINUE", INSTANCE_ID)]
+
+
+def test_a_machine_that_leaves_its_group_says_that_it_goes_on_costing(tmp_path: Path) -> None:
+    """Field case 13.2: the group is not told, so the person is, with what to do; also at each later start."""
+    with MetadataService() as cloud, laboratory(tmp_path) as lab:
+        agent = lab.ready_agent(
+            BETA9_INTERRUPTION="auto",
+            BETA9_METADATA_ENDPOINT=cloud.url,
+            BETA9_AWS_TERMINATION_HOOK=f"{GROUP}/termination",
+        )
+        told = agent.command("leave")
+        assert told.returncode == 0
+        assert agent.wait_exit() == 0
+        agent.start()
+        assert agent.wait_exit() == 0
+        (stays,) = agent.events("stays_away")
+        for text in (told.stdout, stays["text"]):
+            assert f"the Auto Scaling group {GROUP} is not told" in text
+            assert "keeps accruing charges" in text
+            assert f"set-instance-health --instance-id {INSTANCE_ID} --health-status Unhealthy" in text
+        again = agent.command("leave")
+        assert "No agent is running" in again.stdout
+        assert "costing" in again.stdout

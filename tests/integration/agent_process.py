@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 import urllib.request
@@ -33,6 +34,13 @@ class AgentProcess:
             [*self.place.prefix, *command], name="agent", env=self.environment, on_line=self.lines.append
         )
         return self
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run another command of the agent's program on the same machine."""
+        argv = [*self.place.prefix, sys.executable, "-m", "agent", *words]
+        return subprocess.run(
+            argv, env=self.environment, capture_output=True, text=True, check=False, timeout=60
+        )
 
     @property
     def pid(self) -> int:

@@ -22,6 +22,7 @@ from agent.core.events import Answer, KubeLoginsRead, KubeProbed, Probe
 from agent.core.host.facts import KubeLogins, NodeFacts
 from agent.core.kubernetes.obstacles import obstacles
 from agent.core.kubernetes.worker_jobs import Machine
+from agent.core.tunnel.model import Holder
 from agent.errors import AgentError, SettingsError
 
 NO_TOKEN = "there is no token for the gateway; set BETA9_KUBECONFIG or BETA9_K3S_TOKEN"  # noqa: S105 - a text
@@ -142,6 +143,13 @@ class LocalKubernetes:
             return seen.probe
         self._certificate = local.certificate
         return probes.kubernetes(address, token, timeout_s, expect=local.certificate).probe
+
+    def holder_at(self, address: probes.Address, timeout_s: float) -> Holder:
+        """Return who answers at one of this machine's addresses that it could not get. No token is sent."""
+        seen = probes.kubernetes(address, "", timeout_s)
+        if seen.certificate is None:
+            return Holder.SILENT if seen.probe.answer is Answer.SILENT else Holder.NOBODY
+        return Holder.TWIN if seen.certificate == self._certificate else Holder.STRANGER
 
     def _token(self, given: str | None) -> str | None:
         if given is not None or self.cluster is None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.adapters.storage.atomic_json import Stored, read_json, sync_directory, write_json
+from agent.core.host.hardware import UNKNOWN, Hardware, from_json
 from agent.errors import SettingsError, TransientError
 
 SUN_PATH_BYTES = 108
@@ -49,6 +50,8 @@ class StopMarker:
     instance_id: str
     written_at_s: float
     """Wall clock, seconds since 1970."""
+    hardware: Hardware = UNKNOWN
+    """The machine that was told to leave."""
 
 
 class StateDir:
@@ -130,32 +133,49 @@ class StateDir:
             self.path.mkdir(mode=0o700, exist_ok=True)
         write_json(self.path / name, value)
 
-    def machine_id(self, random_bytes: Callable[[int], bytes] = os.urandom) -> Identity:
-        """Return the machine's id: 8 hexadecimal characters, generated once and kept. Never raises."""
+    def machine_id(
+        self, hardware: Hardware = UNKNOWN, random_bytes: Callable[[int], bytes] = os.urandom
+    ) -> Identity:
+        """Return the machine's id: 8 hexadecimal characters, generated once and kept. Never raises.
+
+        An id that another machine's hardware was kept with came here with a copied disk: this one gets its own.
+        """
         if (
             self._identity is None
         ):  # once: an id that cannot be kept must at least not change while the agent runs
-            self._identity = self._find_identity(random_bytes)
+            self._identity = self._find_identity(hardware, random_bytes)
         return self._identity
 
-    def _find_identity(self, random_bytes: Callable[[int], bytes]) -> Identity:
+    def _find_identity(self, hardware: Hardware, random_bytes: Callable[[int], bytes]) -> Identity:
         stored = self.read_json(IDENTITY_NAME)
         note = stored.note
-        if stored.value is not None:
-            kept = stored.value.get("machine_id")
-            if isinstance(kept, str) and _MACHINE_ID.fullmatch(kept):
-                return Identity(kept)
+        kept = kept_identity(stored.value)
+        if kept is not None:
+            machine_id, owner = kept
+            if not owner.is_another(hardware):
+                self._keep_hardware(machine_id, owner, hardware)
+                return Identity(machine_id)
+            note = f"this disk is a copy of another machine's, whose id is {machine_id}"
+        elif stored.value is not None:
             note = f"{self.path / IDENTITY_NAME} contains no machine id"
         made = random_bytes(4).hex()
         try:
-            self.write_json(IDENTITY_NAME, {"machine_id": made})
+            self.write_json(IDENTITY_NAME, _identity_json(made, hardware))
         except TransientError as error:
             return Identity(made, f"machine id {made} will not survive a restart: {error}")
         return Identity(made, f"{note}; new machine id {made}" if note else None)
 
-    def write_stop(self, reason: str, instance_id: str, wall_s: float) -> None:
+    def _keep_hardware(self, machine_id: str, owner: Hardware, hardware: Hardware) -> None:
+        """Follow a machine whose cards are exchanged. What cannot be read this time stays as it was."""
+        now = Hardware(hardware.uuid or owner.uuid, hardware.macs or owner.macs)
+        if now != owner:
+            with contextlib.suppress(TransientError):  # a full disk: the next start tries again
+                self.write_json(IDENTITY_NAME, _identity_json(machine_id, now))
+
+    def write_stop(self, reason: str, instance_id: str, wall_s: float, hardware: Hardware = UNKNOWN) -> None:
         """Keep the agent from running at later starts. Raises: TransientError."""
-        self.write_json(STOP_NAME, {"reason": reason, "instance_id": instance_id, "written_at_s": wall_s})
+        marker = {"reason": reason, "instance_id": instance_id, "written_at_s": wall_s}
+        self.write_json(STOP_NAME, {**marker, "hardware": hardware.as_json()})
 
     def read_stop(self) -> StopMarker | None:
         """Return the stop marker, or None. An unreadable one is set aside and does not count."""
@@ -166,6 +186,7 @@ class StateDir:
             str(value.get("reason", "")),
             str(value.get("instance_id", "")),
             _seconds(value.get("written_at_s")),
+            from_json(value.get("hardware")),
         )
 
     def clear_stop(self) -> None:
@@ -196,6 +217,20 @@ class StateDir:
             with contextlib.suppress(OSError):
                 if time.time() - temporary.stat().st_mtime > STALE_TEMPORARY_S:
                     temporary.unlink()
+
+
+def kept_identity(value: object) -> tuple[str, Hardware] | None:
+    """Return the id in the identity file, and the hardware of its machine; None if there is none."""
+    kept = value.get("machine_id") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(kept, str) or not _MACHINE_ID.fullmatch(kept):
+        return None
+    return kept, from_json(value.get("hardware"))
+
+
+def _identity_json(machine_id: str, hardware: Hardware) -> dict[str, Any]:
+    if hardware == UNKNOWN:
+        return {"machine_id": machine_id}
+    return {"machine_id": machine_id, "hardware": hardware.as_json()}
 
 
 def _seconds(written: object) -> float:

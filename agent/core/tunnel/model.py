@@ -24,6 +24,30 @@ class LinkPhase(str, Enum):
     UP = "up"
 
 
+class Holder(str, Enum):
+    """Who answers at an address of this machine that sshd refused to give it."""
+
+    TWIN = "twin"
+    """A k3s with this machine's own certificate, and yet not through its own session."""
+    STRANGER = "stranger"
+    """Something else."""
+    SILENT = "silent"
+    """A session that accepts and does not answer: a dead one of this machine, most likely."""
+    NOBODY = "nobody"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """An address of this machine that somebody else holds."""
+
+    candidate: int
+    """Which of the addresses."""
+    probe_at_s: float
+    probing: bool = False
+    holder: Holder | None = None
+    """As last probed; None: not known."""
+
+
 @dataclass(frozen=True)
 class Link:
     """One ssh child (or, without ssh, just the way to the gateway), and its condition."""

@@ -13,7 +13,7 @@ from agent.core.context import Context
 from agent.core.state import AgentState
 from agent.core.transition_table import Row
 from agent.core.tunnel.faults import DENIED, Fault, FaultKind
-from agent.core.tunnel.model import Link, LinkPhase, Purpose
+from agent.core.tunnel.model import Contest, Link, LinkPhase, Purpose
 
 ATTEMPT = "an attempt is due"
 ANSWER = "an answer comes through"
@@ -98,6 +98,9 @@ def fail(state: AgentState, purpose: Purpose, fault: Fault, ctx: Context) -> Age
     was_stable = link.up_since_s is not None and ctx.now_s - link.up_since_s >= ctx.policy.settled_s
     link = replace(link, attempt=0) if was_stable else link
     pause = pause_s(link, fault.kind, ctx)
+    if purpose is Purpose.REVERSE and fault.kind is FaultKind.BIND and state.config.addresses:
+        taken = state.candidate % len(state.config.addresses)
+        state = replace(state, contest=Contest(taken, probe_at_s=ctx.now_s))
     if purpose is Purpose.REVERSE and takes_next_address(state, fault.kind):
         state, pause = _next_address(state, link, fault, pause)
     if fault.kind in DENIED:

@@ -22,6 +22,7 @@ from agent.core.effects import (
     JoinTailnet,
     ListWorkers,
     ProbeApi,
+    ProbeContest,
     ProbeKube,
     ProbeReverse,
     QueryTailscaled,
@@ -34,6 +35,7 @@ from agent.core.events import (
     Answer,
     ApiProbed,
     CallEnded,
+    ContestProbed,
     Event,
     FactsRead,
     JobsCleared,
@@ -69,7 +71,7 @@ from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.policy import Policy
 from agent.core.tunnel.faults import Fault, FaultKind
-from agent.core.tunnel.model import Purpose
+from agent.core.tunnel.model import Holder, Purpose
 
 POLICY = Policy()
 ADDRESSES = tuple(f"127.70.1.{n}" for n in (1, 2, 3, 4))
@@ -141,6 +143,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(LinkEnded, purposes, generations, faults),
     st.builds(ApiProbed, generations, probes),
     st.builds(ReverseProbed, generations, probes),
+    st.builds(ContestProbed, st.integers(0, 3), st.sampled_from(Holder)),
     st.builds(KubeProbed, probes, nodes, st.integers(0, 3), errors, st.none() | logins),
     st.builds(KubeLoginsRead, logins, st.integers(0, 3), errors),
     st.builds(CallEnded, st.integers(-1, 12), outcomes),
@@ -223,6 +226,7 @@ def answer(effect: Effect, move: GoodReply | BadReply) -> Event:
         ),
         ProbeApi: lambda c: ApiProbed(c.generation, reply.probe),
         ProbeReverse: lambda c: ReverseProbed(c.generation, reply.probe),
+        ProbeContest: lambda c: ContestProbed(c.candidate, Holder.NOBODY if reply is GOOD else Holder.TWIN),
         ProbeKube: lambda _: (
             KubeProbed(reply.probe, NODE, logins=LOGINS) if reply is GOOD else KubeProbed(reply.probe)
         ),

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from tests.integration.agent_process import AgentProcess
 from tests.integration.bounds import within
 from tests.integration.faults.interruption.cloud_machine import (
     NEVER_S,
@@ -22,21 +19,9 @@ from tests.integration.lab import Lab
 from tests.integration.polling import wait_for
 
 
-def command(agent: AgentProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run another command of the agent's program on the same machine."""
-    return subprocess.run(
-        [sys.executable, "-m", "agent", *words],
-        env=agent.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def test_a_drill_drains_and_ends_in_order_and_rejoin_brings_it_back(lab: Lab) -> None:
     agent = lab.ready_agent(BETA9_KUBECONFIG=str(lab.kubeconfig))
-    result = command(agent, "simulate-interruption", "--in", "30s")
+    result = agent.command("simulate-interruption", "--in", "30s")
     assert result.returncode == 0, result.stderr
     assert agent.wait_exit() == 0
     assert agent.events("notice")
@@ -47,7 +32,7 @@ def test_a_drill_drains_and_ends_in_order_and_rejoin_brings_it_back(lab: Lab) ->
 
 def test_a_drill_of_a_rebalance_only_withdraws_the_offer(lab: Lab) -> None:
     agent = lab.ready_agent(BETA9_KUBECONFIG=str(lab.kubeconfig))
-    assert command(agent, "simulate-interruption", "--kind", "rebalance").returncode == 0
+    assert agent.command("simulate-interruption", "--kind", "rebalance").returncode == 0
     wait_for("withdrawn", lambda: not would_place(lab, agent))
     assert agent.status()["state"] == "READY"
     assert agent.stop() == 0
@@ -60,7 +45,7 @@ def test_leave_when_idle_waits_for_the_last_worker_and_keeps_the_lease(lab: Lab)
         {"node_interval_s": 1}, BETA9_KUBECONFIG=str(lab.kubeconfig), BETA9_KEEPALIVE_INTERVAL="1"
     )
     place_worker(lab, agent, NEVER_S)
-    result = command(agent, "leave", "--when-idle")
+    result = agent.command("leave", "--when-idle")
     assert result.returncode == 0, result.stderr
     wait_for("withdrawn", lambda: not would_place(lab, agent))
     wait_for("it waits", lambda: (agent.status()["drain"] or {}).get("step") == "waiting")
@@ -78,7 +63,7 @@ def test_leave_when_idle_waits_for_the_last_worker_and_keeps_the_lease(lab: Lab)
 
 def test_leave_without_a_running_agent_keeps_the_next_one_away(lab: Lab) -> None:
     agent = lab.agent()
-    assert command(agent, "leave").returncode == 0
+    assert agent.command("leave").returncode == 0
     assert agent.start().wait_exit() == 0
     assert agent.events("stays_away")
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.adapters.storage.state_dir import StateDir, StopMarker
+from agent.adapters.storage.state_dir import Identity, StateDir, StopMarker
+from agent.core.host.hardware import Hardware
 from agent.errors import SettingsError
 from tests.unit.adapters.storage.permissions import AS_ROOT, mode
 
@@ -44,6 +46,33 @@ def test_the_machine_id_is_made_once_and_kept(state: StateDir) -> None:
     first = state.machine_id(random_bytes=lambda n: b"\x11\x65\xa9\xb6"[:n])
     assert (first.machine_id, first.note) == ("1165a9b6", None)
     assert StateDir.open(state.path).machine_id().machine_id == "1165a9b6"
+
+
+ONE = Hardware("4c4c4544-0042-3510-8052-b4c04f5a3733", frozenset({"3c:ec:ef:00:00:01"}))
+TWO = Hardware("4c4c4544-0042-3510-8052-b4c04f5a3734", frozenset({"3c:ec:ef:00:00:02"}))
+
+
+def test_a_copied_disk_s_id_stays_with_the_machine_that_made_it(state: StateDir) -> None:
+    """The kind of field case 10.1."""
+    first = state.machine_id(ONE, lambda n: b"\x11\x65\xa9\xb6"[:n])
+    assert StateDir.open(state.path).machine_id(ONE) == first
+    assert StateDir.open(state.path).machine_id().machine_id == "1165a9b6", "unknown hardware says nothing"
+    copy = StateDir.open(state.path).machine_id(TWO, bytes)
+    assert copy.machine_id == "00000000"
+    assert "a copy of another machine's, whose id is 1165a9b6" in str(copy.note)
+    assert StateDir.open(state.path).machine_id(TWO) == Identity("00000000")
+
+
+def test_an_id_of_an_earlier_version_belongs_to_the_machine_that_has_it(state: StateDir) -> None:
+    state.write_json("machine.json", {"machine_id": "1165a9b6"})
+    assert StateDir.open(state.path).machine_id(ONE) == Identity("1165a9b6")
+    assert StateDir.open(state.path).machine_id(TWO).machine_id != "1165a9b6"
+
+
+def test_a_machine_whose_card_is_exchanged_stays_the_same(state: StateDir) -> None:
+    card = replace(ONE, macs=TWO.macs)
+    for hardware in (ONE, card, replace(card, uuid="")):
+        assert StateDir.open(state.path).machine_id(hardware, bytes) == Identity("00000000")
 
 
 def test_a_damaged_identity_is_replaced_and_said(state: StateDir) -> None:
@@ -91,6 +120,8 @@ def test_the_stop_marker_is_there_until_it_is_cleared(state: StateDir) -> None:
     assert state.read_stop() is None
     state.write_stop("terminate notice", "i-0abc", wall_s=1000.0)
     assert StateDir.open(state.path).read_stop() == StopMarker("terminate notice", "i-0abc", 1000.0)
+    state.write_stop("told to leave", "", 1.0, ONE)
+    assert state.read_stop() == StopMarker("told to leave", "", 1.0, ONE)
     state.clear_stop()
     state.clear_stop()
     assert state.read_stop() is None
