@@ -124,7 +124,8 @@ def _ready(state: AgentState, ctx: Context) -> Waiting | None:
 
 
 _ENDS = {
-    "rebalanced": "the cloud withdraws its recommendation, or takes the machine away",
+    "rebalanced": "the recommendation ends (an hour after it was made), or the cloud takes the machine away",
+    "full": "other pods end, or the agent is started with a smaller reserve",
     "job": "the Job has a pod, or is deleted; looked at every few seconds",
     "once": "the agent is run without --once",
     "path": "the path answers; it is probed every few seconds",
