@@ -123,7 +123,7 @@ SITUATIONS = {
             DisplayedState.READY, offer=Offer(offered=False, reason="rebalance: soon", by="rebalanced")
         ),
         "rebalance: soon",
-        "the cloud withdraws its recommendation",
+        "the recommendation ends (an hour after it was made)",
     ),
     "ready, for another reason": (
         displayed(DisplayedState.READY, offer=Offer(offered=False, reason="the node is cordoned", by="node")),
