@@ -40,7 +40,8 @@ parse_arguments() {
     shift
   done
   local standard=$BETA9_ROOT/etc/beta9-worker/worker.env
-  [[ -n $BETA9_ENV_FILE || ! -f $standard ]] || BETA9_ENV_FILE=$standard
+  # A link that leads nowhere is not the same as no file.
+  [[ -n $BETA9_ENV_FILE || ! ( -e $standard || -L $standard ) ]] || BETA9_ENV_FILE=$standard
 }
 
 main() {
@@ -48,6 +49,8 @@ main() {
   if [[ -n $dry_run ]]; then show_plan; exit; fi
   ((EUID == 0)) || { say "this script changes the system: run it as root (sudo $0)"; exit 1; }
   take_installer_lock
+  # Before anything that can fail, since the settings say what to do then. What is wrong in them ends the run below.
+  load_settings || true
   export BETA9_BOOTSTRAP BETA9_ROOT BETA9_ENV_FILE BETA9_RUN
   BETA9_RUN=$(mktemp -d "${TMPDIR:-/tmp}/beta9-bootstrap.XXXXXX")
   trap on_exit EXIT
@@ -77,7 +80,7 @@ prepare() {
   mkdir -p "$BETA9_LOGS"
   chmod 0700 "$BETA9_LOGS"
   resume_or_begin
-  load_settings || end_failed settings "a settings file cannot be parsed" "correct the line named above; the syntax is NAME=value or NAME='value'"
+  [[ -z $SETTINGS_PROBLEM ]] || end_failed settings "$SETTINGS_PROBLEM" "$SETTINGS_FIX"
   read_stages "$steps" || end_failed installer "the headers of the steps are invalid" "see the line above"
 }
 
@@ -122,9 +125,10 @@ on_signal() {
 
 show_plan() {
   local name
-  load_settings && read_stages "$steps"
+  load_settings || { say "$SETTINGS_PROBLEM; $SETTINGS_FIX"; exit 1; }
+  read_stages "$steps" || exit 1
   printf 'settings: %s\n' "$(printf '%s\n' "${!BETA9_SETTINGS[@]}" | sort | paste -sd' ')"
-  printf 'on failure: %s\n' "$(on_failure)"
+  printf 'on failure: %s\n' "$(setting BETA9_ON_FAILURE keep)"
   for name in "${STAGES[@]}"; do
     printf '%-16s deadline %5s s, after: %s\n' "$name" "${DEADLINE[$name]}" "${NEEDS[$name]:--}"
   done

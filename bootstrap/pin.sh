@@ -26,7 +26,7 @@ main() {
   parse_arguments "$@"
   WORK=$(mktemp -d)
   trap 'rm -rf "$WORK"' EXIT
-  read_settings "$FILE" PINS || fail "$FILE cannot be read"
+  read_settings "$FILE" PINS || fail "$SETTINGS_PROBLEM"
   [[ -z $K3S ]] || switch_k3s
   [[ -z $PLUGIN ]] || reset_pin BETA9_DEVICE_PLUGIN_IMAGE "$PLUGIN"
   pin_file BETA9_K3S_SHA256 BETA9_K3S_URL BETA9_K3S_SUMS_URL

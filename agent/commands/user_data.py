@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from agent.core.provisioning import cloud_config, user_data
+from agent.core.provisioning.env_file import read_settings
 from agent.core.provisioning.user_data import BASE64, CLOUD_CONFIG, CLOUDS, FORMATS, GZIP, SCRIPT, Cloud
 from agent.errors import ExitCode, SettingsError
 from agent.provisioning import machine_settings
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     env_file = Path(args.env_file) if args.env_file else None
     templates = read_templates()
     given = machine_settings.layers(_sets(args.sets), vars(args), os.environ, env_file)
-    given = machine_settings.with_release(given, _variables(templates.release))
+    given = machine_settings.with_release(given, read_settings(templates.release)[0])
     settings = machine_settings.gather(given, off_by_default=cloud.off_ends_cost)
     _refuse_secrets(settings, allowed=args.allow_plain_secrets)
     data = _rendered(templates, settings, cloud, form)
@@ -160,8 +161,13 @@ def _check(args: argparse.Namespace, cloud: Cloud) -> int:
         missing = f"nothing in it writes {user_data.WORKER_ENV}; start again from the template"
         raise SettingsError(*filter(None, problems), missing)
     problems.append(user_data.indentation_problem(lines))
+    # Empty lines in front give problems the line numbers of the whole file.
+    before = cloud_config.lines_before(text, lines)
+    given, wrong = read_settings("\n" * before + lines.removeprefix("\ufeff"))
+    where = args.check if before else f"{user_data.WORKER_ENV} in {args.check}"
+    problems += [f"{where}: {each}" for each in wrong]
     try:
-        settings = machine_settings.gather([Layer("", _variables(lines))])
+        settings = machine_settings.gather([Layer("", given)], is_written=True)
         _refuse_secrets(settings, allowed=args.allow_plain_secrets)
     except SettingsError as error:
         raise SettingsError(*filter(None, problems), *error.problems) from error
@@ -169,15 +175,6 @@ def _check(args: argparse.Namespace, cloud: Cloud) -> int:
     _print_warnings(settings, cloud)
     print(f"{args.check}: valid, {len(text.encode())} bytes")
     return ExitCode.OK
-
-
-def _variables(worker_env: str) -> dict[str, str]:
-    import io
-
-    from dotenv import dotenv_values
-
-    given = dotenv_values(stream=io.StringIO(worker_env), interpolate=False)
-    return {name: value or "" for name, value in given.items()}
 
 
 def _print_warnings(settings: MachineSettings, cloud: Cloud) -> None:

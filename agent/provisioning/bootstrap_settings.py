@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from agent.core.text.describe import shown
+from agent.core.text.describe import shape, shown
 from agent.settings import parsers
 
 _SUM = r"#sha256=[0-9A-Fa-f]{64}"
@@ -51,6 +51,17 @@ def _sha256(value: str) -> None:
         raise ValueError("is not a SHA-256 checksum; give its 64 hexadecimal digits")
 
 
+def proxy(value: str) -> None:
+    """Check an HTTP proxy, which may be given with a login."""
+    if not re.fullmatch(
+        r"(https?://)?([^\s/?#@\"'\\]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?", value
+    ):
+        raise ValueError(
+            "is not http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; write special characters of the password as"
+            " %XX"
+        )
+
+
 _CHECKS: dict[str, Callable[[str], object]] = {
     "BETA9_SOURCE": source,
     "BETA9_AGENT_IMAGE": image,
@@ -60,7 +71,10 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "BETA9_ON_FAILURE": parsers.one_of("poweroff", "keep"),
     "BETA9_SECRETS_TIMEOUT": whole,
     "BETA9_EXPECTED_GPUS": whole,
+    **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), proxy),
 }
+_CONFIDENTIAL = re.compile(r"(?<=://)[^/?#\s]*@|\?[^#\s]*")
+"""A login and the query of a URL, which may be a signature."""
 
 
 def problem(variable: str, value: str) -> str | None:
@@ -69,5 +83,6 @@ def problem(variable: str, value: str) -> str | None:
     try:
         check(value)
     except ValueError as error:
-        return f"{variable}: {shown(value)} {error}"
+        what = shape(value) if check is proxy else shown(_CONFIDENTIAL.sub("", value))
+        return f"{variable}: {what} {error}"
     return None

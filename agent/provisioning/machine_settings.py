@@ -16,6 +16,7 @@ from agent.errors import SettingsError
 from agent.provisioning import bootstrap_settings
 from agent.settings import sources
 from agent.settings.fields import BOOTSTRAP_VARIABLES, FIELDS, known_variables
+from agent.settings.proxies import NAMES as PROXIES
 from agent.settings.reading import examine
 from agent.settings.secret_refs import SCHEMES
 from agent.settings.sources import Layer
@@ -25,7 +26,7 @@ NOWHERE = Path("/dev/null/nowhere")
 STAND_IN = "ssm:///stand-in"
 """Replaces what cannot be checked from here. References are resolved only when needed, so this one never is."""
 ENVIRONMENT = " (in the environment)"
-_LOGIN = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
+_LOGIN = re.compile(r"//[^/@\s:]*:[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ def with_release(given: list[Layer], release: Mapping[str, str]) -> list[Layer]:
     return given if chosen else [*given, Layer(" (from the release)", release)]
 
 
-def gather(given: list[Layer], off_by_default: bool = False) -> MachineSettings:
+def gather(given: list[Layer], *, off_by_default: bool = False, is_written: bool = False) -> MachineSettings:
     """Merge the sources and check everything.
 
     Args:
         given: sources as returned by `layers`.
         off_by_default: whether a machine powers itself off if its boot fails and the settings do not say.
+        is_written: whether they come from a worker.env, so that they need not be suitable for writing one.
 
     Raises: SettingsError with everything that is wrong, unknown or missing, one line each.
     """
@@ -79,6 +81,8 @@ def gather(given: list[Layer], off_by_default: bool = False) -> MachineSettings:
     if off_by_default:
         values.setdefault("BETA9_ON_FAILURE", "poweroff")
     settings, agent_errors = examine({}, _environment_there(values), directory=NOWHERE, etc=NOWHERE)
+    if not is_written:
+        errors += [f"{name}: {error}" for name, value in values.items() if (error := value_problem(value))]
     _raise_if([*errors, *conflicts, *_errors(values), *agent_errors])
     return MachineSettings(
         values,
@@ -92,7 +96,9 @@ def is_plain_secret(variable: str, value: str) -> bool:
     """Return whether a value is a secret itself, rather than a reference to one."""
     if any(field.secret and field.variable == variable for field in FIELDS):
         return not value.startswith(SCHEMES)
-    return "PRIVATE KEY-----" in value or _LOGIN.search(value) is not None
+    # A proxy may be given without its scheme.
+    text = f"//{value}" if variable.lower() in PROXIES else value
+    return "PRIVATE KEY-----" in value or _LOGIN.search(text) is not None
 
 
 def _merged(given: list[Layer]) -> tuple[dict[str, str], list[str]]:
@@ -116,7 +122,7 @@ def _merged(given: list[Layer]) -> tuple[dict[str, str], list[str]]:
 
 def _errors(values: Mapping[str, str]) -> list[str]:
     """Return errors that `examine` does not find: in the bootstrap's variables, paths, and required ones."""
-    errors = [f"{name}: {error}" for name, value in values.items() if (error := value_problem(value))]
+    errors = []
     for name, value in values.items():
         error = bootstrap_settings.problem(name, value) if name in BOOTSTRAP_VARIABLES else None
         if error is None and name.endswith("_FILE") and not value.startswith("/"):

@@ -71,5 +71,7 @@ class Settings:
     policy: Policy
     """Timings, including the keepalive interval, the drain timeout and BETA9_TUNING."""
     warnings: tuple[str, ...] = ()
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables with which this process's own calls to clouds use the site's proxy. May hold a password."""
     sources: Mapping[str, str] = field(default_factory=dict, repr=False)
     """For people: the source of each value that was given, by field name."""

@@ -15,11 +15,31 @@ INTRODUCTION = """\
 
 A flag overrides the environment, the environment overrides `.env` files, and those override the default. The agent
 reads `./.env` and then `/etc/beta9-worker/worker.env` if they exist, and the first one that sets a variable wins; with
-`--env-file` it reads only that file. Each line is `NAME=value`. A quoted value may span several lines (a key, for
-example), and nothing in it is expanded. An empty value counts as not set.
+`--env-file` it reads only that file. An empty value counts as not set.
 
 `beta9-worker run --dry-run` shows every value and where it comes from. The agent reports all errors at once and exits
 with code 78. A `BETA9_*` variable that is not a setting causes a warning, which suggests the closest name.
+"""
+
+FILES = """\
+## What a settings file looks like
+
+The agent, the bootstrap, and `user-data --check` read `worker.env` (and `.env`) by the same rules:
+
+| line | |
+|---|---|
+| `NAME=value` | the rest of the line, without blanks at its ends; it may contain blanks |
+| `NAME='value'` | as it stands, also over several lines; `\\\\` is a backslash and `\\'` a quote |
+| `NAME="value"` | the same, and `\\"`, `\\n`, `\\t`, `\\r`, `\\a`, `\\b`, `\\f` and `\\v` are escapes, too |
+| `# comment` | also behind a value: after a blank, or after the closing quote |
+
+`export` in front and blanks around `=` make no difference; neither do line ends of Windows or a byte order mark.
+Nothing is expanded or executed: `$` and `` ` `` stand for themselves. A name consists of letters, digits, `_`, `.` and
+`-`. If a name occurs more than once, the last one counts. The file is UTF-8 text without control characters.
+
+Everything else is refused, with its line number and without its text: a line that is none of these, quotes that are not
+closed, text behind closing quotes, quotes around a name. Even then the bootstrap applies `BETA9_ON_FAILURE`, wherever
+in the file it stands.
 """
 
 SECRETS = """\
@@ -75,10 +95,12 @@ def page() -> str:
             _table("| variable | flag | default | |\n|---|---|---|---|", rows),
             "`--once` registers the machine, sends one keepalive and stops; `--debug` sets `BETA9_LOG_LEVEL=debug`. All"
             " flags that\n`beta9 machine create` prints are accepted; `--flux-*` is ignored.\n",
+            FILES,
             SECRETS.replace("{default_files}", files),
             BOOTSTRAP,
             _table(
-                "| variable | default | |\n|---|---|---|", map(_bootstrap_row, BOOTSTRAP_VARIABLES.values())
+                "| variable | default | |\n|---|---|---|",
+                [_bootstrap_row(row) for name, row in BOOTSTRAP_VARIABLES.items() if name == row.variable],
             ),
             TESTS,
         ]
@@ -97,7 +119,8 @@ def _row(field: Field) -> str:
 
 
 def _bootstrap_row(variable: BootstrapVariable) -> str:
-    return f"| `{variable.variable}` | {variable.default} | {variable.help} |"
+    names = ", ".join(f"`{name}`" for name in (variable.variable, *variable.aliases))
+    return f"| {names} | {variable.default} | {variable.help} |"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from agent.errors import SettingsError
 from agent.settings import rules, sources
 from agent.settings.fields import FIELDS, Field, known_variables
 from agent.settings.model import Settings
+from agent.settings.proxies import proxy_environment
 from agent.settings.secret_files import open_to_others
 from agent.settings.secret_refs import secret_ref
 from agent.settings.sources import Layer
@@ -82,7 +83,8 @@ def examine(
     settings = _settings(draft, flags)
     draft.errors += rules.broken(rules.ERRORS, settings, draft.failed)
     draft.warnings += rules.broken(rules.WARNINGS, settings, draft.failed)
-    return replace(settings, warnings=tuple(draft.warnings)), tuple(draft.errors)
+    settings = replace(settings, warnings=tuple(draft.warnings), proxies=proxy_environment(layers))
+    return settings, tuple(draft.errors)
 
 
 def _read(draft: Draft, setting: Field, layers: list[Layer]) -> None:

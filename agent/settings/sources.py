@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.core.provisioning.env_file import read_settings
 from agent.core.text.describe import shown
 from agent.settings.fields import FIELDS, Field
 
@@ -17,7 +18,7 @@ DEFAULT_SECRETS = {
 }
 """Files in /etc/beta9-worker/secrets, used if no other source gives the secret."""
 
-DOTENV_LIMIT_BYTES = 1024 * 1024
+ENV_FILE_LIMIT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,29 +56,22 @@ def from_files(env_file: Path | None, directory: Path, etc: Path) -> tuple[list[
     errors: list[str] = []
     for path in paths:
         try:
-            values, bad_lines = _read_dotenv(path)
+            values, problems = _read_env_file(path)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             errors.append(f"{path}: cannot be read ({reason}); fix it, or name another file with --env-file")
             continue
         layers.append(Layer(f" (in {path})", values))
-        errors += bad_lines
+        errors += problems
     return layers, errors
 
 
-def _read_dotenv(path: Path) -> tuple[dict[str, str], list[str]]:
-    from dotenv.parser import parse_stream  # noqa: PLC0415 - needed only if there is such a file
-
-    with path.open(encoding="utf-8-sig") as stream:
-        if path.is_file() and path.stat().st_size > DOTENV_LIMIT_BYTES:
-            raise OSError(0, f"it is larger than {DOTENV_LIMIT_BYTES} bytes")
-        bindings = list(parse_stream(stream))
-    # No interpolation: a token may contain a dollar sign.
-    values = {b.key: b.value for b in bindings if b.key and b.value is not None and not b.error}
-    bad_lines = [b.original.line for b in bindings if b.error or (b.key and b.value is None)]
-    return values, [
-        f"{path}: line {line} is not NAME=value (or its quotes are not closed)" for line in bad_lines
-    ]
+def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        if path.is_file() and path.stat().st_size > ENV_FILE_LIMIT_BYTES:
+            raise OSError(0, f"it is larger than {ENV_FILE_LIMIT_BYTES} bytes")
+        values, problems = read_settings(stream.read())
+    return values, [f"{path}: {problem}" for problem in problems]
 
 
 def from_secrets_directory(etc: Path) -> Layer:

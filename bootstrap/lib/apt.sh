@@ -92,10 +92,10 @@ apt_key() {
   local downloads=$BETA9_STATE/downloads armoured
   install -d -m 0700 "$downloads"
   armoured=$(mktemp "$downloads/key.XXXXXX")
-  [[ -n $3 ]] || report_unpinned "$1" "$2"
+  [[ -n $3 ]] || report_unpinned "$1" "$(shown "$2")"
   fetch "$2" "$armoured"
   if [[ -n $3 ]] && ! key_matches "$armoured" "$3"; then
-    fail "$2 contains the key $(fingerprints "$armoured" | paste -sd,), not $3" \
+    fail "$(shown "$2") contains the key $(fingerprints "$armoured" | paste -sd,), not $3" \
       "if the vendor has announced a new key, set $1 in worker.env; otherwise do not trust this source"
   fi
   # The download may be armoured; apt on Ubuntu 22.04 and Debian 12 requires a binary .gpg file.

@@ -17,7 +17,7 @@ end_failed() {
   fi
   console "FAILED in stage '$stage': $reason"
   console "fix: $fix"
-  case $(on_failure) in
+  case $(setting BETA9_ON_FAILURE) in # as far as worker.env can be read, if it cannot be read as a whole
     poweroff) power_off ;;
     *) console "this machine is left running and keeps accruing charges (BETA9_ON_FAILURE=keep): fix the problem and run the installer again: $(same_run)" ;;
   esac
@@ -28,15 +28,6 @@ end_failed() {
 same_run() {
   printf 'sudo %q' "$BETA9_BOOTSTRAP/install.sh"
   [[ -z ${BETA9_ENV_FILE:-} ]] || printf ' --env-file %q' "$BETA9_ENV_FILE"
-}
-
-# The policy applies even if worker.env cannot be parsed as a whole.
-on_failure() {
-  local policy
-  policy=$(setting BETA9_ON_FAILURE)
-  if [[ -z $policy && -n ${BETA9_ENV_FILE:-} ]] &&
-    grep -qE "^BETA9_ON_FAILURE=[\"']?poweroff" "$BETA9_ENV_FILE" 2>/dev/null; then policy=poweroff; fi
-  printf %s "${policy:-keep}"
 }
 
 power_off() {

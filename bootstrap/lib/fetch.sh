@@ -4,73 +4,112 @@
 # fetch LOCATION DEST [SHA256]: LOCATION is https://…, http://… (only with a checksum), file:///… or an absolute path,
 # and may end in #sha256=…. A file of the same name in BETA9_FILES_DIR takes precedence. DEST is replaced atomically.
 fetch() {
-  local location=${1%%#*} dest=$2 sum=${3:-} temporary
+  local location=${1%#sha256=*} dest=$2 sum=${3:-} name temporary
+  name=$(shown "$location")
   [[ $1 != *'#sha256='* ]] || sum=${1##*#sha256=}
-  [[ -z $sum || $sum =~ ^[0-9a-f]{64}$ ]] || fail "the checksum given for $location is not 64 hexadecimal digits"
+  sum=${sum,,}
+  [[ -z $sum || $sum =~ ^[0-9a-f]{64}$ ]] || fail "the checksum given for $name is not 64 hexadecimal digits"
   if [[ -n $sum ]] && checksum_matches "$dest" "$sum"; then return 0; fi
   mkdir -p "$(dirname "$dest")"
   temporary=$(mktemp "$dest.XXXXXX")
   if ! transfer "$location" "$temporary" "$sum"; then
     rm -f "$temporary"
-    fail "could not download $location" "make sure that this machine can reach it, or put the file into BETA9_FILES_DIR"
+    fail "could not download $name" "make sure that this machine can reach it (docs/bootstrap.md, \"Behind a proxy\"), or put the file into BETA9_FILES_DIR"
   fi
   if [[ -n $sum ]] && ! checksum_matches "$temporary" "$sum"; then
     sum="is $(sha256sum <"$temporary" | cut -d' ' -f1), not $sum"
     rm -f "$temporary"
-    fail "$location: the checksum $sum" \
+    fail "$name: the checksum $sum" \
       "the file was modified in transit or at its source, or the checksum belongs to another version: set URL and checksum together"
   fi
   chmod 0644 "$temporary"
   mv -f "$temporary" "$dest"
 }
 
-checksum_matches() { [[ -f $1 && $(sha256sum <"$1" | cut -d' ' -f1) == "$2" ]]; }
+# checksum_matches FILE SHA256: in small or capital letters.
+checksum_matches() { [[ -f $1 && $(sha256sum <"$1" | cut -d' ' -f1) == "${2,,}" ]]; }
 
 # transfer LOCATION FILE SUM: copy or download, with bounded time and retries.
 transfer() {
-  local location=$1 file=$2 local_copy
-  local_copy=$(setting BETA9_FILES_DIR)/${location##*/}
-  if [[ $local_copy == /?*/* && -f $local_copy ]]; then
-    say "using ${location##*/} from $(setting BETA9_FILES_DIR)"
+  local location=$1 file=$2 name local_copy
+  name=$(shown "$location")
+  if local_copy=$(replacement "$location"); then
+    say "using $local_copy"
     cp "$local_copy" "$file"
     return
   fi
   case $location in
     /*) cp "$location" "$file" ;;
     file:///*) cp "${location#file://}" "$file" ;;
-    http://*) [[ -n $3 ]] || fail "$location: http requires a checksum" "use https, or append #sha256=…"
-      download "$location" "$file" http,https ;;
-    https://*) download "$location" "$file" https ;;
-    *) fail "'$location' is not https://…, file:///… or an absolute path" ;;
+    http*://*'#'*) fail "$name: what follows its # is not a checksum" "append #sha256= and the checksum, or nothing" ;;
+    http://*) [[ -n $3 ]] || fail "$name: http requires a checksum" "use https, or append #sha256=…"
+      again request "$location" "$file" ;;
+    https://*) again request "$location" "$file" ;;
+    *) fail "'$name' is not https://…, file:///… or an absolute path" ;;
   esac
 }
 
-# Ignores ~/.curlrc; redirects may not downgrade from TLS; less than 1 kB/s for a minute aborts. BETA9_RETRY_DELAY in
-# the environment (for tests): whole seconds between retries, instead of curl's own 1, 2, 4, 8 and 16.
-download() {
-  curl --disable --fail --silent --show-error --location --proto "=$3" --proto-redir "=$3" --tlsv1.2 \
-    --connect-timeout 15 --speed-limit 1024 --speed-time 60 --retry 5 --retry-all-errors --retry-max-time 300 \
-    --retry-delay "${BETA9_RETRY_DELAY:-0}" --output "$2" -- "$1"
+# The following functions are the same in cloud-init/boot.sh; a test compares them.
+
+# shown LOCATION: print it without what may be secret: a login and the query of a URL.
+shown() {
+  local text=$1
+  if [[ $text != /* && $text != file:///* ]]; then
+    [[ ! $text =~ ^([A-Za-z0-9+.-]+://)[^/?#]*@(.*)$ ]] || text=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
+    text=${text%%[?#]*}
+  fi
+  printf %s "$text"
+}
+
+# replacement LOCATION: print the file in BETA9_FILES_DIR with the location's name; return 1 if there is none.
+replacement() {
+  local name file
+  name=$(shown "$1") file=$(setting BETA9_FILES_DIR)/${name##*/}
+  [[ $file == /?*/?* && -f $file ]] && printf %s "$file"
+}
+
+# request URL FILE: download it once. Ignores ~/.curlrc; redirects may not downgrade from TLS. Less than 1 kB/s for a minute ends
+# it, and so does half an hour. The URL may contain a signature, so it is not an argument of curl.
+request() {
+  local protocols='=http,https' url=${1//\\/%5C}
+  [[ $url != https:* ]] || protocols='=https'
+  url=${url//\"/%22} url=${url//$'\n'/%0A}
+  printf 'url = "%s"\n' "$url" | curl --disable --config - --globoff --fail --silent --show-error --location \
+    --proto "$protocols" --proto-redir "$protocols" --tlsv1.2 --connect-timeout 15 --speed-limit 1024 --speed-time 60 \
+    --max-time 1800 --output "$2"
+}
+
+# again COMMAND…: up to six times, as long as it fails, but not after five minutes. BETA9_RETRY_DELAY in the environment
+# (for tests): seconds between attempts. This is not left to curl: before 7.71 it does not repeat what was cut off.
+again() {
+  local pause end=$((SECONDS + 300))
+  for pause in 1 2 4 8 16 0; do
+    ! "$@" || return 0
+    ((pause && SECONDS < end)) || break
+    sleep "${BETA9_RETRY_DELAY:-$pause}"
+  done
+  return 1
 }
 
 # fetch_pinned NAME LOCATION SHA256 DEST [SUMS]: like fetch. Without a pin, the checksums that the release publishes
 # next to the file (SUMS, a `sha256sum` listing) prove integrity but not origin: the console shows a warning, and
 # BETA9_REQUIRE_PINS turns it into a failure.
 fetch_pinned() {
-  local name=$1 location=$2 sum=$3 dest=$4 sums=${5:-} listing
+  local name=$1 location=$2 sum=$3 dest=$4 sums=${5:-} listing file
   [[ -z $sum && $location == *'#sha256='* ]] && sum=${location##*#sha256=}
   if [[ -n $sum ]]; then
-    fetch "${location%%#*}" "$dest" "$sum"
+    fetch "${location%#sha256=*}" "$dest" "$sum"
     return
   fi
-  report_unpinned "$name" "${location##*/}"
+  location=$(shown "$2") file=${location##*/}
+  report_unpinned "$name" "$file"
   [[ -n $sums ]] || fail "$name is empty, and no published checksums are known for $location" "set the checksum in worker.env"
   listing=$(mktemp)
   fetch "$sums" "$listing"
-  sum=$(awk -v file="${location##*/}" '$2 == file || $2 == "*" file { print $1; exit }' "$listing")
+  sum=$(awk -v file="$file" '$2 == file || $2 == "*" file { print $1; exit }' "$listing")
   rm -f "$listing"
-  [[ $sum =~ ^[0-9a-f]{64}$ ]] || fail "$sums has no entry for ${location##*/}" "check the URLs in worker.env"
-  fetch "$location" "$dest" "$sum"
+  [[ $sum =~ ^[0-9a-fA-F]{64}$ ]] || fail "$(shown "$sums") has no entry for $file" "check the URLs in worker.env"
+  fetch "$2" "$dest" "$sum"
 }
 
 # report_unpinned NAME WHAT [REASON]: warn that NAME does not pin WHAT, or fail the step if pins are required.

@@ -8,7 +8,7 @@ load_image() {
   local file=$BETA9_STATE/downloads/image before loaded
   fetch "$1" "$file"
   before=$(docker images --format '{{.Repository}}:{{.Tag}}')
-  loaded=$(docker load --quiet --input "$file") || fail "$1 is not an image archive"
+  loaded=$(docker load --quiet --input "$file") || fail "$(shown "$1") is not an image archive"
   rm -f "$file"
   loaded=${loaded##*$'\n'} loaded=${loaded#Loaded image ID: } loaded=${loaded#Loaded image: }
   grep -qxF -- "$loaded" <<<"$before" || record_image_removal "$loaded"

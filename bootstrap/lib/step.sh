@@ -45,4 +45,4 @@ on_error() {
 
 trap 'on_error $? $LINENO "$BASH_COMMAND"' ERR
 trap 'exit 1' USR1
-load_settings || fail "a settings file cannot be parsed" "correct the line named above; the syntax is NAME=value or NAME='value'"
+load_settings || fail "$SETTINGS_PROBLEM" "$SETTINGS_FIX"

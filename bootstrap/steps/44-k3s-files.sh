@@ -23,7 +23,7 @@ copy_images() {
   local files each name target=$BETA9_ROOT/var/lib/rancher/k3s/agent/images
   files=$(setting BETA9_FILES_DIR)
   [[ -n $files ]] || return 0
-  name=$(setting BETA9_K3S_IMAGES_URL)
+  name=$(shown "$(setting BETA9_K3S_IMAGES_URL)")
   for each in "$BETA9_ROOT$files/${name##*/}" "$BETA9_ROOT$files"/images/*.tar*; do
     [[ -n $name && -f $each ]] || continue
     # k3s' own images must match their pin; those in images/ are trusted, since the administrator put them there.

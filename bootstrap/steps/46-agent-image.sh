@@ -52,10 +52,10 @@ from_registry() {
 # from_archive LOCATION: load an archive made by `docker save`, and tag its image by the archive's checksum.
 from_archive() {
   local loaded sum
-  sum=${1##*#sha256=}
+  sum=${1##*#sha256=} sum=${sum,,}
   image=beta9-worker:${sum:0:12}
   if [[ $1 == *'#sha256='* ]] && has_image "$image"; then return 0; fi
-  [[ $1 == *'#sha256='* ]] || fail "BETA9_AGENT_IMAGE is $1, without a checksum" "append it: LOCATION#sha256=…"
+  [[ $1 == *'#sha256='* ]] || fail "BETA9_AGENT_IMAGE is $(shown "$1"), without a checksum" "append it: LOCATION#sha256=…"
   loaded=$(load_image "$1")
   record_new_image "$image"
   docker tag "$loaded" "$image"
@@ -76,8 +76,14 @@ from_source() {
   fi
   if [[ $base == *'#sha256='* ]]; then base=$(load_image "$base"); fi
   [[ -z $base ]] || arguments+=(--build-arg "BASE_IMAGE=$base")
+  # By name only: addresses may contain a password, which an argument would show.
   for option in PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_TRUSTED_HOST; do
-    [[ -z $(setting "BETA9_$option") ]] || arguments+=(--build-arg "$option=$(setting "BETA9_$option")")
+    [[ -n $(setting "BETA9_$option") ]] || continue
+    export "$option=$(setting "BETA9_$option")"
+    arguments+=(--build-arg "$option")
+  done
+  for option in {http,https,no}_proxy {HTTP,HTTPS,NO}_PROXY; do
+    [[ -z ${!option:-} ]] || arguments+=(--build-arg "$option")
   done
   record_new_image "$image"
   choose_builder

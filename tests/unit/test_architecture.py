@@ -178,7 +178,6 @@ def test_every_import_of_the_product_is_declared() -> None:
     declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     distribution = {
         "botocore": "boto3",
-        "dotenv": "python-dotenv",
         "prometheus_client": "prometheus-client",
         "pynvml": "nvidia-ml-py",
         "urllib3": "requests",

@@ -56,6 +56,13 @@ def written(config: object, path: str) -> str | None:
     return None
 
 
+def lines_before(text: str, content: str) -> int:
+    """Return how many lines of a cloud-config precede the content of one of its files; 0 if that is not known."""
+    first = content.removeprefix("\ufeff").split("\n", 1)[0].strip()
+    numbers = [number for number, line in enumerate(text.split("\n")) if line.strip() == first]
+    return numbers[0] if first and len(numbers) == 1 else 0
+
+
 def _unknown(key: object, known: frozenset[str], where: str) -> str:
     near = nearest(str(key), sorted(known))
     hint = f"did you mean {near}?" if near else "remove it"

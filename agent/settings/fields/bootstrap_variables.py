@@ -15,6 +15,7 @@ class BootstrapVariable(NamedTuple):
     help: str
     default: str = "none"
     """Text for people; Markdown."""
+    aliases: tuple[str, ...] = ()
 
 
 _PINNED = "`versions.env`"
@@ -146,7 +147,20 @@ _VARIABLES = (
     BootstrapVariable("BETA9_PIP_INDEX_URL", "Python package index for building the image", "pip's"),
     BootstrapVariable("BETA9_PIP_EXTRA_INDEX_URL", "additional package index for that build"),
     BootstrapVariable("BETA9_PIP_TRUSTED_HOST", "package host to trust without valid TLS, for that build"),
+    BootstrapVariable(
+        "http_proxy",
+        "proxy for `http://` addresses: `http://HOST:PORT` ([behind a proxy](bootstrap.md#behind-a-proxy))",
+        aliases=("HTTP_PROXY",),
+    ),
+    BootstrapVariable("https_proxy", "proxy for `https://` addresses", aliases=("HTTPS_PROXY",)),
+    BootstrapVariable(
+        "no_proxy",
+        "hosts and networks to reach without the proxy, comma-separated; this machine's own are always added",
+        aliases=("NO_PROXY",),
+    ),
 )
 
-BOOTSTRAP_VARIABLES = {variable.variable: variable for variable in _VARIABLES}
-"""By name, in the order of docs/settings.md."""
+BOOTSTRAP_VARIABLES = {
+    name: variable for variable in _VARIABLES for name in (variable.variable, *variable.aliases)
+}
+"""By name, in the order of docs/settings.md; one that has several names is there once for each."""

@@ -52,7 +52,12 @@ class Machine:
         path.write_text("\n".join(["# settings", *env_lines(values), "# end of settings", ""]))
 
     def boot(self, **environ: str) -> subprocess.CompletedProcess[str]:
-        env = {"PATH": f"{self.bin}:{os.environ['PATH']}", "BETA9_ROOT": str(self.root), **environ}
+        env = {
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "BETA9_ROOT": str(self.root),
+            "BETA9_RETRY_DELAY": "0",
+            **environ,
+        }
         return subprocess.run(
             ["bash", str(self.script)], capture_output=True, text=True, check=False, timeout=120, env=env
         )

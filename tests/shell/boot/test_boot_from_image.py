@@ -61,6 +61,16 @@ def test_an_archive_is_checked_before_docker_sees_it(with_docker: Machine, tmp_p
     assert "docker create beta9-worker:of-archive" in with_docker.called("docker")
 
 
+def test_a_pull_that_fails_twice_is_tried_again(with_docker: Machine, tmp_path: Path) -> None:
+    """Field case 4.1, of the other thing that boot.sh gets over a network."""
+    failing = '[[ $1 != pull ]] || { echo pull >>"$ROOT/pulls"; (($(wc -l <"$ROOT/pulls") > 2)); } || exit 1'
+    with_docker.stand_in("docker", f"ROOT={tmp_path}\n{failing}\n{DOCKER}")
+    with_docker.settings({"BETA9_AGENT_IMAGE": f"registry.example.com/agent@sha256:{DIGEST}"})
+    done = with_docker.boot()
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "pulls").read_text().splitlines()) == 3
+
+
 def test_a_tag_is_refused(with_docker: Machine) -> None:
     with_docker.settings({"BETA9_AGENT_IMAGE": "registry.example.com/agent:latest"})
     assert "BETA9_AGENT_IMAGE has no checksum" in with_docker.boot().stderr

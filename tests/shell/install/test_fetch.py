@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,43 @@ def test_pins_can_be_required(host: Host, origin: Path) -> None:
     done = host.step(f'fetch_pinned BETA9_K3S_SHA256 "{origin}" "" "{dest(host)}" /none')
     assert done.returncode == 1
     assert "BETA9_K3S_SHA256 is not pinned, and BETA9_REQUIRE_PINS is set" in done.stderr
+
+
+@pytest.mark.parametrize("spelled", [str.upper, str.lower])
+def test_checksums_of_settings_and_listings_are_accepted_in_capitals(
+    host: Host, origin: Path, spelled: Callable[[str], str]
+) -> None:
+    """Field case 4.4: the checksum of a setting, and that of a published listing."""
+    checksum = spelled(sha256(origin))
+    sums = origin.with_name("sums.txt")
+    sums.write_text(f"{checksum}  k3s\n")
+    for body in (
+        f'fetch_pinned BETA9_K3S_SHA256 "{origin}" {checksum} "{dest(host)}"',
+        f'fetch_pinned BETA9_K3S_SHA256 "{origin}#sha256={checksum}" "" "{dest(host)}"',
+        f'fetch_pinned BETA9_K3S_SHA256 "{origin}" "" "{dest(host)}" "{sums}"',
+        f'checksum_matches "{dest(host)}" {checksum}',
+    ):
+        done = host.step(body)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_whole_installation_takes_checksums_in_capitals(host: Host) -> None:
+    """Field case 4.4: BETA9_K3S_SHA256, BETA9_K3S_INSTALL_SHA256 and the agent's image; a second run finds it all."""
+    capitals = {name: value.upper() for name, value in host.settings.items() if name.endswith("_SHA256")}
+    location, _, checksum = host.settings["BETA9_AGENT_IMAGE"].rpartition("=")
+    host.write_settings(**capitals, BETA9_AGENT_IMAGE=f"{location}={checksum.upper()}")
+    assert host.install().returncode == 0, host.console_text()
+    host.write_settings(BETA9_AGENT_IMAGE=f"{location}={checksum}")
+    assert host.install().returncode == 0
+    assert len([call for call in host.calls("docker") if call.startswith("load ")]) == 1
+
+
+def test_a_query_is_neither_part_of_the_name_nor_shown(host: Host, origin: Path) -> None:
+    """Field cases 4.5, 4.6: in a published listing, in BETA9_FILES_DIR, and in the warning about a missing pin."""
+    (origin.parent / "sums.txt").write_text(f"{sha256(origin)}  k3s\n")
+    host.write_settings(BETA9_FILES_DIR=str(origin.parent))
+    location, sums = "https://u:sEcReT@192.0.2.1/k3s?sig=sEcReT", "https://192.0.2.1/sums.txt?sig=sEcReT"
+    done = host.step(f'fetch_pinned BETA9_K3S_SHA256 "{location}" "" "{dest(host)}" "{sums}"')
+    assert done.returncode == 0, done.stderr
+    assert "the origin of k3s is not pinned" in host.console_text()
+    assert "sEcReT" not in done.stderr + host.console_text()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from io import StringIO
+from pathlib import Path
 
 import pytest
-from dotenv.parser import parse_stream
 
-from tests.shell.install.fakehost import Host
+from agent.core.provisioning.env_file import read_settings
+from tests.shell.install.fakehost import BOOTSTRAP, Host
 
 SHOW = """
 for name in "${!BETA9_SETTINGS[@]}"; do printf '%s=%s\\0' "$name" "${BETA9_SETTINGS[$name]}"; done
@@ -44,8 +44,7 @@ def test_the_bootstrap_and_the_agent_read_the_same_values(host: Host, text: str)
     done = host.step(SHOW)
     assert done.returncode == 0, done.stderr
     read = dict(pair.split("=", 1) for pair in done.stdout.split("\0") if pair)
-    agent = {b.key: b.value for b in parse_stream(StringIO(text, newline="")) if b.key}
-    assert read == agent
+    assert (read, []) == read_settings(text)
     assert not pwned.exists()
 
 
@@ -82,3 +81,59 @@ def test_only_numbers_reach_shell_arithmetic(host: Host, value: str) -> None:
     assert host.install().returncode == 1
     assert "BETA9_SECRETS_TIMEOUT is not a whole number" in host.console_text()
     assert not pwned.exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "not text"])
+def test_settings_that_cannot_be_read_are_an_error(host: Host, kind: str) -> None:
+    """Field case 2.5: also for a dry run, which must not show a plan without the settings."""
+    file = host.directory / "mine.env"
+    if kind == "directory":
+        file.mkdir()
+    elif kind == "not text":
+        file.write_bytes(b"BETA9_POOL_NAME=gpu\n# \xe4\n")
+    for options in (("--dry-run",), ()):
+        done = host.install(*options, "--env-file", str(file))
+        assert done.returncode == 1
+        assert f"{file} cannot be read" in done.stderr
+        assert "on failure:" not in done.stdout
+    assert host.timeline["failed_stage"] == "settings"
+
+
+def test_a_link_that_leads_nowhere_is_not_taken_for_no_settings(host: Host) -> None:
+    """Field case 2.5, of the file that is read when none is named."""
+    host.env_file.symlink_to(Path("/not/here"))
+    done = host.bash(BOOTSTRAP / "install.sh", "--dry-run")
+    assert done.returncode == 1
+    assert f"{host.env_file} cannot be read" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "powers_off"),
+    [
+        ("this line is broken\nexport BETA9_ON_FAILURE=poweroff\n", True),
+        ("this line is broken\nBETA9_ON_FAILURE = poweroff\n", True),
+        ("BETA9_ON_FAILURE='poweroff'\nBETA9_TOKEN='never closed\n", True),
+        ("=\nBETA9_ON_FAILURE=keep\nBETA9_ON_FAILURE=poweroff\n", True),
+        ("=\nBETA9_ON_FAILURE=poweroff\nBETA9_ON_FAILURE=keep\n", False),
+        ("=\nBETA9_ON_FAILURE=poweroffx\n", False),
+        ("=\nBETA9_SSH_KEY='\nBETA9_ON_FAILURE=poweroff\n'\n", False),
+    ],
+)
+def test_the_failure_policy_counts_if_the_settings_cannot_be_read(
+    host: Host, text: str, powers_off: bool
+) -> None:
+    """Field case 2.6."""
+    host.env_file.write_text(text)
+    done = host.install()
+    assert done.returncode == 1
+    assert "line 1" in host.console_text() or "line 2" in host.console_text()
+    assert ("--no-block poweroff" in host.calls("systemctl")) == powers_off
+    assert "worker.env, line" in host.console_text()
+
+
+def test_the_failure_policy_counts_before_the_settings_are_needed(host: Host) -> None:
+    """Field case 2.6: whatever fails first."""
+    host.write_settings(BETA9_ON_FAILURE="poweroff")
+    (host.root / "var/log/beta9-worker").write_text("in the way")
+    assert host.install().returncode == 1
+    assert "--no-block poweroff" in host.calls("systemctl")

@@ -82,3 +82,50 @@ def test_keys_of_one_s_own_are_let_through() -> None:
 
 def test_what_is_no_mapping_is_refused() -> None:
     assert len(cloud_config.problems("#cloud-config\n- a\n", ["a"])) == 1
+
+
+def added(line: str) -> str:
+    """Return good user data with one more line of worker.env."""
+    return user_data.cloud_config(TEMPLATE, GOOD).replace(
+        "      # settings\n", f"      # settings\n      {line}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "https_proxy=http://proxy.example.com:3128",
+        "HTTP_PROXY=proxy.example.com:3128/",
+        "http_proxy = 'http://[fd00::1]:3128'",
+        "NO_PROXY=.example.com,10.0.0.0/8",
+        "BETA9_FILES_DIR=/srv/my files",
+        "BETA9_FILES_DIR='/srv/it\\'s'",
+        "export BETA9_LOG_LEVEL=debug # for now",
+    ],
+)
+def test_what_the_machine_reads_is_accepted(check: Check, line: str) -> None:
+    """Field cases 2.7, 14.1."""
+    assert check(added(line))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("https_proxy=http://user:sEcReT@proxy:3128", "https_proxy: the cloud would store this secret"),
+        ("HTTPS_PROXY=user:sEcReT@proxy:3128", "HTTPS_PROXY: the cloud would store this secret"),
+        ("https_proxy=socks5://proxy:1080", "https_proxy: text of 19 characters is not http://HOST:PORT"),
+        ("https_proxy=http://user:sEc ReT@proxy:3128", "is not http://HOST:PORT"),
+        ("all_proxy=http://proxy:3128", "'all_proxy' is not a setting"),
+        (
+            "BETA9_AGENT_IMAGE=https://u:sEcReT@h/x.tar?X-Amz-Signature=sEcReT",
+            "BETA9_AGENT_IMAGE: 'https://h/x.tar' is neither",
+        ),
+    ],
+)
+def test_what_it_would_refuse_is_refused_without_its_secrets(check: Check, line: str, reason: str) -> None:
+    """Field cases 4.6, 14.1."""
+    code, out, err = check(added(line))
+    assert (code, out) == (78, "")
+    assert reason in err
+    assert "sEcReT" not in err
+    assert "ReT" not in err
