@@ -128,6 +128,7 @@ def _run(args: argparse.Namespace) -> int:
         return ExitCode.OK
     from agent.runtime.main import start
 
+    os.environ.update(settings.proxies)
     return start(settings, rejoin=args.rejoin)
 
 

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from agent.doctor.runner import run_checks
 
     settings, errors = examine(vars(args), os.environ)
+    os.environ.update(settings.proxies)
     case = Case(settings, errors, args.outbound)
     try:
         results = run_checks(_groups(settings.connection), case)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.errors import ExitCode, SettingsError
+from agent.settings.proxies import NAMES as PROXIES
 
 BUNDLE = Path("/opt/beta9-worker")
 ENV_FILE = "/etc/beta9-worker/worker.env"
@@ -38,8 +39,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "install",
         help="in the image only: turn the container's host into a worker",
-        description=f"Run the bootstrap contained in the image on the host: {LINE}. BETA9_* variables of the "
-        "container (docker run -e …) are passed on and override the host's worker.env.",
+        description=f"Run the bootstrap contained in the image on the host: {LINE}. BETA9_* variables and the "
+        "proxy of the container (docker run -e …) are passed on and override the host's worker.env.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -63,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
         return _dry_run(args.host, args.env_file)
     from agent.provisioning.release_tree import put_release
 
-    environment = environment_file({k: v for k, v in os.environ.items() if k.startswith("BETA9_") and v})
+    given = {k: v for k, v in os.environ.items() if k.startswith("BETA9_") or k.lower() in PROXIES}
+    environment = environment_file({name: value for name, value in given.items() if value})
     image = _own_image(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
     opt = args.host / OPT.lstrip("/")
     try:

@@ -41,7 +41,10 @@ k3s_service() {
   if [[ $(cat "$BETA9_STATE/k3s-script" 2>/dev/null) == "$sum" && -e $BETA9_ROOT/etc/systemd/system/k3s.service ]]; then return 0; fi
   pending k3s
   record run "${K3S%/*}/k3s-uninstall.sh"
-  INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_START=true INSTALL_K3S_EXEC=server \
+  # Without the proxy, which the script would write into its own file of variables: lib/proxy.sh has one that follows
+  # the settings.
+  env -u http_proxy -u https_proxy -u no_proxy -u HTTP_PROXY -u HTTPS_PROXY -u NO_PROXY \
+    INSTALL_K3S_SKIP_DOWNLOAD=true INSTALL_K3S_SKIP_START=true INSTALL_K3S_EXEC=server \
     INSTALL_K3S_BIN_DIR="${K3S%/*}" INSTALL_K3S_SYSTEMD_DIR="$BETA9_ROOT/etc/systemd/system" sh "$K3S_FILES/install.sh"
   printf '%s\n' "$sum" >"$BETA9_STATE/k3s-script"
   changed "ran k3s's installation script"

@@ -7,6 +7,8 @@
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
+# shellcheck source=../lib/proxy.sh
+. "$BETA9_BOOTSTRAP/lib/proxy.sh"
 
 REPOSITORY=https://pkgs.tailscale.com/stable
 DROP_IN=/etc/systemd/system/tailscaled.service.d/beta9-worker.conf
@@ -16,6 +18,12 @@ main() {
   command -v tailscaled >/dev/null || add_tailscale
   [[ -c $BETA9_ROOT/dev/net/tun ]] || modprobe tun || fail "/dev/net/tun does not exist" "install the kernel module tun"
   keep_runtime_directory
+  unit_proxy tailscaled
+  if is_pending tailscaled-proxy; then
+    systemctl daemon-reload
+    ! unit_is active tailscaled || systemctl restart tailscaled
+    settled tailscaled-proxy
+  fi
   unit_is enabled tailscaled || enable_tailscaled
   if ! unit_is active tailscaled; then
     systemctl start tailscaled

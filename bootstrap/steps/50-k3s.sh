@@ -7,6 +7,8 @@
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
+# shellcheck source=../lib/proxy.sh
+. "$BETA9_BOOTSTRAP/lib/proxy.sh"
 # shellcheck source=../lib/k3s.sh
 . "$BETA9_BOOTSTRAP/lib/k3s.sh"
 
@@ -29,7 +31,13 @@ main() {
   # The gateway's worker pods keep images and logs in these directories.
   own_tree "$BETA9_ROOT/images"
   own_tree "$BETA9_ROOT/var/log/worker"
+  unit_proxy k3s
   k3s_service
+  if is_pending k3s-proxy; then
+    systemctl daemon-reload
+    pending k3s
+    settled k3s-proxy
+  fi
   start_k3s
 }
 

@@ -127,6 +127,19 @@ def test_an_existing_tailscaled_is_kept_except_for_its_runtime_directory(host: H
     assert (host.bin / "tailscaled").exists()
 
 
+def test_it_reaches_its_control_server_through_the_proxy(host: Host) -> None:
+    """Field case 14.1: also one that was there before, which is then restarted, once."""
+    installed(prepared(host, present=True, https_proxy="http://user:sEcReT@proxy:3128"))
+    drop_in = (host.root / DROP_IN).with_name("beta9-proxy.conf")
+    env_file = drop_in.with_suffix(".env")
+    assert f"EnvironmentFile=/{env_file.relative_to(host.root)}\n" in drop_in.read_text()
+    assert env_file.read_text().startswith('HTTPS_PROXY="http://user:sEcReT@proxy:3128"\n')
+    installed(host)
+    assert host.calls("systemctl").count("restart tailscaled") == 1
+    assert host.uninstall().returncode == 0
+    assert not drop_in.parent.exists()
+
+
 def test_required_pins_refuse_an_unpinned_version(host: Host) -> None:
     done = step(prepared(host, BETA9_REQUIRE_PINS="1"), "47-tailscale.sh")
     assert done.returncode not in {0, SKIPPED}
