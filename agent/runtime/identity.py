@@ -60,10 +60,9 @@ def _kept(file: Path) -> str | None:
 
 
 def is_meant_for_another(marker: StopMarker, settings: Settings) -> bool:
-    """Return whether a stop marker came with a copied disk."""
-    if marker.instance_id and instance_id(settings) not in {"", marker.instance_id}:
-        return True
-    return marker.hardware.is_another(read_hardware())
+    """Return whether a stop marker came with a copied disk. Where the cloud names both machines, that decides."""
+    instance = instance_id(settings) if marker.instance_id else ""
+    return instance != marker.instance_id if instance else marker.hardware.is_another(read_hardware())
 
 
 def instance_id(settings: Settings, timeout_s: float = METADATA_TIMEOUT_S) -> str:
