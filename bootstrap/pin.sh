@@ -16,7 +16,7 @@ set -Eeuo pipefail
 BOOTSTRAP_DIR=$(cd "$(dirname "$0")" && pwd)
 FILE=$BOOTSTRAP_DIR/versions.env CHECK='' ACCEPT='' K3S='' PLUGIN='' DIFFERENT=0 WORK=''
 export BETA9_STAGE=pin # the prefix of messages, in lib/log.sh
-for part in log settings apt; do
+for part in log settings fetch apt; do
   # shellcheck source=/dev/null
   . "$BOOTSTRAP_DIR/lib/$part.sh"
 done
@@ -126,8 +126,8 @@ get_manifest() { # get_manifest URL BODY HEADERS <CONFIG
 }
 
 download() { # download URL FILE
-  curl --disable --fail --silent --show-error --location --proto =https --proto-redir =https --tlsv1.2 \
-    --connect-timeout 15 --speed-limit 1024 --speed-time 60 --retry 3 --output "$2" -- "$1" || fail "cannot download $1"
+  [[ $1 == https://* ]] || fail "$1 is not https://…"
+  again request "$1" "$2" || fail "cannot download $1"
 }
 
 # --- updating versions.env
