@@ -68,8 +68,8 @@ replacement() {
   [[ $file == /?*/?* && -f $file ]] && printf %s "$file"
 }
 
-# request URL FILE: download it once. Ignores ~/.curlrc; redirects may not downgrade from TLS. Less than 1 kB/s for a minute ends
-# it, and so does half an hour. The URL may contain a signature, so it is not an argument of curl.
+# request URL FILE: download it once. Ignores ~/.curlrc; redirects may not downgrade from TLS. Less than 1 kB/s for a
+# minute ends it, and so does half an hour. The URL may contain a signature, so it is not an argument of curl.
 request() {
   local protocols='=http,https' url=${1//\\/%5C}
   [[ $url != https:* ]] || protocols='=https'

@@ -35,7 +35,11 @@ _FILE = frozenset({"path", "content", "owner", "permissions", "encoding", "appen
 def problems(text: str, config: object) -> list[str]:
     """Return the errors in a cloud-config, given as text and as parsed YAML: one sentence each."""
     errors = []
-    if text.split("\n", 1)[0].rstrip() != HEADER:
+    if text.startswith("\ufeff"):
+        errors.append(
+            "begins with a byte order mark, with which cloud-init ignores the file; save it without one"
+        )
+    elif text.split("\n", 1)[0].rstrip() != HEADER:
         errors.append(f"the first line is not {HEADER}, without which cloud-init ignores the file; add it")
     if not isinstance(config, Mapping):
         return [*errors, "the rest is not a YAML mapping (NAME: VALUE lines); start again from the template"]

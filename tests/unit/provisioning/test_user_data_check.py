@@ -49,6 +49,7 @@ def test_the_template_that_nobody_filled_in_is_refused_with_all_that_is_missing(
         ("runcmd:", "runcmds:", "'runcmds' is not a cloud-config key"),
         ("    permissions: '0600'", "    permission: '0600'", "'permission' is not a write_files key"),
         ("#cloud-config\n", "\n#cloud-config\n", "the first line is not #cloud-config"),
+        ("#cloud-config\n", "\ufeff#cloud-config\n", "begins with a byte order mark"),
         ("      BETA9_POOL_NAME=gpu", "      BETA9_POOL=gpu", "did you mean BETA9_POOL_NAME?"),
         ("      # settings", "     # settings", "BETA9_POOL_NAME is indented more than the first line"),
         ("      BETA9_POOL_NAME", "    BETA9_POOL_NAME", "not valid YAML"),
