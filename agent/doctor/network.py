@@ -26,32 +26,41 @@ def _ssh_host(case: Case) -> Finding:
         return skip(f"BETA9_CONNECTION is {settings.connection.value}: {_NO_TUNNEL}")
     if not settings.ssh_host:
         return fail("BETA9_SSH_HOST is not set", "set BETA9_SSH_HOST to the host to dial")
-    return ok(f"{settings.ssh_user}@{settings.ssh_host}, port {settings.ssh_port}")
+    through = f", through {', '.join(str(jump) for jump in settings.ssh_jump)}" if settings.ssh_jump else ""
+    return ok(f"{settings.ssh_user}@{settings.ssh_host}, port {settings.ssh_port}{through}")
+
+
+def _first_hop(case: Case) -> tuple[str, int, str]:
+    """Return host and port that ssh dials from here, and the settings that name them."""
+    settings = case.settings
+    if settings.ssh_jump:
+        return settings.ssh_jump[0].host, settings.ssh_jump[0].port, "BETA9_SSH_JUMP"
+    return str(settings.ssh_host), settings.ssh_port, "BETA9_SSH_HOST and BETA9_SSH_PORT"
 
 
 def _dns(case: Case) -> Finding:
-    host = str(case.settings.ssh_host)
+    host, _, names = _first_hop(case)
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return _resolved(host)
+        return _resolved(host, names)
     return ok(f"{host} is an IP address")
 
 
-def _resolved(host: str) -> Finding:
+def _resolved(host: str, names: str) -> Finding:
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError as error:
         return fail(
             f"'{host}' cannot be resolved: {error.strerror or error}",
-            "check BETA9_SSH_HOST, and /etc/resolv.conf on this machine",
+            f"check {names}, and /etc/resolv.conf on this machine",
         )
     return ok(f"{host} is {', '.join(sorted(found))}")
 
 
 def _route(case: Case) -> Finding:
     """Connect, and check that an SSH server answers."""
-    host, port = str(case.settings.ssh_host), case.settings.ssh_port
+    host, port, names = _first_hop(case)
     label = f"{host} port {port}"
     try:
         with connect(host, port, time.monotonic() + CONNECT_S) as connection:
@@ -61,19 +70,18 @@ def _route(case: Case) -> Finding:
     except TimeoutError:
         return fail(
             f"{label}: no answer within {CONNECT_S:g} s",
-            "a firewall blocks it, or the host is down: check BETA9_SSH_HOST and BETA9_SSH_PORT, and allow this "
-            "machine to connect to that port",
+            f"a firewall blocks it, or the host is down: check {names}, and allow this machine to connect to that port",
         )
     except OSError as error:
         return fail(
             f"{label}: {error.strerror or error}",
-            "check BETA9_SSH_HOST and BETA9_SSH_PORT, and that sshd is running on that host",
+            f"check {names}, and that sshd is running on that host",
         )
     line = greeting.partition(b"\n")[0].decode("ascii", errors="replace").strip()
     if not line.startswith("SSH-"):
         reason = "closes the connection" if not line else "is not an SSH server"
         return fail(
-            f"{label} {reason}", "check BETA9_SSH_PORT; sshd also closes connections beyond its MaxStartups"
+            f"{label} {reason}", f"check {names}; sshd also closes connections beyond its MaxStartups"
         )
     shown = "".join(character if character.isprintable() else " " for character in line)[:80]
     return ok(f"{label} is {shown}")

@@ -12,6 +12,7 @@ from agent.settings.values import (
     Forward,
     HostPort,
     Interruption,
+    JumpHost,
     K3sMode,
     LifecycleHook,
     SecretRef,
@@ -32,6 +33,8 @@ class Settings:
     ssh_host: str | None
     ssh_port: int
     ssh_user: str
+    ssh_jump: tuple[JumpHost, ...]
+    """The hosts to go through to the SSH host, the first one dialled from here."""
     ssh_key: SecretRef | None
     ssh_known_hosts: SecretRef | None
     ssh_host_key_fingerprint: str | None

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from agent.core.text.describe import shown
 from agent.core.text.pasted import QUOTES, visible
-from agent.settings.values import Forward, HostPort, LifecycleHook
+from agent.settings.values import Forward, HostPort, JumpHost, LifecycleHook
 
 E = TypeVar("E", bound=Enum)
 
@@ -164,6 +164,23 @@ def _forward(part: str) -> Forward:
         bind = host(match["bind"] or "127.0.0.1")
         return Forward(bind, port(match["port"]), host(match["host"]), port(match["host_port"]))
     except ValueError as error:
+        raise ValueError(f"contains {shown(part)}, of which one part {error}; {syntax}") from error
+
+
+def jump_hosts(value: str) -> tuple[JumpHost, ...]:
+    """Parse comma-separated `[user@]host[:port]`, the first of which is dialled from here."""
+    return tuple(_jump_host(part.strip()) for part in value.split(",") if part.strip())
+
+
+def _jump_host(part: str) -> JumpHost:
+    login, at, place = part.rpartition("@")
+    # More than one colon without brackets is an IPv6 address.
+    has_port = place.count(":") == 1 or "]:" in place
+    try:
+        address = host_port(place) if has_port else HostPort(host(place), 22)
+        return JumpHost(address.host, address.port, user(login) if at else None)
+    except ValueError as error:
+        syntax = "write [user@]host[:port], with IPv6 addresses in brackets"
         raise ValueError(f"contains {shown(part)}, of which one part {error}; {syntax}") from error
 
 

@@ -114,7 +114,11 @@ ERRORS: tuple[Rule, ...] = (
 
 
 def _ssh_unused(s: Settings) -> str | None:
-    given = [name for name in ("ssh_host", "ssh_forwards", "ssh_host_key_fingerprint") if name in s.sources]
+    given = [
+        name
+        for name in ("ssh_host", "ssh_jump", "ssh_forwards", "ssh_host_key_fingerprint")
+        if name in s.sources
+    ]
     if s.connection is not Connection.SSH and given:
         return f"BETA9_{given[0].upper()} has no effect: BETA9_CONNECTION is {s.connection.value}" + (
             "" if s.ssh_host else " because BETA9_SSH_HOST is not set"
@@ -177,7 +181,7 @@ def _forward_is_public(s: Settings) -> str | None:
 
 
 WARNINGS: tuple[Rule, ...] = (
-    Rule(("connection", "ssh_host", "ssh_forwards", "ssh_host_key_fingerprint"), _ssh_unused),
+    Rule(("connection", "ssh_host", "ssh_jump", "ssh_forwards", "ssh_host_key_fingerprint"), _ssh_unused),
     Rule(("connection", "ssh_host", "tailscale_url", "tailscale_auth"), _tailnet_unused),
     Rule(("ssh_known_hosts", "ssh_host_key_fingerprint"), _both_pins),
     Rule(("connection", "hostname"), _no_hostname),

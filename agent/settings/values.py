@@ -13,6 +13,7 @@ __all__ = [
     "Forward",
     "HostPort",
     "Interruption",
+    "JumpHost",
     "K3sMode",
     "LifecycleHook",
     "SecretRef",
@@ -50,6 +51,22 @@ class Forward:
 
     def __str__(self) -> str:
         return f"{bracketed(self.bind)}:{self.port}:{bracketed(self.host)}:{self.host_port}"
+
+
+@dataclass(frozen=True)
+class JumpHost:
+    """A host to go through to the SSH host; `user` None: the same as there."""
+
+    host: str
+    port: int = 22
+    user: str | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.user}@{HostPort(self.host, self.port)}"
+            if self.user
+            else str(HostPort(self.host, self.port))
+        )
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,14 @@ addresses_in_use() {
     $start != "default" { print $start, (kind == "local" ? "an address" : "a route") (device == "" ? "" : ", on " device) }'
   sed -n 's/^nameserver[[:space:]]\{1,\}\([0-9.]\{7,15\}\)[[:space:]]*$/\1 a resolver/p' \
     "$BETA9_ROOT/etc/resolv.conf" "$BETA9_ROOT/run/systemd/resolve/resolv.conf" 2>/dev/null || true
-  local name
-  for name in BETA9_SSH_HOST BETA9_GATEWAY_HOST; do
-    [[ ! $(setting "$name") =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}$ ]] || printf '%s %s\n' "$(setting "$name")" "$name"
+  local name host
+  for name in $([[ -n $(setting BETA9_SSH_JUMP) ]] && echo BETA9_SSH_JUMP || echo BETA9_SSH_HOST) BETA9_GATEWAY_HOST; do
+    # Of jump hosts, [user@]host[:port],…, this machine dials the first.
+    host=$(setting "$name")
+    host=${host%%,*}
+    host=${host##*@}
+    host=${host%%:*}
+    [[ ! $host =~ ^([0-9]{1,3}\.){3}[0-9]{1,3}$ ]] || printf '%s %s\n' "$host" "$name"
   done
 }
 

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from agent.adapters.process.child import Child, spawn
 from agent.adapters.process.pump import Sink, describe_exit, pump, reap
-from agent.adapters.process.spawn import CommandFailed, CommandNotFound, clean_environment, fork
+from agent.adapters.process.spawn import (
+    CommandFailed,
+    CommandNotFound,
+    clean_environment,
+    fork,
+    wrapper_that_dies_with_parent,
+)
 from agent.errors import TransientError
 
 __all__ = [
@@ -20,6 +26,7 @@ __all__ = [
     "describe_exit",
     "run",
     "spawn",
+    "wrapper_that_dies_with_parent",
 ]
 
 OUTPUT_LIMIT_BYTES = 1 << 20

@@ -90,15 +90,18 @@ def fork(argv: Sequence[str], env: Mapping[str, str] | None, *, stdin: bool, std
         raise TransientError(f"could not start {argv[0]}: {error}; will retry") from error
 
 
+def wrapper_that_dies_with_parent() -> tuple[str, ...]:
+    """Return a command that makes the one behind it end with the process that starts it; () if there is none."""
+    setpriv = _setpriv()
+    return () if setpriv is None else (setpriv, "--pdeathsig", "KILL", "--")
+
+
 def _with_parent_death(argv: list[str]) -> tuple[list[str], Callable[[], None] | None]:
     setpriv = _setpriv()
     if setpriv is None:
         return argv, _die_with_parent(os.getpid())
     return [
-        setpriv,
-        "--pdeathsig",
-        "KILL",
-        "--",
+        *wrapper_that_dies_with_parent(),
         "/bin/sh",
         "-c",
         _UNLESS_ORPHANED,

@@ -83,6 +83,10 @@ class Credentials:
             str(key_path),
             str(known_hosts) if known_hosts is not None else None,
             tuple((settings.ssh_host_key_fingerprint or "").split(",")),
+            tuple(
+                ssh_argv.Server(jump.host, jump.port, jump.user or settings.ssh_user)
+                for jump in settings.ssh_jump
+            ),
         )
 
     def close(self) -> None:

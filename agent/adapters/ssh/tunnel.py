@@ -8,7 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
-from agent.adapters.process.run import Child, CommandNotFound, spawn
+from agent.adapters.process.run import (
+    Child,
+    CommandNotFound,
+    clean_environment,
+    spawn,
+    wrapper_that_dies_with_parent,
+)
 from agent.adapters.ssh.local_ports import is_taken
 from agent.core.effects import StartLink
 from agent.core.events import Event, LinkComplained, LinkEnded, LinkLoggedIn
@@ -114,12 +120,13 @@ class Tunnel:
                 session=effect.session,
                 hurry=effect.hurry,
                 refused=refused,
+                wrapper=wrapper_that_dies_with_parent(),
             )
             # `endpoint` may have taken a while: start the child only if it is still wanted. A `stop` that comes
             # now waits for the lock, and then kills the new child.
             with self._lock:
                 if self._wanted.get(effect.purpose) == effect.generation:
-                    self._children[effect.purpose] = self._spawn(effect, argv, endpoint.fingerprints, refused)
+                    self._children[effect.purpose] = self._spawn(effect, argv, endpoint, refused)
         except CommandNotFound:
             return _NO_SSH
         except (RejectedError, SettingsError, TransientError) as error:
@@ -141,7 +148,7 @@ class Tunnel:
         self,
         effect: StartLink,
         argv: tuple[str, ...],
-        pins: Sequence[str],
+        endpoint: ssh_argv.Endpoint,
         refused: tuple[ShownKey, ...],
     ) -> Child:
         purpose, generation = effect.purpose, effect.generation
@@ -156,16 +163,19 @@ class Tunnel:
                 self._emit(LinkComplained(purpose, generation, fault))
 
         def on_exit(code: int) -> None:
-            again, text = self._other_host_keys(lines, pins, refused)
+            again, text = self._other_host_keys(lines, endpoint.fingerprints, refused)
             if again is not None:
                 self._starts.put((effect, again))
                 return
-            fault = self._with_holder(ssh_stderr.fault_at_exit(lines, code), lines)
+            jumps = [jump.host for jump in endpoint.jumps]
+            fault = self._with_holder(ssh_stderr.fault_at_exit(lines, code, jumps), lines)
             if text:
                 fault = Fault(FaultKind.HOST_KEY, text)
             self._emit(LinkEnded(purpose, generation, fault))
 
-        return spawn(argv, name=f"ssh-{purpose.value}", on_line=on_line, on_exit=on_exit)
+        # ssh starts the commands that lead through jump hosts with the user's shell, which may be one without logins.
+        env = clean_environment({"SHELL": "/bin/sh"})
+        return spawn(argv, name=f"ssh-{purpose.value}", on_line=on_line, on_exit=on_exit, env=env)
 
     def _other_host_keys(
         self, lines: Sequence[str], pins: Sequence[str], refused: tuple[ShownKey, ...]

@@ -6,6 +6,7 @@ behaviour independent of whatever ssh_config the machine has.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,20 @@ K3S_PORT = 6443
 
 
 @dataclass(frozen=True)
+class Server:
+    """One sshd on the way, and the user to log in as."""
+
+    host: str
+    port: int
+    user: str
+
+    @property
+    def known_as(self) -> str:
+        """The name under which ssh looks for its host key."""
+        return lookup_name(self.host, self.port).lower()
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """The server, the file with our key, and what tells its host keys. Paths are plain text."""
 
@@ -29,6 +44,13 @@ class Endpoint:
     known_hosts_path: str | None = None
     fingerprints: tuple[str, ...] = ()
     """Pinned host keys, where there are no known_hosts lines."""
+    jumps: tuple[Server, ...] = ()
+    """The servers to go through, the first one dialled from here. All know the same key."""
+
+    @property
+    def way(self) -> tuple[Server, ...]:
+        """All servers to log in at, in order."""
+        return (*self.jumps, Server(self.host, self.port, self.user))
 
 
 @dataclass(frozen=True)
@@ -55,41 +77,55 @@ def argv(
     session: bool = True,
     hurry: bool = False,
     refused: Sequence[ShownKey] = (),
+    wrapper: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the command line of one child.
 
     Args:
         session: open an (idle) sftp channel, else `-N`.
         hurry: give each address of the server's name only a moment.
-        refused: host keys that the server has shown and that are not pinned; another type is asked for.
+        refused: host keys that the servers have shown and that are not pinned; another type is asked for.
+        wrapper: command in front of the ssh processes that ssh itself starts for the jump hosts.
     """
     channel = ("-T", "-s") if session else ("-N", "-T")
     last = ("--", endpoint.host, "sftp") if session else ("--", endpoint.host)
-    return (
-        "ssh",
-        "-F",
-        "none",
-        *channel,
-        "-p",
-        str(endpoint.port),
-        "-l",
-        endpoint.user,
-        "-i",
-        endpoint.key_path,
-        *_options(endpoint, policy, hurry, refused),
-        *_forwards(purpose, forwards, address),
-        *last,
-    )
+    login = _login(endpoint, len(endpoint.jumps), _options(policy, hurry), refused, wrapper)
+    return ("ssh", "-F", "none", *channel, *login, *_forwards(purpose, forwards, address), *last)
 
 
-def _options(endpoint: Endpoint, policy: Policy, hurry: bool, refused: Sequence[ShownKey]) -> Sequence[str]:
+def _login(
+    endpoint: Endpoint,
+    place: int,
+    options: Mapping[str, str],
+    refused: Sequence[ShownKey],
+    wrapper: Sequence[str],
+) -> list[str]:
+    """Return the words for the login at one server on the way; what leads there is an ssh of its own (ProxyCommand).
+
+    `ssh -J` would start these, too, but with other options: with the machine's own configuration, and prompts.
+    """
+    server = endpoint.way[place]
+    own = {**options, **_host_keys(endpoint, server, refused)}
+    # The time for connecting begins before the jump hosts are dialled.
+    own["ConnectTimeout"] = str(int(own["ConnectTimeout"]) * (place + 1))
+    if place < len(endpoint.jumps):
+        own["LogLevel"] = "INFO"
+    if place > 0:
+        before = _login(endpoint, place - 1, options, refused, wrapper)
+        target = f"[{server.host}]:{server.port}"
+        command = [*wrapper, "ssh", "-F", "none", *before, "-W", target, "--", endpoint.way[place - 1].host]
+        own["ProxyCommand"] = shlex.join(command).replace("%", "%%")
+    words = [word for name, value in own.items() for word in ("-o", f"{name}={value}")]
+    return ["-p", str(server.port), "-l", server.user, "-i", endpoint.key_path, *words]
+
+
+def _options(policy: Policy, hurry: bool) -> Mapping[str, str]:
     connect_timeout_s = policy.ssh_hurried_connect_timeout_s if hurry else policy.ssh_connect_timeout_s
-    settings = {
+    return {
         "BatchMode": "yes",
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "StrictHostKeyChecking": "yes",
-        **_host_keys(endpoint, refused),
         "GlobalKnownHostsFile": "/dev/null",
         "UpdateHostKeys": "no",
         "ExitOnForwardFailure": "yes",
@@ -107,14 +143,14 @@ def _options(endpoint: Endpoint, policy: Policy, hurry: bool, refused: Sequence[
         # VERBOSE says when the login succeeded; the rest of it is dropped.
         "LogLevel": "VERBOSE",
     }
-    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
 
 
-def _host_keys(endpoint: Endpoint, refused: Sequence[ShownKey]) -> Mapping[str, str]:
+def _host_keys(endpoint: Endpoint, server: Server, refused: Sequence[ShownKey]) -> Mapping[str, str]:
     if endpoint.known_hosts_path is not None:
         return {"UserKnownHostsFile": _quoted(endpoint.known_hosts_path)}
-    name = lookup_name(endpoint.host, endpoint.port).lower()
-    return host_key_pins.options(endpoint.fingerprints, [key for key in refused if key.host == name])
+    return host_key_pins.options(
+        endpoint.fingerprints, [key for key in refused if key.host == server.known_as]
+    )
 
 
 def _forwards(purpose: Purpose, forwards: Forwards, address: str | None) -> Sequence[str]:

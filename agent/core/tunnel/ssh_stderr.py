@@ -117,21 +117,59 @@ _COMPLAINTS: tuple[_Row, ...] = (
     ),
 )
 
-# What LogLevel VERBOSE adds at the end of every connection.
-_CHATTER = re.compile(r"^(Transferred: sent|Bytes per second:|Authenticated to )")
+_AT_A_JUMP_HOST = {
+    FaultKind.HOST_KEY: "a jump host's key is not the pinned one: nothing was sent. BETA9_SSH_KNOWN_HOSTS or "
+    "BETA9_SSH_HOST_KEY_FINGERPRINT must hold the keys of the hosts in BETA9_SSH_JUMP, too",
+    FaultKind.AUTH: "a jump host does not accept the key; put its public half into authorized_keys there, and check "
+    "the user in BETA9_SSH_JUMP",
+    FaultKind.DNS: "a jump host's name cannot be resolved; check BETA9_SSH_JUMP and this machine's DNS",
+    FaultKind.REFUSED: "nothing listens there; check BETA9_SSH_JUMP, and that sshd runs on that host",
+    FaultKind.UNREACHABLE: "a jump host does not answer; check BETA9_SSH_JUMP and the way out of this machine",
+}
+"""What to do instead where ssh speaks of a jump host."""
+_NOT_LED_ON = "stdio forwarding failed"
+_JUMP_FORBIDS = (
+    "a jump host does not let this key go on; sshd there must allow TCP forwarding, and the key's permitopen must name "
+    "the next host of BETA9_SSH_JUMP, or BETA9_SSH_HOST, with its port"
+)
+_JUMP_REACHES_NOTHING = (
+    "a jump host cannot reach the next one; check BETA9_SSH_HOST and BETA9_SSH_PORT, or the next host of "
+    "BETA9_SSH_JUMP, as seen from there"
+)
+
+# What LogLevel VERBOSE and core/tunnel/host_key_pins.py add to every connection.
+_CHATTER = re.compile(r"^(Transferred: sent|Bytes per second:|Authenticated to |beta9-host-key )")
 _LOGGED_IN = re.compile(r"^Authenticated to ")
 
 
-def fault_at_exit(lines: Collection[str], code: int | None) -> Fault:
-    """Return why an ssh child ended, from the last lines of its stderr (oldest first) and its exit code."""
+def fault_at_exit(lines: Collection[str], code: int | None, jumps: Collection[str] = ()) -> Fault:
+    """Return why an ssh child ended, from the last lines of its stderr (oldest first) and its exit code.
+
+    `jumps`: the names of the jump hosts, whose ssh processes write there, too.
+    """
     telling = [line for line in lines if not _CHATTER.search(line)]
+    if any(_NOT_LED_ON in line for line in telling):
+        return _not_led_on(telling)
+    instead = _AT_A_JUMP_HOST if _name_any(telling, jumps) else {}
     for pattern, kind, fix in _ENDINGS:
         for line in reversed(telling):
             if pattern.search(line):
-                return Fault(kind, f"ssh: {_one_line(line)} ({fix})")
+                return Fault(kind, f"ssh: {_one_line(line)} ({instead.get(kind, fix)})")
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     last = f": {_one_line(telling[-1])}" if telling else ""
     return Fault(FaultKind.EXITED, f"ssh ended with {how}{last}; connecting again")
+
+
+def _name_any(lines: Collection[str], hosts: Collection[str]) -> bool:
+    names = [re.compile(rf"(?<![\w.-]){re.escape(host)}(?![\w.-])", re.IGNORECASE) for host in hosts]
+    return any(name.search(line) for name in names for line in lines)
+
+
+def _not_led_on(lines: Collection[str]) -> Fault:
+    line = next((each for each in lines if "open failed" in each), _NOT_LED_ON)
+    if "administratively prohibited" in line:
+        return Fault(FaultKind.PERMIT_OPEN, f"ssh: {_one_line(line)} ({_JUMP_FORBIDS})")
+    return Fault(FaultKind.UNREACHABLE, f"ssh: {_one_line(line)} ({_JUMP_REACHES_NOTHING})")
 
 
 def complaint(line: str) -> Fault | None:

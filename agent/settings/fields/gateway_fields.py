@@ -72,6 +72,14 @@ GATEWAY_FIELDS: tuple[Field, ...] = (
         "ssh_user", "BETA9_SSH_USER", "tunnel-only user on that host", parsers.user, default="beta9-tunnel"
     ),
     Field(
+        "ssh_jump",
+        "BETA9_SSH_JUMP",
+        "jump hosts on the way to the SSH host, as for 'ssh -J': [user@]host[:port], comma-separated; the same key is"
+        " used, and their host keys are pinned alike",
+        parsers.jump_hosts,
+        default="",
+    ),
+    Field(
         "ssh_key",
         "BETA9_SSH_KEY",
         "private key for the tunnel, without passphrase",

@@ -250,7 +250,7 @@ def test_agents_behind_one_address_make_no_connection_without_a_login(tmp_path: 
     """Field cases 9.1 and 9.2: sshd (PerSourcePenalties) shuts an address out that connects without logging in."""
     with laboratory(tmp_path) as lab:
         pins = {"BETA9_SSH_HOST_KEY_FINGERPRINT": f"{OTHER},{lab.sshd.fingerprint}"}
-        agents = [lab.agent(BETA9_SSH_KNOWN_HOSTS_FILE="", **pins) for _ in range(3)]
+        agents = [lab.agent(None, BETA9_SSH_KNOWN_HOSTS_FILE="", **pins) for _ in range(3)]
         for agent in agents:
             agent.start()
         for agent in agents:

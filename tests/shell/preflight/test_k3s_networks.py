@@ -44,6 +44,7 @@ USUAL, SECOND, THIRD, FOURTH = (
             USUAL,
         ),
         (ORDINARY, {"BETA9_SSH_HOST": "10.43.0.9"}, SECOND),
+        (ORDINARY, {"BETA9_SSH_HOST": "gw", "BETA9_SSH_JUMP": "me@10.43.0.9:22,gw2"}, SECOND),
         (ORDINARY, {"BETA9_K3S_CLUSTER_CIDR": "10.200.0.0/16"}, "10.200.0.0/16 10.43.0.0/16"),
         (ORDINARY, {"BETA9_K3S_CLUSTER_CIDR": "10.43.0.0/16"}, "10.43.0.0/16 10.143.0.0/16"),
         (

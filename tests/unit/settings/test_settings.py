@@ -194,3 +194,26 @@ def test_tokens_are_read_alike_from_a_value_and_from_a_file(tmp_path: Path, text
     by_value = read(with_(BETA9_TOKEN=text.format(TOKEN))).token
     by_file = read({"BETA9_TOKEN_FILE": str(file), "BETA9_POOL_NAME": "gpu"}).token
     assert [Secrets().resolve(ref) for ref in (by_value, by_file)] == [TOKEN, TOKEN]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", []),
+        ("bastion", ["bastion:22"]),
+        ("me@bastion:2222 , [2001:db8::7]:22", ["me@bastion:2222", "[2001:db8::7]:22"]),
+        ("me@2001:db8::7", ["me@[2001:db8::7]:22"]),
+    ],
+)
+def test_jump_hosts_are_written_as_for_ssh(tmp_path: Path, text: str, shown: list[str]) -> None:
+    """Field case 14.2."""
+    assert describe(read(ssh(tmp_path, BETA9_SSH_JUMP=text)))["BETA9_SSH_JUMP"]["value"] == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["-oProxyCommand=x", "a b@host", "host:0", "host:", "ssh://host", "@host", "host@"]
+)
+def test_a_jump_host_that_ssh_could_misread_is_refused(tmp_path: Path, text: str) -> None:
+    found = problems(ssh(tmp_path, BETA9_SSH_JUMP=text))
+    assert len(found) == 1
+    assert "write [user@]host[:port]" in found[0]

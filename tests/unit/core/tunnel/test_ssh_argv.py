@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 import subprocess
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import pytest
 from agent.core.policy import Policy
 from agent.core.tunnel.host_key_pins import ShownKey
 from agent.core.tunnel.model import Purpose
-from agent.core.tunnel.ssh_argv import Endpoint, Forwards, argv
+from agent.core.tunnel.ssh_argv import Endpoint, Forwards, Server, argv
 from tests.unit.core_cases import ADDRESSES
 
 ENDPOINT = Endpoint("gateway.example.com", 2222, "beta9-tunnel", "/run/b9/ssh_key", "/run/b9/known_hosts")
@@ -147,6 +148,46 @@ def test_a_fingerprint_takes_the_place_of_the_known_hosts_file() -> None:
 
 def test_in_a_hurry_each_address_gets_only_a_moment() -> None:
     assert options(argv(Purpose.API, ENDPOINT, FORWARDS, Policy(), hurry=True))["ConnectTimeout"] == "1"
+
+
+THROUGH = replace(
+    ENDPOINT,
+    known_hosts_path="/run/100%/known_hosts",
+    jumps=(Server("outer.example", 22, "me"), Server("2001:db8::7", 2200, "you")),
+)
+
+
+def test_each_jump_host_has_an_ssh_of_its_own_with_the_same_options() -> None:
+    line = argv(Purpose.API, THROUGH, FORWARDS, Policy(), wrapper=("setpriv", "--"))
+    given = options(line)
+    inner = shlex.split(given["ProxyCommand"].replace("%%", "%"))
+    outer = shlex.split(options(tuple(inner))["ProxyCommand"].replace("%%", "%"))
+    assert inner[-4:] == ["-W", "[gateway.example.com]:2222", "--", "2001:db8::7"]
+    assert outer[-4:] == ["-W", "[2001:db8::7]:2200", "--", "outer.example"]
+    for command, user, port, timeout_s in ((inner, "you", "2200", "10"), (outer, "me", "22", "5")):
+        assert command[:5] == ["setpriv", "--", "ssh", "-F", "none"]
+        assert command[command.index("-l") + 1] == user
+        assert command[command.index("-p") + 1] == port
+        own = options(tuple(command))
+        assert own["ConnectTimeout"] == timeout_s
+        differ = {name for name in given if own.get(name) != given[name]}
+        assert differ <= {"ConnectTimeout", "LogLevel", "ProxyCommand"}
+    assert given["ConnectTimeout"] == "15"
+
+
+def test_ssh_itself_reads_the_way_through_jump_hosts_as_it_was_meant() -> None:
+    pinned = replace(THROUGH, known_hosts_path=None, fingerprints=("SHA256:" + "A" * 43,))
+    refused = [ShownKey("[2001:db8::7]:2200", "ssh-ed25519", "")]
+    inner = shlex.split(
+        options(argv(Purpose.API, pinned, FORWARDS, Policy(), refused=refused))["ProxyCommand"].replace(
+            "%%", "%"
+        )
+    )
+    done = subprocess.run(["ssh", "-G", *inner[1:]], capture_output=True, text=True, check=True, timeout=30)
+    told = dict(each.split(" ", 1) for each in done.stdout.splitlines() if " " in each)
+    assert (told["hostname"], told["port"], told["user"]) == ("2001:db8::7", "2200", "you")
+    assert told["knownhostscommand"] == options(tuple(inner))["KnownHostsCommand"]
+    assert "ed25519" not in told["hostkeyalgorithms"]
 
 
 def test_the_key_travels_as_a_file_and_never_as_text() -> None:

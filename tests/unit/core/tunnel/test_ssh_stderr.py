@@ -145,6 +145,54 @@ def test_only_the_line_that_openssh_prints_counts_as_logged_in() -> None:
     assert not ssh_stderr.logged_in("The server says: Authenticated to nobody")
 
 
+@pytest.mark.parametrize(
+    ("lines", "kind", "says"),
+    [
+        (
+            ["ssh: connect to host jump port 22: Connection refused"],
+            FaultKind.REFUSED,
+            "check BETA9_SSH_JUMP",
+        ),
+        (
+            ["ssh: connect to host jump2 port 22: Connection refused"],
+            FaultKind.REFUSED,
+            "check BETA9_SSH_HOST",
+        ),
+        (["me@jump: Permission denied (publickey)."], FaultKind.AUTH, "the user in BETA9_SSH_JUMP"),
+        (["me@gw.jump: Permission denied (publickey)."], FaultKind.AUTH, "check BETA9_SSH_USER"),
+        (
+            ["No ED25519 host key is known for [jump]:2222 and you …", "Host key verification failed."],
+            FaultKind.HOST_KEY,
+            "a jump host's key",
+        ),
+        (
+            ["beta9-host-key pinned jump ssh-ed25519 SHA256:x", "Host key verification failed."],
+            FaultKind.HOST_KEY,
+            "the gateway's host key",
+        ),
+        (
+            ["channel 0: open failed: administratively prohibited: open failed", "stdio forwarding failed"],
+            FaultKind.PERMIT_OPEN,
+            "does not let this key go on",
+        ),
+        (
+            ["channel 0: open failed: connect failed: Connection refused", "stdio forwarding failed"],
+            FaultKind.UNREACHABLE,
+            "cannot reach the next one",
+        ),
+    ],
+)
+def test_a_fault_at_a_jump_host_is_told_from_one_at_the_gateway_s(
+    lines: list[str], kind: FaultKind, says: str
+) -> None:
+    end = [
+        "kex_exchange_identification: Connection closed by remote host",
+        "Connection closed by UNKNOWN port 65535",
+    ]
+    fault = ssh_stderr.fault_at_exit([*lines, *end], 255, ["jump"])
+    assert (fault.kind, says in fault.message) == (kind, True)
+
+
 def test_without_a_word_the_exit_code_or_the_signal_is_all_there_is_to_tell() -> None:
     assert "exit code 255" in ssh_stderr.fault_at_exit([], 255).message
     assert "signal 9" in ssh_stderr.fault_at_exit([], -9).message
