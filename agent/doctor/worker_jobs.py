@@ -33,7 +33,7 @@ def _jobs(case: Case) -> Finding:
             for job in late
         )
         return fail(
-            f"{told}: nothing more is offered",
+            f"{told}. Until that is corrected, nothing more is offered",
             f"correct what the event says ({CREATE_CLASS}), or delete the Job; "
             f"'kubectl describe job {late[0]['name']}' shows its events",
         )

@@ -105,6 +105,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("POST", "/api/v1/namespaces/default/secrets"),
     ("GET", "/api/v1/namespaces/kube-system/secrets"),
     ("GET", "/api/v1/namespaces/default/configmaps"),
+    ("GET", "/api/v1/namespaces/default/events"),
     ("GET", "/api/v1/nodes"),
     ("GET", "/api/v1/nodes/this-node"),
     ("GET", "/api/v1/nodes/this-node/proxy/metrics"),

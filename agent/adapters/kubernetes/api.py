@@ -1,6 +1,6 @@
 """Calls to the machine's own Kubernetes API, as its administrator, within a deadline.
 
-Plain HTTP with JSON from the standard library: six kinds of call need no client library (docs/adr/0006).
+Plain HTTP with JSON from the standard library: a few kinds of call need no client library (docs/adr/0006).
 """
 
 from __future__ import annotations
