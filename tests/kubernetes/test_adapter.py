@@ -197,7 +197,7 @@ def test_deleting_workers_by_force_deletes_their_jobs(api: Kube, subject: Subjec
 
 @pytest.mark.kubernetes
 def test_a_job_whose_worker_has_ended_does_not_bring_it_back(real: RealKubernetes) -> None:
-    """Point A1: once its pod is deleted, a Job has none for ten seconds and then creates another."""
+    """Field case A1: once its pod is deleted, a Job has none for ten seconds and then creates another."""
     api, subject = real, Subject(real)
     subject.ready()
     assert api.ask("POST", JOBS, worker_job("returning"))[0] == 201

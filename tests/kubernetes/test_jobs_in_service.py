@@ -1,4 +1,4 @@
-"""Worker Jobs and the cordon through the life of a real agent, with a real API server: points A1, A3, A4 and A5."""
+"""Worker Jobs and the cordon through the life of a real agent, with a real API server: field cases A1, A3, A4, A5."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def in_service_at_once(agent: AgentProcess) -> None:
 def test_nothing_of_a_drained_worker_is_left_and_the_next_start_offers_at_once(
     lab: Lab, real: RealKubernetes, kubelet: Kubelet, agent: AgentProcess
 ) -> None:
-    """A1, A4 and A5: the worker ends when told to, and the agent leaves before its Job would make the next pod."""
+    """Field cases A1, A4, A5: the worker ends when told to, before its Job would make the next pod."""
     work(lab, kubelet)
     assert agent.stop(grace_s=60) == 0
     assert agent.events("drain")[-1]["step"] == "farewell"
@@ -92,7 +92,7 @@ def test_nothing_of_a_drained_worker_is_left_and_the_next_start_offers_at_once(
 def test_a_job_between_two_pods_is_drained_although_no_worker_runs(
     lab: Lab, real: RealKubernetes, kubelet: Kubelet, agent: AgentProcess
 ) -> None:
-    """A1: seen in the field as `active: null, failed: 1`, exit 0, and a pod 13 s later."""
+    """Field case A1: seen in the field as `active: null, failed: 1`, exit 0, and a pod 13 s later."""
     lose(real, work(lab, kubelet))
     assert agent.stop(grace_s=60) == 0
     assert jobs(real) == []
@@ -101,7 +101,7 @@ def test_a_job_between_two_pods_is_drained_although_no_worker_runs(
 def test_a_dead_worker_s_job_does_not_come_back_when_the_cordon_goes(
     lab: Lab, real: RealKubernetes, kubelet: Kubelet, agent: AgentProcess
 ) -> None:
-    """A1: the agent was killed in its drain, and the Job's next pod waits for the end of the cordon."""
+    """Field case A1: the agent was killed in its drain, and the Job's next pod waits for the end of the cordon."""
     pod = work(lab, kubelet)
     agent.signal(signal.SIGKILL)
     agent.wait_exit()
@@ -130,7 +130,7 @@ def test_a_worker_that_runs_lives_through_the_end_of_its_agent(
 def test_a_person_s_cordon_is_the_reason_beside_a_registration_without_capacity(
     lab: Lab, real: RealKubernetes, kubelet: Kubelet
 ) -> None:
-    """A4: `registered` with cpu 0 stood in the log without an `offering` line that says why."""
+    """Field case A4: `registered` with cpu 0 stood in the log without an `offering` line that says why."""
     assert real.ask("PATCH", NODE, {"spec": {"unschedulable": True}}, content=MERGE)[0] == 200
     agent = machine_with(lab, real).start()
     wait_for("it is registered", lambda: agent.events("registered"))
@@ -144,7 +144,7 @@ def test_a_person_s_cordon_is_the_reason_beside_a_registration_without_capacity(
 def test_a_node_that_comes_after_the_agent_is_nothing_to_warn_of(
     lab: Lab, real: RealKubernetes, kubelet: Kubelet
 ) -> None:
-    """A5: `drain_trouble` ("the Kubernetes node of this machine is not known yet") at an ordinary start."""
+    """Field case A5: `drain_trouble` ("the Kubernetes node of this machine is not known yet") at an ordinary start."""
     real.remove_node()
     agent = machine_with(lab, real, node_interval_s=1).start()
     wait_for("it says that there is none", lambda: "none of the 0" in str(agent.status().get("kubernetes")))
@@ -157,7 +157,7 @@ def test_a_node_that_comes_after_the_agent_is_nothing_to_warn_of(
 def test_a_job_that_gets_no_pod_is_named_and_nothing_more_is_offered(
     tmp_path: Path, real: RealKubernetes, kubelet: Kubelet
 ) -> None:
-    """A3: the RuntimeClass of the pool is missing; the gateway counted the machine as full, and nobody said why."""
+    """Field case A3: the pool's RuntimeClass is missing; the machine counted as full, and nobody said why."""
     options = ("--cleanup-interval", "1", "--pool", "gpu::generic:nvidia")
     with laboratory(tmp_path, gateway_options=options) as lab:
         agent = machine_with(lab, real, node_interval_s=1, job_pod_s=4).start()

@@ -119,7 +119,7 @@ def test_a_job_that_has_a_pod_or_is_somebody_else_s_lacks_nothing(node: Kube) ->
 
 
 def test_a_drain_ends_every_job_that_is_not_over_wherever_it_stands(node: Kube) -> None:
-    """Point A1: a Job between two pods was passed over, and its next pod ran at the next start."""
+    """Field case A1: a Job between two pods was passed over, and its next pod ran at the next start."""
     subject = Subject(node).ready()
     subject.node()
     run(node, "ending", "returning")
@@ -179,7 +179,7 @@ def test_a_pod_keeps_its_time_when_its_job_is_deleted(api: Kube) -> None:
 
 @pytest.mark.parametrize("is_cordoned", [True, False], ids=["cut short", "killed"])
 def test_a_start_removes_what_would_come_back_and_nothing_that_runs(node: Kube, is_cordoned: bool) -> None:
-    """Point A1: Jobs of workers that this machine no longer has, after a drain that was cut short or without one."""
+    """Field case A1: Jobs of workers that this machine no longer has, with a drain cut short or without one."""
     subject = Subject(node).ready()
     subject.node()
     run(node, "running", "returning")

@@ -135,7 +135,7 @@ REGISTERING = Advertisement(ADDRESSES[0], Capacity(gpu_count=2), offered=False)
 
 
 def test_a_registration_that_offers_nothing_is_preceded_by_the_reason(recorder: Recorder) -> None:
-    """Point A4: `registered cpu_millicores=0` stood in the log without a line that says why."""
+    """Field case A4: `registered cpu_millicores=0` stood in the log without a line that says why."""
     cordoned = Offer(offered=False, reason="the Kubernetes node is cordoned")
     waiting = placeable(offer=cordoned)
     calling = replace(waiting, call=Call(1, CallKind.REGISTER, 10.0, REGISTERING))

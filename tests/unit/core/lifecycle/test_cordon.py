@@ -41,7 +41,7 @@ def restarted(*between_pods: float, workers: int = 0) -> World:
 
 
 def test_what_a_drain_left_behind_is_gone_before_the_cordon_is() -> None:
-    """Point A1: at the next start the cordon went, and a dead worker's pod ran and held a GPU."""
+    """Field case A1: at the next start the cordon went, and a dead worker's pod ran and held a GPU."""
     world = restarted(0.0, 0.0)
     world.run_for(8)
     assert not world.cordoned
@@ -68,7 +68,7 @@ def test_while_they_cannot_be_cleared_away_the_cordon_stays() -> None:
 
 
 def test_the_offer_comes_with_the_end_of_the_own_cordon_and_not_with_the_next_probe() -> None:
-    """Point A4: a start after a drain offered 3.3 s late."""
+    """Field case A4: a start after a drain offered 3.3 s late."""
     world = restarted()
     world.run_for(3)
     assert world.would_place()
@@ -94,7 +94,7 @@ def test_a_recommendation_is_no_start_and_clears_nothing() -> None:
         (on_node(cleared=True), [CordonNode]),
         (on_node(cleared=True, cordoning=True), []),
         (on_node(cleared=True, cordoned=False), []),
-        # Point A5: without a node, or a login, there is nothing to ask for, and nothing to warn of.
+        # Field case A5: without a node, or a login, there is nothing to ask for, and nothing to warn of.
         (on_node(None), []),
         (on_node(logins=KubeLogins(has_token=True)), []),
     ],

@@ -188,7 +188,7 @@ def test_a_notice_with_k3s_down_ends_before_the_machine_does() -> None:
 )
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_job_between_two_pods_does_not_survive_a_drain(kind: ShutdownKind | None, workers: int) -> None:
-    """Point A1: its Job has no active pod for ten seconds, and was passed over."""
+    """Field case A1: its Job has no active pod for ten seconds, and was passed over."""
     world = started(workers + 1)
     world.lose_worker()
     if kind is None:
@@ -210,7 +210,7 @@ def test_a_job_between_two_pods_does_not_survive_a_drain(kind: ShutdownKind | No
 
 
 def test_a_worker_that_ends_when_told_leaves_no_job_to_bring_it_back() -> None:
-    """Point A1: the Job is deleted with the pod, and not only if the pod still runs when its time is up."""
+    """Field case A1: the Job is deleted with the pod, and not only if the pod still runs when its time is up."""
     world = started(workers=2, ends_after_s=3.0)
     world.feed(ShutdownRequested(ShutdownKind.STOP, "SIGTERM"))
     world.run_for(1)
