@@ -19,6 +19,7 @@ _COMMANDS = (
     "run",
     "authorize",
     "boot-report",
+    "completion",
     "demo",
     "doctor",
     "health",
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args, unknown = _parser().parse_known_args(without_ignored(_with_command(words)))
+        args, unknown = build_parser().parse_known_args(without_ignored(_with_command(words)))
         _reject(unknown)
         return int(args.function(args))
     except SettingsError as error:
@@ -78,7 +79,8 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message}; see '{self.prog} --help'")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = _Parser(
         prog=PROGRAM,
         description="Turn this machine into a worker of your Beta9 cluster, with outgoing connections only.",
@@ -101,6 +103,7 @@ def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
     from agent.commands import (
         authorize,
         boot_report,
+        completion,
         demo,
         doctor,
         health,
@@ -112,7 +115,7 @@ def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
     )
 
     before = (user_data, push_secrets, boot_report, authorize)
-    for command in (*before, demo, doctor, install, leave, health, status):
+    for command in (*before, demo, doctor, install, leave, health, status, completion):
         command.add_parser(commands)
 
 

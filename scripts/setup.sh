@@ -11,7 +11,7 @@ set -Eeuo pipefail
 
 # command:package, for Debian and Ubuntu; a package is needed only if its command is missing
 RUNTIME=(ssh:openssh-client sshd:openssh-server openssl:openssl setpriv:util-linux)
-TESTS=(faketime:faketime gpg:gnupg curl:curl ip:iproute2 nft:nftables)
+TESTS=(faketime:faketime gpg:gnupg curl:curl ip:iproute2 nft:nftables zsh:zsh mandoc:mandoc)
 NETWORK=(ip:iproute2 iptables:iptables etcd:etcd-server)
 CONTAINER=(docker:docker.io dockerd:docker.io docker-compose:docker-compose debootstrap:debootstrap ip:iproute2)
 MACHINE=(qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils genisoimage:genisoimage mmdebstrap:mmdebstrap etcd:etcd-server)

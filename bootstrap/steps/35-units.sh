@@ -17,6 +17,7 @@ main() {
   chmod 0700 "$etc" "$etc/secrets"
   install_settings "$etc/worker.env"
   put_file "$BETA9_ROOT/usr/local/bin/beta9-worker" 0755 <"$BETA9_BOOTSTRAP/systemd/beta9-worker.sh"
+  shell_files "$BETA9_ROOT/usr/local/share"
   put_file "$systemd/system/$UNIT" 0644 units <"$BETA9_BOOTSTRAP/systemd/$UNIT"
   put_file "$systemd/logind.conf.d/50-beta9-worker.conf" 0644 logind <<EOT
 # Written by the Beta9 worker bootstrap: kubelet may delay a shutdown until its pods have ended.
@@ -35,6 +36,14 @@ EOT
       say "systemd-logind does not restart; its new setting takes effect at the next boot"
     fi
   fi
+}
+
+# shell_files SHARE: completion for bash and zsh, and the manual page.
+shell_files() {
+  local from=$BETA9_BOOTSTRAP/share
+  put_file "$1/bash-completion/completions/beta9-worker" 0644 <"$from/beta9-worker.bash"
+  put_file "$1/zsh/site-functions/_beta9-worker" 0644 <"$from/_beta9-worker"
+  put_file "$1/man/man1/beta9-worker.1" 0644 <"$from/beta9-worker.1"
 }
 
 # The agent reads /etc/beta9-worker/worker.env: copy the installer's settings there, unless they are that file.

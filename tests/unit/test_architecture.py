@@ -159,7 +159,7 @@ def test_heavy_libraries_are_imported_where_they_are_used() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import agent.cli; agent.cli._parser()", "import agent.runtime.main"],
+    ["import agent.cli; agent.cli.build_parser()", "import agent.runtime.main"],
     ids=["the command line", "the agent"],
 )
 def test_starting_loads_no_heavy_library(statement: str) -> None:

@@ -25,6 +25,8 @@ def test_a_bare_machine_becomes_a_worker(host: Host) -> None:
     assert (host.root / "etc/rancher/k3s/config.yaml").stat().st_mode & 0o777 == 0o600
     assert host.env_file.stat().st_mode & 0o777 == 0o600
     assert (host.root / "usr/local/bin/k3s").exists()
+    for name in ("bash-completion/completions", "zsh/site-functions", "man/man1"):
+        assert list((host.root / "usr/local/share" / name).glob("*beta9-worker*"))
     agent = (host.root / "var/lib/beta9-worker/bootstrap/agent.env").read_text()
     assert "AGENT_IMAGE=sha256:" in agent
     calls = host.calls("systemctl")
