@@ -16,7 +16,7 @@ set -Eeuo pipefail
 BOOTSTRAP_DIR=$(cd "$(dirname "$0")" && pwd)
 FILE=$BOOTSTRAP_DIR/versions.env CHECK='' ACCEPT='' K3S='' PLUGIN='' DIFFERENT=0 WORK=''
 export BETA9_STAGE=pin # the prefix of messages, in lib/log.sh
-for part in log settings fetch apt; do
+for part in log settings fetch repositories; do
   # shellcheck source=/dev/null
   . "$BOOTSTRAP_DIR/lib/$part.sh"
 done

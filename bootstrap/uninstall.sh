@@ -17,6 +17,8 @@ export SYSTEMD_BUS_TIMEOUT=${SYSTEMD_BUS_TIMEOUT:-300}
 
 BETA9_BOOTSTRAP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 BETA9_ROOT=${BETA9_ROOT:-}
+BETA9_RUN=$(mktemp -d)
+trap 'rm -rf "$BETA9_RUN"' EXIT
 dry_run='' purge='' failures=0
 for part in log settings record apt host; do
   # shellcheck source=/dev/null
@@ -115,7 +117,7 @@ undo_dir() {
 
 undo_tree() { rm -rf --one-file-system "$1"; }
 undo_link() { [[ $(readlink "$1" 2>/dev/null) != "$2" ]] || rm -f "$1"; }
-undo_hold() { apt-mark unhold "$1" >/dev/null; }
+undo_hold() { patiently apt-mark unhold "$1" >/dev/null; }
 
 # Show the output of a command only if it fails.
 undo_run() {
@@ -146,14 +148,18 @@ purge_packages() {
   done
   packages=()
   ((${#to_purge[@]})) || return 0
-  extra=$(apt_get --simulate purge "${to_purge[@]}" | awk '$1 == "Purg" || $1 == "Remv" { print $2 }' | sort -u |
-    comm -23 - <(printf '%s\n' "${to_purge[@]}" | sort))
+  if ! apt_get -o APT::Get::Remove=true --simulate purge "${to_purge[@]}" >/dev/null; then
+    say "could not purge ${to_purge[*]}: $(apt_errors)"
+    failures=$((failures + 1))
+    return 0
+  fi
+  extra=$(awk '$1 == "Purg" || $1 == "Remv" { print $2 }' "$APT_OUTPUT" | sort -u | comm -23 - <(printf '%s\n' "${to_purge[@]}" | sort))
   if [[ -n $extra ]]; then
     say "kept: ${to_purge[*]}, because $(paste -sd' ' <<<"$extra") would be removed with them"
   elif [[ -n $dry_run ]]; then
     say "would purge: ${to_purge[*]}"
   else
-    apt_get purge "${to_purge[@]}" || { say "could not purge ${to_purge[*]}"; failures=$((failures + 1)); }
+    apt_get -o APT::Get::Remove=true purge "${to_purge[@]}" || { say "could not purge ${to_purge[*]}: $(apt_errors)"; failures=$((failures + 1)); }
   fi
 }
 

@@ -14,20 +14,40 @@ install_driver() {
 
 # Ubuntu's packages contain signed modules for its kernels: nothing is compiled, and Secure Boot accepts them.
 driver_from_ubuntu() {
-  local wanted=() suffix
+  local wanted=()
   kernel_headers
   apt_install ubuntu-drivers-common
   [[ -z $1 ]] || wanted=("nvidia:$1-server")
-  with_apt recording_packages env DEBIAN_FRONTEND=noninteractive ubuntu-drivers install --gpgpu "${wanted[@]}" ||
-    fail "ubuntu-drivers could not install a driver" \
-      "see the lines above in this log; set BETA9_NVIDIA_BRANCH, or install a driver yourself (docs/gpu.md)"
+  with_apt run_ubuntu_drivers "${wanted[@]}"
+  changed "installed the NVIDIA driver, branch $(ubuntu_branch)"
   # ubuntu-drivers installs the module but not nvidia-smi, which is a separate package of the same branch.
-  suffix=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 'nvidia-kernel-common-*' 2>/dev/null |
-    awk '$1 ~ /^.i/ { sub(/^nvidia-kernel-common-/, "", $2); print $2; exit }') || true
-  [[ -n $suffix ]] || fail "ubuntu-drivers found no driver for these devices: $(gpu_addresses | paste -sd' ')" \
-    "set BETA9_NVIDIA_BRANCH, or install a driver yourself (docs/gpu.md)"
-  changed "installed the NVIDIA driver, branch $suffix"
-  apt_install "nvidia-utils-$suffix"
+  apt_install "nvidia-utils-$(ubuntu_branch)"
+}
+
+run_ubuntu_drivers() {
+  local code=0 advice="set BETA9_NVIDIA_BRANCH, or install a driver yourself (docs/gpu.md)"
+  with_lists installing ubuntu_drivers "$@" || code=$?
+  # It may succeed without a driver, although apt has failed.
+  [[ -z $(ubuntu_branch) || $code != 0 ]] || return 0
+  [[ -z $(apt_errors)$(apt_removals) ]] || fail_apt "ubuntu-drivers could not install a driver"
+  ((code == 0)) || fail "ubuntu-drivers could not install a driver" "see the lines above in this log; $advice"
+  fail "ubuntu-drivers found no driver for these devices: $(gpu_addresses | paste -sd' ')" "$advice"
+}
+
+# ubuntu_drivers [DRIVER]: its apt-get runs with the settings of ours. It may keep to itself that apt was locked.
+ubuntu_drivers() {
+  local code=0
+  apt_unlocked || return
+  DEBIAN_FRONTEND=noninteractive APT_CONFIG=$APT_CONF ubuntu-drivers install --gpgpu "$@" || code=$?
+  if [[ -z $(ubuntu_branch) ]]; then apt_unlocked || code=$?; fi
+  return "$code"
+}
+
+apt_unlocked() { python3 "$BETA9_BOOTSTRAP/lib/apt_locks.py" "$BETA9_ROOT"; }
+
+ubuntu_branch() { # print the branch of the installed driver, such as 580-server, or nothing
+  dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' 'nvidia-kernel-common-*' 2>/dev/null |
+    awk '$1 ~ /^.i/ { sub(/^nvidia-kernel-common-/, "", $2); print $2; exit }' || true
 }
 
 # Use NVIDIA's repository, since Debian has no suitable server driver. From branch 590 on its package names do not
@@ -39,8 +59,7 @@ driver_from_nvidia() {
   apt_repository nvidia "$repository/3bf863cc.pub" "$(setting BETA9_NVIDIA_KEY_FINGERPRINT)" "deb $repository /" \
     BETA9_NVIDIA_KEY_FINGERPRINT
   kernel_headers
-  ensure_fresh_lists
-  if installable "$pinning"; then
+  if available "$pinning"; then
     apt_install "$pinning"
   elif ((branch >= 590)); then
     fail "$repository has no $pinning; without it the newest branch would be installed instead of $branch" \
@@ -56,13 +75,12 @@ kernel_headers() {
   local running flavour
   running=$(uname -r)
   if is_installed "linux-headers-$running"; then return 0; fi
-  ensure_fresh_lists
-  if installable "linux-headers-$running"; then
+  if available "linux-headers-$running"; then
     apt_install "linux-headers-$running"
     return
   fi
   flavour=${running#"${running%%[a-z]*}"}
-  if installable "linux-headers-$flavour"; then
+  if available "linux-headers-$flavour"; then
     warn "no headers available for the running kernel $running: installing the newest $flavour kernel and its headers"
     apt_install "linux-image-$flavour" "linux-headers-$flavour"
   fi

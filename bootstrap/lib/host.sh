@@ -21,6 +21,15 @@ has_gpu() {
 # unit_is STATE UNIT: STATE is active or enabled
 unit_is() { systemctl --quiet "is-$1" "$2" 2>/dev/null; }
 
+# refuse_masked UNIT…: fail if somebody has masked one of these units, so that nothing can start it.
+refuse_masked() {
+  local each
+  for each in "$@"; do
+    [[ $(systemctl is-enabled "$each" 2>/dev/null) != masked* ]] ||
+      fail "$each is masked: nothing can start it" "systemctl unmask $each, unless it was masked on purpose; then run the installer again"
+  done
+}
+
 # enable_units UNIT…: start them at every boot. `enable` also makes systemd reload all unit files, so that no separate
 # daemon-reload is needed; each can take half a minute on a slow machine.
 enable_units() {

@@ -89,22 +89,6 @@ upstream_version() {
 # newer_or_same A B: whether version A is at least B.
 newer_or_same() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -1) == "$2" ]]; }
 
-# ensure_fresh_lists: update the package lists unless this run has; an image's lists may be old or missing.
-ensure_fresh_lists() { lists_fresh || with_apt refresh_lists; }
-
-# candidates PACKAGE: print every version that apt could install, newest first.
-candidates() { apt-cache madison "$1" 2>/dev/null | awk -F'|' '{ gsub(/ /, "", $2); print $2 }'; }
-installable() { [[ -n $(candidates "$1") ]]; }
-
-# recording_packages COMMAND…: run a program that calls apt itself, and record the packages it installs.
-recording_packages() {
-  local before code=0 each
-  before=$(installed_packages)
-  "$@" </dev/null || code=$?
-  while read -r each; do record package "$each"; done < <(comm -13 <(printf '%s\n' "$before") <(installed_packages))
-  return "$code"
-}
-
 node_name() { hostname | tr '[:upper:]' '[:lower:]'; } # the name that k3s gives the node
 
 # allocatable_gpus: print how many GPUs k3s offers, or 0 if it does not answer. Requires lib/k3s.sh.

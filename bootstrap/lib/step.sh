@@ -7,7 +7,7 @@
 : "${BETA9_BOOTSTRAP:=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}"
 : "${BETA9_STAGE:=$(basename "$0" .sh)}"
 
-for part in log exit_codes settings record fetch apt host; do
+for part in log exit_codes settings record fetch apt repositories host; do
   # shellcheck source=/dev/null
   . "$BETA9_BOOTSTRAP/lib/$part.sh"
 done

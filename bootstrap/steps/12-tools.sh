@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the programs that other steps call from the distribution's packages; existing ones are kept.
 # needs: preflight
-# deadline: 600
+# deadline: 1200
 # fix: make sure that apt can reach its mirrors (apt-get update), or install the packages named above yourself
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh

@@ -2,7 +2,7 @@
 # Install fabric manager in exactly the driver's version, on machines with NVSwitch. Without it nvidia-smi works, but no
 # CUDA program starts.
 # needs: driver
-# deadline: 900
+# deadline: 1500
 # fix: install the nvidia-fabricmanager package whose version equals the driver version that `nvidia-smi` shows
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
@@ -42,7 +42,7 @@ fabric_packages() { installed_packages | grep -E '^(nvidia-fabricmanager|cuda-dr
 install_fabric_manager() {
   local driver=$1 current package version
   current=$(fabric_version)
-  ensure_fresh_lists
+  available "nvidia-fabricmanager-${driver%%.*}" nvidia-fabricmanager || true
   for package in "nvidia-fabricmanager-${driver%%.*}" nvidia-fabricmanager; do
     while read -r version; do
       [[ $(upstream_version "$version") == "$driver" ]] || continue
@@ -60,8 +60,7 @@ install_fabric_manager() {
 # From Blackwell on, the switches are managed over InfiniBand by a subnet manager, which is a separate package.
 install_subnet_manager() {
   if ! is_installed nvlsm; then
-    ensure_fresh_lists
-    installable nvlsm || fail "these NVSwitches need NVIDIA's subnet manager, and no configured repository has the package nvlsm" \
+    available nvlsm || fail "these NVSwitches need NVIDIA's subnet manager, and no configured repository has the package nvlsm" \
       "add NVIDIA's repository (docs/gpu.md, \"NVSwitch\")"
     pending fabric
     apt_install nvlsm
@@ -71,6 +70,7 @@ install_subnet_manager() {
 }
 
 run_service() {
+  refuse_masked "$UNIT"
   if ! unit_is enabled "$UNIT"; then
     record unit "$UNIT"
     systemctl enable "$UNIT"

@@ -2,15 +2,13 @@
 # Install the NVIDIA container toolkit before k3s starts, since k3s detects the runtime only at startup. A recent one is
 # kept; one with CVE-2025-23266 (up to 1.17.7) is replaced.
 # needs: preflight tools
-# deadline: 900
+# deadline: 1500
 # fix: install nvidia-container-toolkit 1.17.8 or later (docs/gpu.md), then run the installer again
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
 # shellcheck source=../lib/nvidia.sh
 . "$BETA9_BOOTSTRAP/lib/nvidia.sh"
-
-REPOSITORY=nvidia.github.io/libnvidia-container # other apt sources of the machine may already contain it
 
 main() {
   local current wanted
@@ -39,31 +37,19 @@ toolkit_version() {
 
 install_toolkit() {
   local version=$1 packages=() each
-  disable_other_sources
+  # Where a mirror takes its place, NVIDIA's own is not needed, and may not be reachable.
+  with_apt switch_off "${BETA9_PINS[BETA9_TOOLKIT_REPOSITORY]}" / "$BETA9_ROOT/etc/apt/sources.list.d/beta9-toolkit.list"
   apt_repository toolkit "$(setting BETA9_TOOLKIT_KEY_URL)" "$(setting BETA9_TOOLKIT_KEY_FINGERPRINT)" \
     "deb $(setting BETA9_TOOLKIT_REPOSITORY) /" BETA9_TOOLKIT_KEY_FINGERPRINT
-  # A running k3s has not detected this runtime: restart it later.
+  # k3s and Docker look for the runtime only when they start: restart them later. Docker may be starting right now.
   ! unit_is active k3s || pending k3s
+  [[ -n $(toolkit_version) ]] || pending docker
   for each in nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1; do
     packages+=("$each=$version")
   done
   # Machine images may hold the vulnerable version; replace it regardless.
   with_apt install_recorded --allow-change-held-packages --allow-downgrades "${packages[@]}"
   changed "installed container toolkit $version"
-}
-
-# disable_other_sources: apt refuses a repository that is configured with two keys. Disable existing entries for this
-# one; uninstall.sh restores them.
-disable_other_sources() {
-  local file mode
-  for file in "$BETA9_ROOT"/etc/apt/sources.list "$BETA9_ROOT"/etc/apt/sources.list.d/*.list "$BETA9_ROOT"/etc/apt/sources.list.d/*.sources; do
-    if [[ ! -f $file || $file == */beta9-* ]] || ! grep -q "^[^#]*$REPOSITORY" "$file"; then continue; fi
-    mode=$(stat -c 0%a "$file")
-    case $file in
-      *.sources) sed 's/^Types:/Enabled: no\nTypes:/' "$file" ;; # deb822 format, used by newer Ubuntu releases
-      *) sed "\\|^[^#]*$REPOSITORY|s|^|# |" "$file" ;;
-    esac | put_file "$file" "$mode"
-  done
 }
 
 main "$@"

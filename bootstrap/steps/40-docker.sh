@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Install Docker Engine for the agent's container; an existing one is used unchanged.
+# Install Docker Engine for the agent's container, next to Docker's containerd.io its docker-ce; an existing one is used
+# unchanged.
 # needs: tools storage
-# deadline: 900
+# deadline: 1500
 # fix: see 'journalctl -u docker', or install Docker Engine yourself and run the installer again
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
@@ -16,13 +17,17 @@ main() {
     record run "ip link delete docker0 2>/dev/null || true"
     [[ -d $BETA9_ROOT/var/lib/containerd ]] || record tree "$BETA9_ROOT/var/lib/containerd"
     unit_proxy docker # before its first start
-    apt_install docker.io
+    apt_install "$(docker_package)"
   fi
   systemctl cat docker.service >/dev/null 2>&1 ||
     fail "Docker answers, but there is no docker.service (is it a snap?)" "remove this Docker; the installer then installs the distribution's"
   use_site_proxy
+  refuse_masked docker.service
   unit_is enabled docker || enable_units docker.service
-  unit_is active docker || systemctl start docker
+  if ! unit_is active docker; then
+    refuse_masked docker.socket containerd.service
+    systemctl start docker || fail "Docker does not start"
+  fi
   wait_for "$(scaled_timeout 60)" "Docker to answer" docker_answers || fail "Docker was started but does not answer"
   say "Docker $(docker version --format '{{.Server.Version}}')"
 }
@@ -39,6 +44,11 @@ use_site_proxy() {
     changed "restarted Docker"
   fi
   settled docker-proxy
+}
+
+# docker_package: the distribution's containerd and Docker's own exclude each other.
+docker_package() {
+  if is_installed containerd.io && available docker-ce >&2; then echo docker-ce; else echo docker.io; fi
 }
 
 has_docker() { [[ -x $BETA9_ROOT/usr/bin/dockerd || -x $BETA9_ROOT/usr/sbin/dockerd ]]; }

@@ -2,7 +2,7 @@
 # Install tailscaled from Tailscale's repository if BETA9_CONNECTION=tailscale; an existing one is kept. The agent logs
 # it in, because an expired login must be renewed long after the installation (docs/tailscale.md).
 # needs: tools firewall
-# deadline: 600
+# deadline: 1200
 # fix: see 'journalctl -u tailscaled', or install tailscale yourself and run the installer again
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh
@@ -16,6 +16,9 @@ DROP_IN=/etc/systemd/system/tailscaled.service.d/beta9-worker.conf
 main() {
   [[ $(setting BETA9_CONNECTION) == tailscale ]] || skip "BETA9_CONNECTION is not tailscale"
   command -v tailscaled >/dev/null || add_tailscale
+  systemctl cat tailscaled.service >/dev/null 2>&1 ||
+    fail "there is a tailscaled, but no tailscaled.service (is it a snap?)" "remove this tailscale; the installer then installs Tailscale's package"
+  refuse_masked tailscaled.service
   [[ -c $BETA9_ROOT/dev/net/tun ]] || modprobe tun || fail "/dev/net/tun does not exist" "install the kernel module tun"
   keep_runtime_directory
   unit_proxy tailscaled
@@ -26,7 +29,7 @@ main() {
   fi
   unit_is enabled tailscaled || enable_tailscaled
   if ! unit_is active tailscaled; then
-    systemctl start tailscaled
+    systemctl start tailscaled || fail "tailscaled does not start"
     changed "started tailscaled"
   fi
   wait_for 30 "tailscaled to answer" tailscaled_answers || fail "tailscaled was started but does not answer"

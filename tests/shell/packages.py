@@ -19,6 +19,7 @@ class Package:
     version: str
     depends: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    conflicts: tuple[str, ...] = ()
 
     def build(self, directory: Path) -> Path:
         tree = directory / f"{self.name}.tree"
@@ -29,8 +30,9 @@ class Package:
             "Maintainer: Tests <tests@example.invalid>",
             "Description: made by tests/shell/packages.py",
         ]
-        if self.depends:
-            control.append(f"Depends: {', '.join(self.depends)}")
+        for relation, others in (("Depends", self.depends), ("Conflicts", self.conflicts)):
+            if others:
+                control.append(f"{relation}: {', '.join(others)}")
         for path, content in {**self.files, "/DEBIAN/control": "\n".join(control) + "\n"}.items():
             file = tree / path.lstrip("/")
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ class Key:
         file.write_text(self.gpg("--armor", "--export"))
 
 
-def publish(directory: Path, packages: list[Package], key: Key | None = None) -> None:
+def publish(directory: Path, packages: list[Package], key: Key | None = None, valid_until: str = "") -> None:
     """Create a flat repository, for `deb file:DIRECTORY /`; unsigned without a key."""
     directory.mkdir(parents=True)
     stanzas = []
@@ -79,7 +81,8 @@ def publish(directory: Path, packages: list[Package], key: Key | None = None) ->
     release = directory / "Release"
     release.write_text(
         "Origin: tests\nSuite: stable\nDate: Wed, 25 Nov 2026 00:00:00 UTC\n"
-        f"SHA256:\n {sha256(index)} {index.stat().st_size} Packages\n"
+        + (f"Valid-Until: {valid_until}\n" if valid_until else "")
+        + f"SHA256:\n {sha256(index)} {index.stat().st_size} Packages\n"
     )
     if key:
         key.gpg("--clearsign", "--output", str(directory / "InRelease"), str(release))

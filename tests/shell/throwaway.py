@@ -23,6 +23,12 @@ HERE = Path(__file__).parent
 RECORDED = HERE / "recorded"
 BOOTSTRAP = HERE.parents[1] / "bootstrap"
 
+CLEAN = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+}
+
 requires_root = pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("unshare"), reason="an overlay over / needs root and util-linux"
 )
@@ -62,20 +68,31 @@ class Throwaway:
         file.chmod(mode)
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        inside = ("nsenter", "--target", str(self._holder.pid), "--mount", "--net", "chroot", str(self.root))
-        clean = {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "LC_ALL": "C.UTF-8",
-        }
         return subprocess.run(
-            [*inside, *command],
-            env={**clean, **(env or {})},
+            self._inside(command),
+            env={**CLEAN, **(env or {})},
             capture_output=True,
             text=True,
             timeout=200,
             check=False,
         )
+
+    @contextmanager
+    def background(self, *command: str) -> Iterator[subprocess.Popen[str]]:
+        """Run a program beside others, until the block ends. It must print a line once it is ready."""
+        with subprocess.Popen(
+            self._inside(command), env=CLEAN, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline(), command
+                yield process
+            finally:
+                process.kill()
+
+    def _inside(self, command: tuple[str, ...]) -> tuple[str, ...]:
+        holder = str(self._holder.pid)
+        return ("nsenter", "--target", holder, "--mount", "--net", "chroot", str(self.root), *command)
 
     def step(self, name: str, **settings: str) -> StepResult:
         """Run steps/NN-NAME.sh like the installer does."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.shell.install.fakehost import BOOTSTRAP, STUBS, Host
 
 FINGERPRINT = "2596A99EAAB33821893C0A79458CA832957F5868"
@@ -138,6 +140,39 @@ def test_it_reaches_its_control_server_through_the_proxy(host: Host) -> None:
     assert host.calls("systemctl").count("restart tailscaled") == 1
     assert host.uninstall().returncode == 0
     assert not drop_in.parent.exists()
+
+
+def test_a_left_over_entry_for_its_repository_is_switched_off_and_restored(host: Host) -> None:
+    """Field case 5.5: under another key it would make apt refuse all sources."""
+    theirs = host.root / "etc/apt/sources.list.d/tailscale.list"
+    theirs.parent.mkdir(parents=True)
+    line = (
+        "deb [signed-by=/usr/share/keyrings/tailscale-archive-keyring.gpg]"
+        " https://pkgs.tailscale.com/stable/debian bookworm main\n"
+    )
+    theirs.write_text(line)
+    assert step(prepared(host), "47-tailscale.sh").returncode == 0
+    assert theirs.read_text() == f"# {line}"
+    assert host.uninstall().returncode == 0
+    assert theirs.read_text() == line
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("no-such-unit", "there is a tailscaled, but no tailscaled.service"),
+        ("masked", "tailscaled.service is masked"),
+    ],
+)
+def test_a_tailscaled_that_nothing_can_start_is_named(host: Host, state: str, reason: str) -> None:
+    """The service is assumed to be there under this name: a snap has another, and somebody may have masked it."""
+    prepared(host, present=True)
+    for each in ("active", "enabled"):
+        (host.state / f"systemctl/tailscaled.{each}").unlink()
+    (host.state / f"systemctl/tailscaled.{state}").touch()
+    done = step(host, "47-tailscale.sh")
+    assert done.returncode not in {0, SKIPPED}
+    assert reason in done.stderr
 
 
 def test_required_pins_refuse_an_unpinned_version(host: Host) -> None:
