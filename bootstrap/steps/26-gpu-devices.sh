@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Keep GPUs accessible in running containers: `systemctl daemon-reload` reapplies cgroup rules, which name devices by
 # /dev/char/MAJOR:MINOR, but the driver creates no such links. Create them now, and by udev when the driver is loaded.
+# A precaution: GPUs work without it, so no failure here ends the installation.
 # needs: driver toolkit
 # deadline: 120
 # fix: run `nvidia-ctk system create-dev-char-symlinks --create-all` and read its output
@@ -21,12 +22,12 @@ main() {
 ACTION=="add", DEVPATH=="/bus/pci/drivers/nvidia", RUN+="$ctk system create-dev-char-symlinks --create-all"
 EOT
   if is_pending udev; then
-    udevadm control --reload
-    settled udev
+    if udevadm control --reload; then settled udev; else warn "udev did not read the new rule; it does at the next boot"; fi
   fi
   before=$(nvidia_links)
   # Links from before a driver upgrade may have another major number; nvidia-ctk reports but does not replace them.
-  "$ctk" system create-dev-char-symlinks --create-all
+  timeout --kill-after=10 60 "$ctk" system create-dev-char-symlinks --create-all ||
+    console "warning: nvidia-ctk created no links in /dev/char: a 'systemctl daemon-reload' may take GPUs away from running containers (docs/gpu.md)"
   [[ $(nvidia_links) == "$before" ]] || changed "created $(comm -13 <(echo "$before") <(nvidia_links) | wc -l) links in /dev/char"
 }
 

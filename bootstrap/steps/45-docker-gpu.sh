@@ -22,11 +22,26 @@ main() {
     fail "nvidia-ctk cannot add its runtime to $config"
   same_json "$config" "$draft/daemon.json" || put_file "$config" "$mode" docker <"$draft/daemon.json"
   rm -rf "$draft"
-  if is_pending docker; then
+  if is_pending docker || started_before_its_files "$config"; then
     systemctl restart docker || fail "Docker does not start with the runtime nvidia" "see 'journalctl -u docker'; the runtime was added to $config"
     changed "restarted Docker"
     settled docker
   fi
+}
+
+# started_before_its_files CONFIG: whether Docker runs without having seen its configuration or the toolkit, because
+# somebody added them later; it looks for them only when it starts.
+started_before_its_files() {
+  local started file
+  started=$(systemctl show --property=ExecMainStartTimestamp --value docker.service 2>/dev/null) || return 1
+  [[ -n $started ]] && started=$(date -d "$started" +%s 2>/dev/null) || return 1
+  for file in "$1" "$(command -v nvidia-container-runtime-hook || true)"; do
+    if [[ -e $file ]] && (($(stat -c %Z "$file") > started)); then
+      say "$file is newer than the running Docker"
+      return 0
+    fi
+  done
+  return 1
 }
 
 # same_json A B: whether two files are equal except for white space and the order of keys.

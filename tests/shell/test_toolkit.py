@@ -157,26 +157,74 @@ def test_devices_get_links_now_and_whenever_the_driver_is_loaded(machine: Throwa
     assert (again.code, again.changes) == (0, ()), again.output
 
 
+@pytest.mark.parametrize(
+    "ending", ["echo 'failed to determine major' >&2; exit 1", "echo 'No help topic for' >&2; exit 3"]
+)
+def test_links_that_cannot_be_created_are_said_and_gone_on_from(machine: Throwaway, ending: str) -> None:
+    """Field case 5.9: they are a precaution, and GPUs work without them."""
+    machine.write("/usr/bin/nvidia-ctk", f"#!/bin/sh\n{ending}\n", 0o755)
+    result = machine.step("gpu-devices")
+    assert result.code == 0, result.output
+    assert "warning: nvidia-ctk created no links in /dev/char" in machine.read("/tmp/console")
+
+
+def test_docker_that_started_before_the_toolkit_came_is_restarted(
+    machine: Throwaway, repositories: Repositories
+) -> None:
+    """Field case 11.3: its configuration names the runtime already, so that no file changes."""
+    runtime = {"args": [], "path": "nvidia-container-runtime"}
+    machine.write("/etc/docker/daemon.json", json.dumps({"runtimes": {"nvidia": runtime}}))
+    machine.write("/standin/units/docker.active", "")
+    assert machine.step("toolkit", **repositories.settings).code == 0
+    result = machine.step("docker-gpu")
+    assert (result.code, result.changes) == (0, ("restarted Docker",)), result.output
+    assert machine.step("docker-gpu").changes == ()
+    assert machine.called("systemctl").count("restart docker") == 1
+
+
+@pytest.mark.parametrize("hook", ["nvidia-container-runtime-hook", "another-program"])
+def test_docker_that_started_before_somebody_added_its_files_is_restarted(
+    machine: Throwaway, hook: str
+) -> None:
+    """Field case 11.3, where the bootstrap has written neither the toolkit nor the configuration."""
+    given_toolkit(machine)
+    runtime = {"args": [], "path": "nvidia-container-runtime"}
+    program, config = f"/usr/bin/{hook}", "/etc/docker/daemon.json"
+    machine.write(program, "#!/bin/sh\n", 0o755)
+    machine.write(config, json.dumps({"runtimes": {"nvidia": runtime}}))
+    newest_s = int(max(machine.path(name).stat().st_ctime for name in (program, config)))
+    machine.write("/standin/units/docker.started", f"@{newest_s}\n")
+    assert machine.step("docker-gpu").changes == (), "both are older than Docker"
+    machine.write("/standin/units/docker.started", f"@{newest_s - 60}\n")
+    result = machine.step("docker-gpu")
+    assert result.changes == ("restarted Docker",)
+    assert "is newer than the running Docker" in result.output
+
+
 CONCURRENT_UPDATE = """
 . /bootstrap/lib/step.sh
 mkfifo /tmp/go
-apt_get() { touch /tmp/began; read -r _ </tmp/go; }
-with_apt refresh_lists &
+(
+  apt_get() { touch /tmp/began; read -r _ </tmp/go; apt_get_once "$@"; }
+  with_apt refresh_lists
+) &
 until [[ -e /tmp/began ]]; do sleep 0.05; done
 apt_repository toolkit file:///repository/toolkit/gpgkey "$KEY" "deb file:///repository/toolkit /" &
-until [[ -e /etc/apt/sources.list.d/beta9-toolkit.list ]]; do sleep 0.05; done
+until [[ -e /etc/apt/keyrings/beta9-toolkit.gpg ]]; do sleep 0.05; done
 sleep 0.5 # enough for everything it does without waiting for the lock
 echo >/tmp/go
 wait
-if lists_fresh; then exit 3; fi
+lists_fresh && apt_install nvidia-container-toolkit=VERSION
 """
 
 
-def test_an_update_that_began_before_the_repository_was_added_does_not_count_as_fresh(
+def test_the_lists_of_a_repository_survive_an_update_that_began_before_it_was_added(
     machine: Throwaway, repositories: Repositories
 ) -> None:
     """Two parallel stages: one updates the package lists while the other adds a repository."""
     machine.path("/tmp/scratch").mkdir()
     env = {"BETA9_BOOTSTRAP": "/bootstrap", "BETA9_RUN": "/tmp/scratch", "BETA9_STAGE": "toolkit"}
-    done = machine.run("bash", "-c", CONCURRENT_UPDATE, env={**env, "KEY": repositories.fingerprint})
+    script = CONCURRENT_UPDATE.replace("VERSION", TOOLKIT)
+    done = machine.run("bash", "-c", script, env={**env, "KEY": repositories.fingerprint})
     assert done.returncode == 0, done.stdout + done.stderr
+    assert machine.installed("nvidia-container-toolkit") == TOOLKIT
