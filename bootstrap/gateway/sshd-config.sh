@@ -49,10 +49,11 @@ for_this_sshd() {
 
 # Which networks are exempt from penalties: as given, else as in the drop-in that is there.
 choose_exempt() {
-  if [[ -z $exempt ]]; then
-    exempt=$(sed -n 's/^PerSourcePenaltyExemptList //p' "$drop_in" 2>/dev/null || true)
-  elif [[ $exempt != none ]] && ! knows 'PerSourcePenalties yes'; then
-    say "--exempt $exempt: not needed, this sshd has no penalties (OpenSSH 9.8 brought them)"
+  local given=$exempt
+  exempt=${exempt:-$(sed -n 's/^PerSourcePenaltyExemptList //p' "$drop_in" 2>/dev/null || true)}
+  [[ ${exempt:-none} != none ]] || return 0
+  if ! knows 'PerSourcePenalties yes'; then
+    [[ -z $given ]] || say "--exempt $exempt: not needed, this sshd has no penalties (OpenSSH 9.8 brought them)"
     exempt=none
   fi
 }
