@@ -82,7 +82,7 @@ class Credentials:
             settings.ssh_user,
             str(key_path),
             str(known_hosts) if known_hosts is not None else None,
-            tuple((settings.ssh_host_key_fingerprint or "").split(",")),
+            tuple(pin for pin in (settings.ssh_host_key_fingerprint or "").split(",") if pin),
             tuple(
                 ssh_argv.Server(jump.host, jump.port, jump.user or settings.ssh_user)
                 for jump in settings.ssh_jump
