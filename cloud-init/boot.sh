@@ -113,12 +113,48 @@ replacement() {
   [[ $file == /?*/?* && -f $file ]] && printf %s "$file"
 }
 request() {
-  local protocols='=http,https' url=${1//\\/%5C}
+  local protocols='=http,https' url=$1
+  [[ $url != s3:* ]] || url=$(signed "$url") || return 1
+  url=${url//\\/%5C}
   [[ $url != https:* ]] || protocols='=https'
   url=${url//\"/%22} url=${url//$'\n'/%0A}
   printf 'url = "%s"\n' "$url" | curl --disable --config - --globoff --fail --silent --show-error --location \
     --proto "$protocols" --proto-redir "$protocols" --tlsv1.2 --connect-timeout 15 --speed-limit 1024 --speed-time 60 \
     --max-time 1800 --output "$2"
+}
+signed() {
+  python3 - "$1" "$(setting BETA9_METADATA_ENDPOINT http://169.254.169.254)/latest/" <<'PYTHON'
+import hashlib, hmac, json, os, sys, time
+from urllib.parse import quote, urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+sys.excepthook = lambda kind, error, _: sys.stderr.write("s3: no role of an EC2 instance to sign with: %r\n" % error)
+def ask(path, header, value, method="GET"):
+    asked = Request(sys.argv[2] + path, None, {"X-aws-ec2-metadata-token" + header: value}, method=method)
+    return build_opener(ProxyHandler({})).open(asked, None, 10).read().decode()
+token = ask("api/token", "-ttl-seconds", "60", "PUT")
+def data(path): return ask("meta-data/" + path, "", token)
+role = "iam/security-credentials/"
+login = json.loads(data(role + data(role).split()[0]))
+path, _, region = sys.argv[1][4:].partition("?region=")
+path, region = quote(path), region or data("placement/region")
+base = os.environ.get("AWS_ENDPOINT_URL_S3") or "https://s3.%s.%s" % (region, data("services/domain"))
+now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+scope = [now[:8], region, "s3", "aws4_request"]
+query = urlencode({
+    "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+    "X-Amz-Credential": "/".join([login["AccessKeyId"]] + scope),
+    "X-Amz-Date": now,
+    "X-Amz-Expires": 3600,
+    "X-Amz-Security-Token": login["Token"],
+    "X-Amz-SignedHeaders": "host",
+}, quote_via=quote)
+text = "\n".join(["GET", path, query, "host:" + base.split("/")[2], "", "host", "UNSIGNED-PAYLOAD"])
+text = "\n".join(["AWS4-HMAC-SHA256", now, "/".join(scope), hashlib.sha256(text.encode()).hexdigest()])
+key = ("AWS4" + login["SecretAccessKey"]).encode()
+for part in scope + [text]:
+    key = hmac.new(key, part.encode(), "sha256").digest()
+print(base + path + "?" + query + "&X-Amz-Signature=" + key.hex())
+PYTHON
 }
 again() {
   local pause end=$((SECONDS + 300))
@@ -141,6 +177,16 @@ ensure() {
   done
 }
 
+# arrive FILE: wait for a file in the directory to which Terraform sends it over ssh.
+arrive() {
+  local left
+  [[ $1 == "$opt"/source/* && ! -e $1 ]] || return 0
+  left=$(setting BETA9_SECRETS_TIMEOUT 1800)
+  [[ $left =~ ^(0|[1-9][0-9]{0,3})$ ]] || left=1800
+  say "waiting up to $left s for $1, to be sent over ssh"
+  until [[ -e $1 ]] || ((left-- <= 0)); do sleep 1; done
+}
+
 # fetch VARIABLE LOCATION#sha256=HEX: to $work/file; sets id, the release's name.
 fetch() {
   local url=${2%#sha256=*} sum=${2##*#sha256=} name file
@@ -151,11 +197,14 @@ fetch() {
   if file=$(replacement "$url"); then url=$file name=$file; fi
   say "fetching $name"
   case $url in
-    https://* | http://*)
+    https://* | http://* | s3://*/*)
       ensure curl curl
+      [[ $url != s3:* ]] || ensure python3 python3
       again request "$url" "$work/file" || fail "$1: cannot download $name" 'check the URL, and that this machine can reach it' ;;
-    file:///* | /*) cp "${url#file://}" "$work/file" || fail "$1: cannot read $name" 'put the file there' ;;
-    *) fail "$1 is not a valid location" 'use https://..., file:///... or an absolute path' ;;
+    file:///* | /*)
+      arrive "${url#file://}"
+      cp "${url#file://}" "$work/file" || fail "$1: cannot read $name" 'put the file there' ;;
+    *) fail "$1 is not a valid location" 'use https://..., s3://..., file:///... or an absolute path' ;;
   esac
   [[ $(sha256sum <"$work/file") == "$sum "* ]] ||
     fail "$1: wrong checksum of $name" 'correct the file or the setting'

@@ -12,15 +12,21 @@ from agent.core.text.describe import shape, shown
 from agent.settings import parsers
 
 _SUM = r"#sha256=[0-9A-Fa-f]{64}"
-_PLACE = r"(https?://[^\s#/]+/|file:///|/)[^\s#]+"
+_PLACE = r"(https?://[^\s#/]+/|s3://[a-z0-9][a-z0-9.-]+[a-z0-9]/|file:///|/)[^\s#]+"
 _DIGEST = r"[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}"
+WHOLE = "0|[1-9][0-9]{0,6}"
+"""As bootstrap/lib/settings.sh reads numbers: in shell arithmetic a leading zero would make them octal."""
+PROXY = r"(https?://)?([^\s/?#@\"'\\]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
+ADDRESSES = r"[0-9a-fA-F.:]+(/[0-9]{1,3})?([ ,]+[0-9a-fA-F.:]+(/[0-9]{1,3})?)*"
+NETWORK = r"([0-9]{1,3}\.){3}[0-9]{1,3}/(1[2-9]|2[0-4])"
+_LONGEST_WAIT_S = 3500
 
 
 def source(value: str) -> None:
     """Check a location with a checksum. Raises: ValueError, as do the other checks."""
     if not re.fullmatch(_PLACE + _SUM, value):
         raise ValueError(
-            "is not LOCATION#sha256=CHECKSUM; give https://…, file:///… or an absolute path, followed by the"
+            "is not LOCATION#sha256=CHECKSUM; give https://…, s3://…, file:///… or an absolute path, followed by the"
             " checksum ('make source' builds the tarball and prints both)"
         )
 
@@ -36,8 +42,46 @@ def image(value: str) -> None:
 
 def whole(value: str) -> None:
     """Check a whole number."""
-    if not re.fullmatch(r"[0-9]{1,6}", value):
+    if not re.fullmatch(WHOLE, value):
         raise ValueError("is not a whole number; give digits only")
+
+
+def wait(value: str) -> None:
+    """Check how long the bootstrap waits for secrets."""
+    whole(value)
+    if int(value) > _LONGEST_WAIT_S:
+        raise ValueError(f"is too long; give at most {_LONGEST_WAIT_S} seconds")
+
+
+def factor(value: str) -> None:
+    """Check a factor, by which shell arithmetic multiplies."""
+    whole(value)
+    if value == "0":
+        raise ValueError("is not a factor; give 1 or more")
+
+
+def network(value: str) -> None:
+    """Check a network for k3s's pods or services."""
+    if not re.fullmatch(NETWORK, value):
+        raise ValueError("is not an IPv4 network of 12 to 24 bits; give one such as 10.142.0.0/16")
+
+
+def exactly(*words: str) -> Callable[[str], None]:
+    """Return a check for a choice of words in small letters, as shell compares them."""
+
+    def check(value: str) -> None:
+        if value not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+
+    return check
+
+
+def addresses(value: str) -> None:
+    """Check a list of addresses and networks."""
+    if not re.fullmatch(ADDRESSES, value):
+        raise ValueError(
+            "is not a list of addresses and networks; separate them with commas, such as 192.0.2.7,198.51.100.0/24"
+        )
 
 
 def absolute(value: str) -> None:
@@ -53,9 +97,7 @@ def _sha256(value: str) -> None:
 
 def proxy(value: str) -> None:
     """Check an HTTP proxy, which may be given with a login."""
-    if not re.fullmatch(
-        r"(https?://)?([^\s/?#@\"'\\]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?", value
-    ):
+    if not re.fullmatch(PROXY, value):
         raise ValueError(
             "is not http://HOST:PORT or http://USER:PASSWORD@HOST:PORT; write special characters of the password as"
             " %XX"
@@ -68,9 +110,16 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "BETA9_FILES_DIR": absolute,
     "BETA9_REGISTRY_AUTH_FILE": absolute,
     "BETA9_REGISTRIES_FILE": absolute,
-    "BETA9_ON_FAILURE": parsers.one_of("poweroff", "keep"),
-    "BETA9_SECRETS_TIMEOUT": whole,
+    "BETA9_ON_FAILURE": exactly("poweroff", "keep"),
+    "BETA9_SECRETS_TIMEOUT": wait,
     "BETA9_EXPECTED_GPUS": whole,
+    "BETA9_GPU_TIMEOUT": whole,
+    "BETA9_MIN_FREE_MIB": whole,
+    "BETA9_DEADLINE_SCALE": factor,
+    "BETA9_MIG_STRATEGY": exactly("none", "single", "mixed"),
+    "BETA9_K3S_ALLOW_FROM": addresses,
+    "BETA9_K3S_CLUSTER_CIDR": network,
+    "BETA9_K3S_SERVICE_CIDR": network,
     **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), proxy),
 }
 _CONFIDENTIAL = re.compile(r"(?<=://)[^/?#\s]*@|\?[^#\s]*")

@@ -1,8 +1,9 @@
 # shellcheck shell=bash
 # Download files and verify their checksums before anything uses them.
 
-# fetch LOCATION DEST [SHA256]: LOCATION is https://…, http://… (only with a checksum), file:///… or an absolute path,
-# and may end in #sha256=…. A file of the same name in BETA9_FILES_DIR takes precedence. DEST is replaced atomically.
+# fetch LOCATION DEST [SHA256]: LOCATION is https://…, http://… (only with a checksum), s3://BUCKET/KEY, file:///… or an
+# absolute path, and may end in #sha256=…. A file of the same name in BETA9_FILES_DIR takes precedence. DEST is replaced
+# atomically.
 fetch() {
   local location=${1%#sha256=*} dest=$2 sum=${3:-} name temporary
   name=$(shown "$location")
@@ -44,8 +45,8 @@ transfer() {
     http*://*'#'*) fail "$name: what follows its # is not a checksum" "append #sha256= and the checksum, or nothing" ;;
     http://*) [[ -n $3 ]] || fail "$name: http requires a checksum" "use https, or append #sha256=…"
       again request "$location" "$file" ;;
-    https://*) again request "$location" "$file" ;;
-    *) fail "'$name' is not https://…, file:///… or an absolute path" ;;
+    https://* | s3://*/*) again request "$location" "$file" ;;
+    *) fail "'$name' is not https://…, s3://…, file:///… or an absolute path" ;;
   esac
 }
 
@@ -71,12 +72,52 @@ replacement() {
 # request URL FILE: download it once. Ignores ~/.curlrc; redirects may not downgrade from TLS. Less than 1 kB/s for a
 # minute ends it, and so does half an hour. The URL may contain a signature, so it is not an argument of curl.
 request() {
-  local protocols='=http,https' url=${1//\\/%5C}
+  local protocols='=http,https' url=$1
+  [[ $url != s3:* ]] || url=$(signed "$url") || return 1
+  url=${url//\\/%5C}
   [[ $url != https:* ]] || protocols='=https'
   url=${url//\"/%22} url=${url//$'\n'/%0A}
   printf 'url = "%s"\n' "$url" | curl --disable --config - --globoff --fail --silent --show-error --location \
     --proto "$protocols" --proto-redir "$protocols" --tlsv1.2 --connect-timeout 15 --speed-limit 1024 --speed-time 60 \
     --max-time 1800 --output "$2"
+}
+
+# signed s3://BUCKET/KEY[?region=REGION]: print an https URL for it that is signed with the role of this EC2 instance; the
+# region is the instance's by default. Not left to `curl --aws-sigv4`: before 7.86 it does not sign what S3 requires.
+# AWS_ENDPOINT_URL_S3 in the environment: another address of S3, as the AWS SDKs read it.
+signed() {
+  python3 - "$1" "$(setting BETA9_METADATA_ENDPOINT http://169.254.169.254)/latest/" <<'PYTHON'
+import hashlib, hmac, json, os, sys, time
+from urllib.parse import quote, urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+sys.excepthook = lambda kind, error, _: sys.stderr.write("s3: no role of an EC2 instance to sign with: %r\n" % error)
+def ask(path, header, value, method="GET"):
+    asked = Request(sys.argv[2] + path, None, {"X-aws-ec2-metadata-token" + header: value}, method=method)
+    return build_opener(ProxyHandler({})).open(asked, None, 10).read().decode()
+token = ask("api/token", "-ttl-seconds", "60", "PUT")
+def data(path): return ask("meta-data/" + path, "", token)
+role = "iam/security-credentials/"
+login = json.loads(data(role + data(role).split()[0]))
+path, _, region = sys.argv[1][4:].partition("?region=")
+path, region = quote(path), region or data("placement/region")
+base = os.environ.get("AWS_ENDPOINT_URL_S3") or "https://s3.%s.%s" % (region, data("services/domain"))
+now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+scope = [now[:8], region, "s3", "aws4_request"]
+query = urlencode({
+    "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+    "X-Amz-Credential": "/".join([login["AccessKeyId"]] + scope),
+    "X-Amz-Date": now,
+    "X-Amz-Expires": 3600,
+    "X-Amz-Security-Token": login["Token"],
+    "X-Amz-SignedHeaders": "host",
+}, quote_via=quote)
+text = "\n".join(["GET", path, query, "host:" + base.split("/")[2], "", "host", "UNSIGNED-PAYLOAD"])
+text = "\n".join(["AWS4-HMAC-SHA256", now, "/".join(scope), hashlib.sha256(text.encode()).hexdigest()])
+key = ("AWS4" + login["SecretAccessKey"]).encode()
+for part in scope + [text]:
+    key = hmac.new(key, part.encode(), "sha256").digest()
+print(base + path + "?" + query + "&X-Amz-Signature=" + key.hex())
+PYTHON
 }
 
 # again COMMAND…: up to six times, as long as it fails, but not after five minutes. BETA9_RETRY_DELAY in the environment

@@ -23,7 +23,7 @@ BOOT = ROOT / "cloud-init/boot.sh"
 LIB = ROOT / "bootstrap/lib"
 SHARED = {
     "settings.sh": ("read_settings", "use_proxy", "setting"),
-    "fetch.sh": ("shown", "replacement", "request", "again"),
+    "fetch.sh": ("shown", "replacement", "request", "signed", "again"),
 }
 SHOW = """
 for file in "$@"; do

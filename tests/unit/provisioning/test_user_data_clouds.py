@@ -59,7 +59,7 @@ def test_the_limit_of_each_cloud_is_kept_to_the_byte(user_data_of: UserDataComma
 
 
 def test_aws_counts_what_gzip_leaves_and_base64_does_not_add(user_data_of: UserDataCommand) -> None:
-    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": f"{HOST_KEY_LINE} " + "x" * 4500}
+    settings = {**GOOD, "BETA9_SSH_KNOWN_HOSTS": f"{HOST_KEY_LINE} " + "x" * 2000}
     code, out, _ = user_data_of(settings, "--cloud", "aws", "--format", "base64")
     assert code == 0
     assert len(base64.b64decode(out)) < 16384 < len(out)
