@@ -1,4 +1,4 @@
-"""Generates the tables in the READMEs of Terraform modules and examples, and modules/user-data's list of variables.
+"""Generates the tables in the READMEs of Terraform modules and examples, and modules/user-data's table of variables.
 
     python -m scripts.terraform_docs          write them
     python -m scripts.terraform_docs --check  list what is out of date, and exit with 1
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.settings.fields import known_variables
+from scripts.settings_patterns import patterns
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- made by scripts/terraform_docs.py -->", "<!-- end of what is made -->"
@@ -71,7 +71,7 @@ def filled(readme: str, made: str) -> str:
 
 def wanted() -> dict[Path, str]:
     """Return every generated file and its expected contents."""
-    known = json.dumps(sorted(known_variables()), indent=2) + "\n"
+    known = json.dumps(patterns(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     made = {KNOWN: known}
     for versions in sorted((ROOT / "terraform").glob("*/*/versions.tf")):
         readme = versions.parent / "README.md"

@@ -2,8 +2,10 @@
 
 Everything comes from the environment: HOST, PORT, LOGIN_USER, LOGIN_KEY_FILE (may be empty), KNOWN_HOSTS_FILE (is
 written), TIMEOUT_S in seconds, and one of
-    HOST_KEY  the machine's public host key or keys; no other key is accepted
-    NONCE     the value of BETA9_HOST_KEY_NONCE in its user data; knowing it proves which host key is the machine's
+    HOST_KEY             the machine's public host key or keys; no other key is accepted
+    NONCE                the value of BETA9_HOST_KEY_NONCE in its user data; knowing it proves which host key is the
+                         machine's
+    TRUST_KNOWN_HOSTS=1  the machine's key in the user's own ~/.ssh/known_hosts is accepted
 
 Waits until the machine accepts the login. Uses only the standard library and OpenSSH, since it runs wherever
 `terraform` does.
@@ -149,6 +151,25 @@ def trust_given_key(contact: Contact, keys: str, known_hosts: Path) -> None:
     contact.wait(known_hosts, "yes", "true", "")
 
 
+def keys_in_known_hosts(contact: Contact) -> str:
+    """Return the machine's public keys in the user's own known_hosts, one per line.
+
+    Raises:
+        ContactError: there are none.
+    """
+    file = Path.home() / ".ssh/known_hosts"
+    argv = ["ssh-keygen", "-F", contact.name, "-f", str(file)]
+    lines = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines()
+    # Neither comments nor lines with a marker, such as @revoked.
+    keys = [" ".join(line.split()[1:3]) for line in lines if line[:1] not in {"", "#", "@"}]
+    if not keys:
+        raise ContactError(
+            f"nothing identifies {contact.name}: it is not in {file}. Log in to it once with ssh and compare the key"
+            " that it shows with the one on its console, or set host_key"
+        )
+    return "\n".join(keys)
+
+
 def trust_proven_key(contact: Contact, nonce: str, known_hosts: Path) -> None:
     """Write the host key that the machine shows to `known_hosts`, if the machine can prove it with the nonce.
 
@@ -177,6 +198,8 @@ def verify_host_key(environment: dict[str, str], known_hosts: Path) -> Contact:
         trust_given_key(contact, environment["HOST_KEY"], known_hosts)
     elif environment.get("NONCE"):
         trust_proven_key(contact, environment["NONCE"], known_hosts)
+    elif environment.get("TRUST_KNOWN_HOSTS"):
+        trust_given_key(contact, keys_in_known_hosts(contact), known_hosts)
     else:
         raise ContactError("neither HOST_KEY nor NONCE is set: nothing identifies the machine")
     return contact

@@ -1,10 +1,13 @@
 """Turn an existing machine into a worker over SSH, and make the worker leave again.
 
     over_ssh.py install   copy the boot script (SCRIPT) to the machine, run it, and show the bootstrap's output
+    over_ssh.py send      send the source tarball to a new machine, whose boot script waits for it
     over_ssh.py leave     drain the worker and make it leave; with UNINSTALL=1, run the uninstaller afterwards
 
-From the environment: HOST, PORT, LOGIN_USER, LOGIN_KEY_FILE and HOST_KEY as in first_contact.py; TIMEOUT_S for the
-whole step; for install, SOURCE_FILE, a tarball to send, and SOURCE_PATH, its path on the machine; for leave,
+From the environment: HOST, PORT, LOGIN_USER, LOGIN_KEY_FILE and HOST_KEY as in first_contact.py (without HOST_KEY, the
+machine's key in the user's known_hosts); TIMEOUT_S for the whole step; for install and send, SOURCE_FILE, the tarball,
+and SOURCE_PATH, its path on the machine; for the checkout's own also SOURCE_SHA256 and SOURCE_COMMIT, of which it
+is built if it is missing; for send, KNOWN_HOSTS_FILE, with the machine's host key, instead of HOST_KEY; for leave,
 WHEN_IDLE=1.
 
 The bootstrap runs detached and is polled from here, since a driver may need a reboot, which ends every connection.
@@ -13,6 +16,7 @@ The bootstrap runs detached and is polled from here, since a driver may need a r
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -23,7 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from first_contact import Contact, ContactError, as_root, trust_given_key
+from first_contact import Contact, ContactError, as_root, keys_in_known_hosts, trust_given_key
 
 PAUSE_S = 3.0
 STATE = "${BETA9_ROOT:-}/var/lib/beta9-worker"
@@ -47,6 +51,15 @@ printf '%s\\n' "$(cat "$state/over-ssh.code" 2>/dev/null)"
 tail -c +"$(($1 + 1))" "$state/over-ssh.log" 2>/dev/null | head -c 65536 | base64 | tr -d '\\n'
 echo
 tr -d '\\n' <"$state/bootstrap.json" 2>/dev/null
+"""
+PUT = 'set -eu; umask 077; to=${BETA9_ROOT:-}$1; mkdir -p "${to%/*}"; cat >"$to.new"; mv "$to.new" "$to"'
+# A boot that has ended without the tarball would not hear of it any more. Prints "again" if it is run again.
+RETRY = f"""
+state={STATE} boot=${{BETA9_ROOT:-}}/opt/beta9-worker/boot.sh
+grep -q '"failed_stage":"boot"' "$state/bootstrap.json" 2>/dev/null && [ -e "$boot" ] || exit 0
+rm "$state/bootstrap.json"
+setsid bash "$boot" >>"$state/boot.log" 2>&1 </dev/null &
+echo again
 """
 LEAVE = """
 root=${BETA9_ROOT:-}
@@ -99,17 +112,45 @@ def install(host: Host, environment: Mapping[str, str], timeout_s: float) -> Non
         ContactError: see `follow`.
     """
     if environment.get("SOURCE_FILE"):
-        put = 'set -eu; umask 077; to=${BETA9_ROOT:-}$1; mkdir -p "${to%/*}"; cat >"$to.new"; mv "$to.new" "$to"'
-        host.checked(
-            "sending the source tarball",
-            put,
-            environment["SOURCE_PATH"],
-            stdin=Path(environment["SOURCE_FILE"]).read_bytes(),
-        )
+        put_source(host, environment)
     host.checked("starting the bootstrap", START, stdin=environment["SCRIPT"].encode())
     record = follow(host, timeout_s)
     seconds = sum(each.get("seconds") or 0 for each in record.get("stages", []))
     say(f"the bootstrap has finished: {len(record.get('stages', []))} stages, {seconds:.0f} s of work")
+
+
+def send(host: Host, environment: Mapping[str, str], _timeout_s: float) -> None:
+    """Send the tarball, and run the boot script again if it has already given up waiting.
+
+    Raises:
+        ContactError: see `put_source`.
+    """
+    put_source(host, environment)
+    if host.checked("looking at the boot", RETRY) == "again":
+        say("the machine had given up waiting for the tarball; its boot script runs again")
+
+
+def put_source(host: Host, environment: Mapping[str, str]) -> None:
+    """Write the source tarball to its place on the machine; build it first if it is missing here.
+
+    Raises:
+        ContactError: it cannot be built, is not the one that the machine expects, or cannot be written there.
+    """
+    file, wanted = Path(environment["SOURCE_FILE"]), environment.get("SOURCE_SHA256")
+    if wanted and not file.exists():
+        script = Path(__file__).resolve().parents[2] / "scripts/source.sh"
+        done = subprocess.run([str(script), environment["SOURCE_COMMIT"], str(file)], check=False)
+        if done.returncode:
+            raise ContactError(f"{script} failed (exit code {done.returncode}); see its output above")
+    content = file.read_bytes()
+    if wanted and hashlib.sha256(content).hexdigest() != wanted:
+        raise ContactError(
+            f"{file} is not the tarball that the machine expects: it was built by another version of git or gzip. Send"
+            " it from where it was built, or build it anew for a new machine: terraform apply"
+            " -replace=module.NAME.module.source.terraform_data.tarball[0]"
+        )
+    host.checked("sending the source tarball", PUT, environment["SOURCE_PATH"], stdin=content)
+    say(f"sent the source tarball: {len(content) // 1024} KiB")
 
 
 def follow(host: Host, timeout_s: float) -> dict[str, Any]:
@@ -175,7 +216,8 @@ def say(text: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if arguments not in (["install"], ["leave"]):
+    steps = {"install": install, "send": send, "leave": leave}
+    if len(arguments) != 1 or arguments[0] not in steps:
         print(__doc__, file=sys.stderr)
         return 2
     environment = dict(os.environ)
@@ -183,10 +225,13 @@ def main(arguments: list[str]) -> int:
         known_hosts = Path(directory) / "known_hosts"
         try:
             contact = Contact({**environment, "TIMEOUT_S": environment.get("CONNECT_TIMEOUT_S", "60")})
-            trust_given_key(contact, environment["HOST_KEY"], known_hosts)
+            if arguments == ["send"]:
+                known_hosts = Path(environment["KNOWN_HOSTS_FILE"])
+            else:
+                keys = environment.get("HOST_KEY") or keys_in_known_hosts(contact)
+                trust_given_key(contact, keys, known_hosts)
             host = Host(contact, known_hosts)
-            step = install if arguments == ["install"] else leave
-            step(host, environment, float(environment.get("TIMEOUT_S") or 3600))
+            steps[arguments[0]](host, environment, float(environment.get("TIMEOUT_S") or 3600))
         except (ContactError, OSError) as error:
             print(f"over ssh: {error}", file=sys.stderr)
             return 1

@@ -3,12 +3,13 @@
 Added: `StartInstanceRefresh` and `DescribeInstanceRefreshes` (every machine of the group is replaced at once, with
 moto's own functions) and `CompleteLifecycleAction` (recorded in a list; only an existing hook can be completed).
 Corrected: the user data of later versions of a launch template, the template's own tags among those of its machines, a
-group's mixed instances policy after an update that does not mention it, and the queue and role that moto gives every
-hook.
+group's mixed instances policy after an update that does not mention it, the queue and role that moto gives every hook,
+and a bucket policy's Deny, which moto applies although its condition is not met. Every request counts as made over TLS.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -46,6 +47,7 @@ def serving() -> Generator[Aws, None, None]:
     import requests
     from moto.autoscaling.responses import AutoScalingResponse
     from moto.ec2.responses.launch_templates import LaunchTemplates
+    from moto.s3.models import FakeBucket
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it logs every request
@@ -59,6 +61,7 @@ def serving() -> Generator[Aws, None, None]:
             (AutoScalingResponse, _corrected_group_methods(AutoScalingResponse)),
             (AutoScalingResponse, _added_group_methods(aws)),
             (LaunchTemplates, _corrected_template_methods(LaunchTemplates)),
+            (FakeBucket, {"get_permission": _permission_over_tls}),
         ):
             for name, method in methods.items():
                 patches.enter_context(mock.patch.object(owner, name, method, create=True))
@@ -117,6 +120,17 @@ def _added_group_methods(aws: Aws) -> dict[str, Callable[[Any], Any]]:
 
     added = (complete_lifecycle_action, start_instance_refresh, describe_instance_refreshes)
     return {each.__name__: each for each in added}
+
+
+def _permission_over_tls(bucket: Any, action: str, resource: str) -> Any:
+    from moto.iam.access_control import IAMPolicy, PermissionResult
+
+    if bucket.policy is None:
+        return PermissionResult.NEUTRAL
+    document = json.loads(bucket.policy)
+    plain_http = [{"Bool": {"aws:SecureTransport": value}} for value in ("false", ["false"])]
+    applying = [each for each in document["Statement"] if each.get("Condition") not in plain_http]
+    return IAMPolicy(json.dumps({**document, "Statement": applying})).is_action_permitted(action, resource)
 
 
 def _corrected_template_methods(owner: Any) -> dict[str, Callable[[Any], Any]]:

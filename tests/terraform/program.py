@@ -120,6 +120,42 @@ def copy_of_tree(where: Path) -> Path:
     return where
 
 
+def checkout_of_tree(where: Path) -> Path:
+    """Copy the tree to `where` as a git checkout with one commit, as a user has it after a clone; return its root."""
+    copy_of_tree(where)
+    for each in ("bootstrap", "scripts"):
+        shutil.copytree(ROOT / each, where / each, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".gitignore", where)
+    git(where, "init", "-q", "-b", "main")
+    commit(where, "one")
+    return where
+
+
+def commit(root: Path, subject: str) -> str:
+    """Commit everything; return the commit's id."""
+    git(root, "add", "-A")
+    git(
+        root,
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@example.com",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        subject,
+    )
+    return git(root, "rev-parse", "HEAD")
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
 def configurations() -> Sequence[Path]:
     """Return all modules and examples, relative to the repository's root."""
     found = (ROOT / "terraform").glob("*/*/versions.tf")

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
+from tests.terraform.modules.unfit_inputs import FITS, SUFFERS, UUID
 from tests.terraform.program import Terraform, copy_of_tree
 from tests.terraform.providers import needed
 
 pytestmark = pytest.mark.terraform
 
 SUM = "0123456789abcdef" * 4
-UUID = "0b2c6f7e-3c5b-4d9e-8d63-0e9a2f6b7c11"
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "H" * 43
 WORKER = {
     "name": "worker-1",
     "pool_name": "gpu",
@@ -32,12 +33,18 @@ GOOD: dict[str, dict[str, Any]] = {
         "type": "a100-80gb.1x",
         "location": "us-east1-a",
         "image": "ubuntu22.04-nvidia-pcie-docker:latest",
-        "ssh_public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHH me",
+        "ssh_public_key": f"{PUBLIC_KEY} me",
     },
     "ssh": {
         **{name: value for name, value in WORKER.items() if name != "name"},
         "host": "192.0.2.9",
-        "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHHH",
+        "host_key": PUBLIC_KEY,
+    },
+    "aws-spot": {
+        **WORKER,
+        "token_ref": "ssm:///beta9/token",
+        "ssh_key_ref": "ssm:///beta9/ssh_key",
+        "instance_types": ["g5.xlarge"],
     },
     "push-secrets": {"machine": "m", "host": "192.0.2.9", "nonce": UUID, "known_hosts_file": "k"},
 }
@@ -57,6 +64,21 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         ({"provider_name": "a b"}, "provider_name must be"),
         ({"settings": {"BETA9_POLL_NAME": "x"}}, "unknown variable BETA9_POLL_NAME"),
         ({"settings": {"BETA9_K3S_TOKEN": "abc"}}, "contains a secret in plain text"),
+        (
+            {"ssh_host_key_fingerprint": None},
+            "nothing identifies its key: set ssh_host_key_file (ssh YOU@HOST",
+        ),
+        (
+            {"ssh_host_key_fingerprint": None, "ssh_host_key_file": "/nowhere"},
+            "no such local file. To write it",
+        ),
+        ({"ssh_host_key_fingerprint": None, "ssh_host_key_file": "blank"}, "has no key of ssh_host"),
+        ({"ssh_host_key_file": "given"}, "Give the gateway host's key in one way"),
+        ({"ssh_host": "192.0.2.300"}, "not a valid one"),
+        ({"ssh_host": "gateway.example.com:22"}, "without user, scheme or port"),
+        ({"ssh_host_key_fingerprint": "SHA256:" + "A" * 42}, "and 43 characters"),
+        ({"settings": {"BETA9_KEEPALIVE_INTERVAL": "1m"}}, "refuse the value of BETA9_KEEPALIVE_INTERVAL"),
+        ({"settings": {"BETA9_KEEPALIVE_INTERVAL": "280"}}, "at most 260 seconds"),
         ({"tunnel_key_file": None, "token_file": "given"}, "Set both token_file and tunnel_key_file"),
     )
 ] + [
@@ -78,8 +100,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("crusoe", {"name": ""}, "the provider accepts an empty name and fails later"),
     ("crusoe", {"type": "A100"}, "such as a100-80gb.1x"),
     ("crusoe", {"location": "here"}, "such as us-east1-a"),
-    ("crusoe", {"custom_image": UUID}, "either image or custom_image"),
-    ("crusoe", {"image": None}, "either image or custom_image"),
+    ("crusoe", {"custom_image": UUID}, "image or custom_image, not both"),
     ("crusoe", {"image": "ubuntu"}, "NAME:TAG"),
     ("crusoe", {"image": None, "custom_image": "mine"}, "a UUID"),
     ("crusoe", {"ssh_public_key": "-----BEGIN OPENSSH PRIVATE KEY-----"}, "not the private key"),
@@ -124,22 +145,24 @@ def rules(terraform: Terraform, tmp_path_factory: pytest.TempPathFactory) -> dic
     for name in GOOD:
         if needed(modules / name):
             for each in (modules / name).glob("*.tf"):
-                if each.name not in {"variables.tf", "user-data.tf"}:
+                if each.name not in {"variables.tf", "user-data.tf", "families.tf"}:
                     each.unlink()
         terraform.init(modules / name)
     return {name: modules / name for name in GOOD}
 
 
 def inputs(module: str, folder: Path, wrong: dict[str, Any]) -> dict[str, Any]:
-    """Return valid input with `wrong` merged in; the value "given" becomes the path of an existing file."""
-    existing = folder / "given"
-    existing.write_text("x")
+    """Return valid input with `wrong` merged in; "given" and "blank" become paths, of a public key and of nothing."""
+    files = {name: folder / name for name in ("given", "blank")}
+    files["given"].write_text(f"{PUBLIC_KEY} me\n")
+    files["blank"].write_text("\n")
     values = {
         **GOOD[module],
         **(dict.fromkeys(FILES, "given") if module == "push-secrets" else {}),
         **wrong,
     }
-    return {name: str(existing) if value == "given" else value for name, value in values.items()}
+    paths = {name: str(files[value]) for name, value in values.items() if value in ("given", "blank")}
+    return {**values, **paths}
 
 
 @pytest.mark.parametrize("module", GOOD)
@@ -147,7 +170,29 @@ def test_good_input_passes(module: str, rules: dict[str, Path], terraform: Terra
     terraform.plan(rules[module], inputs(module, rules[module], {}))
 
 
-@pytest.mark.parametrize(("module", "wrong", "message"), WRONG)
+@pytest.mark.parametrize(("module", "given"), FITS)
+def test_input_close_to_a_limit_passes(
+    module: str, given: dict[str, Any], rules: dict[str, Path], terraform: Terraform
+) -> None:
+    terraform.plan(rules[module], inputs(module, rules[module], given))
+
+
+@pytest.mark.parametrize("host", ["10.42.0.15", "10.43.7.1"])
+def test_a_machine_in_k3s_s_usual_networks_is_mentioned(
+    host: str, rules: dict[str, Path], terraform: Terraform
+) -> None:
+    """Field case 12.4: the bootstrap takes other networks for k3s there."""
+    done = terraform.plan(rules["ssh"], inputs("ssh", rules["ssh"], {"host": host}))
+    assert f"The machine's own network ({host}/32) overlaps" in done.text
+
+
+def test_a_machine_in_the_containers_range_is_warned_of(rules: dict[str, Path], terraform: Terraform) -> None:
+    """The address may be a router's, and functions run there: it is no reason to refuse a box under a desk."""
+    done = terraform.plan(rules["ssh"], inputs("ssh", rules["ssh"], {"host": "192.168.1.20"}))
+    assert "endpoints and pods on it cannot be reached. Functions run." in done.text
+
+
+@pytest.mark.parametrize(("module", "wrong", "message"), [*WRONG, *SUFFERS])
 def test_wrong_input_fails_the_plan(
     module: str, wrong: dict[str, Any], message: str, rules: dict[str, Path], terraform: Terraform
 ) -> None:

@@ -1,8 +1,8 @@
 output "look" {
   description = "Commands that list the machines and show their console output."
   value = {
-    machines = "aws autoscaling describe-auto-scaling-groups --region ${var.region} --auto-scaling-group-names ${module.workers.group_name}"
-    console  = "aws ec2 get-console-output --region ${var.region} --latest --output text --instance-id INSTANCE"
+    machines = "aws autoscaling describe-auto-scaling-groups --region ${module.workers.region} --auto-scaling-group-names ${module.workers.group_name}"
+    console  = "aws ec2 get-console-output --region ${module.workers.region} --latest --output text --instance-id INSTANCE"
     gateway  = "beta9 machine list"
   }
 }

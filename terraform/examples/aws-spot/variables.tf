@@ -1,10 +1,10 @@
 variable "region" {
-  description = "AWS region."
+  description = "AWS region. Null: that of your profile or of AWS_REGION."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
+    condition     = var.region == null ? true : can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
     error_message = "region must be an AWS region such as eu-west-1."
   }
 }
@@ -29,24 +29,30 @@ variable "gateway_host" {
 }
 
 variable "gateway_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`."
+  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`. Null: gateway_host_key_file."
   type        = string
-  nullable    = false
+  default     = null
+}
+
+variable "gateway_host_key_file" {
+  description = "Local file with the gateway host's public keys, as written by `ssh YOU@GATEWAY 'cat /etc/ssh/ssh_host_*_key.pub' >gateway.pub`. Null: gateway_host_key_fingerprint."
+  type        = string
+  default     = null
 }
 
 variable "source_tarball" {
-  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it)."
+  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it). Null: the last commit of this checkout."
   type        = string
-  nullable    = false
+  default     = null
 }
 
 variable "secret_name" {
-  description = "Name of an existing Secrets Manager secret: a JSON object with the keys token and ssh_key."
+  description = "Name of an existing Secrets Manager secret: a JSON object with the keys token and ssh_key. Null: beta9/ and the pool's name."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9/_+=.@-]{1,512}$", var.secret_name))
+    condition     = var.secret_name == null ? true : can(regex("^[A-Za-z0-9/_+=.@-]{1,512}$", var.secret_name))
     error_message = "secret_name must be the name of an existing secret, such as beta9/gpu, never the secret itself."
   }
 }
@@ -59,9 +65,9 @@ variable "instance_types" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets of one VPC with internet access, one per availability zone."
+  description = "Subnets of one VPC with internet access, one per availability zone. Null: those of the default VPC."
   type        = list(string)
-  nullable    = false
+  default     = null
 }
 
 variable "market" {

@@ -21,23 +21,24 @@ variable "gateway_host" {
 }
 
 variable "gateway_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`."
+  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`. Null: gateway_host_key_file."
   type        = string
-  nullable    = false
+  default     = null
+}
 
-  validation {
-    condition     = can(regex("^SHA256:[A-Za-z0-9+/]{43}=?$", var.gateway_host_key_fingerprint))
-    error_message = "gateway_host_key_fingerprint must be SHA256: and 43 characters, as printed by `ssh-keygen -lf`."
-  }
+variable "gateway_host_key_file" {
+  description = "Local file with the gateway host's public keys, as written by `ssh YOU@GATEWAY 'cat /etc/ssh/ssh_host_*_key.pub' >gateway.pub`. Null: gateway_host_key_fingerprint."
+  type        = string
+  default     = null
 }
 
 variable "source_tarball" {
-  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it)."
+  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it). Null: the last commit of this checkout."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^https://[^#[:space:]]+#sha256=[0-9A-Fa-f]{64}$", var.source_tarball))
+    condition     = var.source_tarball == null ? true : can(regex("^https://[^#[:space:]]+#sha256=[0-9A-Fa-f]{64}$", var.source_tarball))
     error_message = "source_tarball must be https://… followed by #sha256= and 64 hexadecimal digits: the checksum is verified before anything runs as root."
   }
 }
@@ -110,25 +111,24 @@ variable "location" {
 }
 
 variable "image" {
-  description = "Image with GPU drivers and Docker; -pcie- or -sxm-, to match the VM type."
+  description = "Image with GPU drivers and Docker. Null: the one for the VM type."
   type        = string
-  default     = "ubuntu22.04-nvidia-pcie-docker:latest"
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^[^[:space:]:]+:[^[:space:]:]+$", var.image))
+    condition     = var.image == null ? true : can(regex("^[^[:space:]:]+:[^[:space:]:]+$", var.image))
     error_message = "image must be NAME:TAG."
   }
 }
 
 variable "ssh_public_key_file" {
-  description = "Local file with the public key that may log in."
+  description = "Local file with the public key that may log in. Null: login_key_file with .pub, or else your id_ed25519.pub, id_ecdsa.pub or id_rsa.pub in ~/.ssh."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = fileexists(pathexpand(var.ssh_public_key_file))
-    error_message = "ssh_public_key_file: no such local file; ssh-keygen -t ed25519 creates a key pair."
+    condition     = var.ssh_public_key_file == null ? true : fileexists(pathexpand(var.ssh_public_key_file))
+    error_message = "ssh_public_key_file: no such local file; `ssh-keygen -t ed25519` creates a key pair."
   }
 }
 
@@ -138,7 +138,7 @@ variable "ssh_from" {
   nullable    = false
 
   validation {
-    condition     = can(cidrhost(var.ssh_from, 0))
-    error_message = "ssh_from must be a CIDR block such as 192.0.2.7/32."
+    condition     = can(cidrnetmask(var.ssh_from)) && !endswith(var.ssh_from, "/0")
+    error_message = "ssh_from must be a CIDR block such as 192.0.2.7/32; /0 is not allowed."
   }
 }

@@ -19,6 +19,7 @@ module "worker" {
   pool_name                = var.pool_name
   ssh_host                 = var.gateway_host
   ssh_host_key_fingerprint = var.gateway_host_key_fingerprint
+  ssh_host_key_file        = var.gateway_host_key_file
   source_tarball           = var.source_tarball
 
   token_file      = var.token_file

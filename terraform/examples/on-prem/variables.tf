@@ -21,14 +21,15 @@ variable "gateway_host" {
 }
 
 variable "gateway_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`."
+  description = "SHA256 fingerprint of the gateway host's key, as printed there by `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`. Null: gateway_host_key_file."
   type        = string
-  nullable    = false
+  default     = null
+}
 
-  validation {
-    condition     = can(regex("^SHA256:[A-Za-z0-9+/]{43}=?$", var.gateway_host_key_fingerprint))
-    error_message = "gateway_host_key_fingerprint must be SHA256: and 43 characters, as printed by `ssh-keygen -lf`."
-  }
+variable "gateway_host_key_file" {
+  description = "Local file with the gateway host's public keys, as written by `ssh YOU@GATEWAY 'cat /etc/ssh/ssh_host_*_key.pub' >gateway.pub`. Null: gateway_host_key_fingerprint."
+  type        = string
+  default     = null
 }
 
 variable "token_file" {
@@ -100,23 +101,23 @@ variable "login_port" {
 }
 
 variable "host_key" {
-  description = "The machine's public host key, as printed there by `cat /etc/ssh/ssh_host_ed25519_key.pub`."
+  description = "The machine's public host key, as printed there by `cat /etc/ssh/ssh_host_ed25519_key.pub`. Null: its key in your own ~/.ssh/known_hosts."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp[0-9]+) ", var.host_key))
+    condition     = var.host_key == null ? true : can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp[0-9]+) ", var.host_key))
     error_message = "host_key must be a line such as ssh-ed25519 AAAA…, not a fingerprint."
   }
 }
 
 variable "source_file" {
-  description = "Local source tarball, as created in dist/ by `make source`."
+  description = "Local source tarball, as created in dist/ by `make source`. Null: the last commit of this checkout."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = fileexists(pathexpand(var.source_file))
+    condition     = var.source_file == null ? true : fileexists(pathexpand(var.source_file))
     error_message = "source_file: no such local file; `make source` creates one in dist/."
   }
 }

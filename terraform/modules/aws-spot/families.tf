@@ -1,7 +1,6 @@
 # A pool has one GPU model, so all instance types of a group must have the same one.
 #
-# Source: EC2's DescribeInstanceTypes (GpuInfo). Deliberately left out: g5g (arm64), g6f and gr6f (fractional GPUs), p2,
-# g3 and p3 (older than Turing, which the open kernel modules of the GPU image do not support).
+# Source: EC2's DescribeInstanceTypes (GpuInfo).
 
 locals {
   gpu_of_family = merge({
@@ -20,4 +19,13 @@ locals {
     "p6-b200" = "B200"
     "p6-b300" = "B300"
   }, var.more_gpu_families)
+
+  # What is wrong with families that cannot become workers, by a regular expression; the first that matches counts.
+  unfit_families = [
+    { name = "^[a-z]+[0-9]+[a-z]*g[a-z]*$|-gb[0-9]+$", reason = "arm64; the bootstrap supports only x86-64" },
+    { name = "^g4ad$", reason = "AMD GPUs" },
+    { name = "^(p[23][a-z]*|g[23][a-z]*)$", reason = "GPUs older than Turing, which the GPU image's driver does not support" },
+    { name = "^g[a-z]*[0-9]+f$", reason = "fractional GPUs, which Kubernetes cannot allocate" },
+    { name = "^(inf|trn|dl|vt|mac|f|c|m|r|t|x|z|i|d|h|hpc|u)[0-9]+", reason = "no NVIDIA GPU" },
+  ]
 }

@@ -1,5 +1,5 @@
-# A machine's permissions: read its own secret and complete the group's lifecycle hooks. User workloads on the machine
-# can reach the metadata service and use the same role, so nothing else is granted.
+# A machine's permissions: read its own secret and its source tarball, and complete the group's lifecycle hooks. User
+# workloads on the machine can reach the metadata service and use the same role, so nothing else is granted.
 
 data "aws_partition" "current" {}
 
@@ -59,6 +59,16 @@ data "aws_iam_policy_document" "worker" {
       sid       = "ReadItsSecret"
       actions   = ["secretsmanager:GetSecretValue"]
       resources = local.secret_arns
+    }
+  }
+
+  dynamic "statement" {
+    for_each = aws_s3_bucket_object.source
+
+    content {
+      sid       = "ReadItsSource"
+      actions   = ["s3:GetObject"]
+      resources = ["${aws_s3_bucket.source[statement.key].arn}/${statement.value.key}"]
     }
   }
 

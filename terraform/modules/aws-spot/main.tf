@@ -37,12 +37,14 @@ module "user_data" {
   ssh_port                 = var.ssh_port
   ssh_user                 = var.ssh_user
   ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
-  source_tarball           = var.source_tarball
+  ssh_host_key_file        = var.ssh_host_key_file
+  source_tarball           = local.source_tarball
   agent_image              = var.agent_image
   token_ref                = var.token_ref
   ssh_key_ref              = var.ssh_key_ref
   on_failure               = var.on_failure
   allow_plain_secrets      = false
+  networks                 = compact(local.subnets[*].cidr_block)
   settings = merge(var.settings, {
     BETA9_AWS_LAUNCH_HOOK      = "${var.name}/${local.launch_hook}"
     BETA9_AWS_TERMINATION_HOOK = "${var.name}/${local.termination_hook}"
@@ -116,7 +118,7 @@ resource "aws_launch_template" "worker" {
 
 resource "aws_autoscaling_group" "workers" {
   name                = var.name
-  vpc_zone_identifier = var.subnet_ids
+  vpc_zone_identifier = local.subnets[*].id
   min_size            = var.min_size
   max_size            = var.max_size
   desired_capacity    = var.desired_size

@@ -1,14 +1,40 @@
 # No inbound traffic, since the worker connects outwards; SSH only from the addresses given, if any.
 
-data "aws_subnet" "first" {
-  id = var.subnet_ids[0]
+# Not for_each, so that the ids may come from a VPC of the same apply.
+data "aws_subnet" "given" {
+  count = var.subnet_ids == null ? 0 : length(var.subnet_ids)
+
+  id = var.subnet_ids[count.index]
+}
+
+# Without given ones: the default VPC's, one in each availability zone of the region.
+data "aws_availability_zones" "regular" {
+  count = var.subnet_ids == null ? 1 : 0
+
+  state = "available"
+
+  filter {
+    name   = "opt-in-status"
+    values = ["opt-in-not-required"]
+  }
+}
+
+data "aws_subnet" "default" {
+  for_each = toset(flatten(data.aws_availability_zones.regular[*].names))
+
+  availability_zone = each.value
+  default_for_az    = true
+}
+
+locals {
+  subnets = concat(data.aws_subnet.given, values(data.aws_subnet.default))
 }
 
 resource "aws_security_group" "worker" {
   # checkov:skip=CKV_AWS_382: user workloads run here and may call anything; restrict what a pool may reach in the VPC
   name_prefix = "${var.name}-"
   description = "Workers of the Beta9 pool ${var.pool_name}: they dial out"
-  vpc_id      = data.aws_subnet.first.vpc_id
+  vpc_id      = local.subnets[0].vpc_id
   tags        = local.tags
 
   egress {
@@ -33,5 +59,10 @@ resource "aws_security_group" "worker" {
 
   lifecycle {
     create_before_destroy = true
+
+    precondition {
+      condition     = length(distinct(local.subnets[*].vpc_id)) == 1
+      error_message = "subnet_ids belong to more than one VPC (${join(", ", distinct(local.subnets[*].vpc_id))}): a group and its security group are in one."
+    }
   }
 }

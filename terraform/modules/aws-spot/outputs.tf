@@ -3,6 +3,11 @@ output "group_name" {
   value       = aws_autoscaling_group.workers.name
 }
 
+output "region" {
+  description = "Region of the group."
+  value       = local.region
+}
+
 output "launch_template_id" {
   description = "Id of the launch template that machines start from."
   value       = aws_launch_template.worker.id

@@ -42,13 +42,19 @@ variable "ssh_user" {
 }
 
 variable "ssh_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key; separate several with commas."
+  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`; separate several with commas. Any other host key is refused. Null: ssh_host_key_file."
+  type        = string
+  default     = null
+}
+
+variable "ssh_host_key_file" {
+  description = "Local file with the gateway host's public keys, instead of ssh_host_key_fingerprint: lines of .pub files, known_hosts lines, or fingerprints as printed by `ssh-keygen -lf`."
   type        = string
   default     = null
 }
 
 variable "source_tarball" {
-  description = "Source tarball with the bootstrap and the agent: its location followed by #sha256= and its checksum."
+  description = "Source tarball with the bootstrap and the agent: its location followed by #sha256= and its checksum. Null: the last commit of this checkout, by way of a private S3 object."
   type        = string
   default     = null
 }
@@ -97,6 +103,11 @@ variable "settings" {
   type        = map(string)
   default     = {}
   nullable    = false
+
+  validation {
+    condition     = contains(["", "1"], lookup(var.settings, "BETA9_DEADLINE_SCALE", ""))
+    error_message = "settings: BETA9_DEADLINE_SCALE cannot be used here: the group terminates machines that are not ready after launch_timeout_s, of which EC2 Auto Scaling allows no more than the bootstrap's own deadlines take."
+  }
 }
 
 variable "compress_user_data" {
@@ -142,7 +153,12 @@ variable "instance_types" {
 
   validation {
     condition     = alltrue([for type in var.instance_types : can(local.gpu_of_family[split(".", type)[0]])])
-    error_message = "instance_types: unknown GPU model for ${join(", ", [for type in var.instance_types : type if !can(local.gpu_of_family[split(".", type)[0]])])}. Known families: ${join(", ", keys(local.gpu_of_family))}. Add newer families with more_gpu_families; fractional GPUs, arm64 and GPUs older than Turing are not supported."
+    error_message = "instance_types: ${join("; ", [for type in var.instance_types : "${type}: ${try([for each in local.unfit_families : each.reason if can(regex(each.name, split(".", type)[0]))][0], "unknown GPU model")}" if !can(local.gpu_of_family[split(".", type)[0]])])}. Known families: ${join(", ", keys(local.gpu_of_family))}. Add newer families with more_gpu_families."
+  }
+
+  validation {
+    condition     = alltrue([for type in var.instance_types : can(regex("^[a-z0-9-]+\\.(metal(-[0-9a-z]+)?|[0-9]*x?large)$", type))])
+    error_message = "instance_types: ${join(", ", [for type in var.instance_types : type if !can(regex("^[a-z0-9-]+\\.(metal(-[0-9a-z]+)?|[0-9]*x?large)$", type))])} is not an instance type: give family and size, such as g5.xlarge."
   }
 
   validation {
@@ -156,15 +172,20 @@ variable "more_gpu_families" {
   type        = map(string)
   default     = {}
   nullable    = false
+
+  validation {
+    condition     = alltrue([for family in keys(var.more_gpu_families) : alltrue([for each in local.unfit_families : !can(regex(each.name, family))])])
+    error_message = "more_gpu_families: ${join("; ", flatten([for family in keys(var.more_gpu_families) : [for each in local.unfit_families : "${family}: ${each.reason}" if can(regex(each.name, family))]]))}. Machines of these families cannot become workers."
+  }
 }
 
 variable "subnet_ids" {
-  description = "Subnets of one VPC with internet access, ideally one in each availability zone that offers these types."
+  description = "Subnets of one VPC with internet access, ideally one in each availability zone that offers these types. Null: those of the region's default VPC."
   type        = list(string)
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = length(var.subnet_ids) > 0 && alltrue([for each in var.subnet_ids : can(regex("^subnet-[0-9a-f]+$", each))])
+    condition     = var.subnet_ids == null ? true : length(var.subnet_ids) > 0 && alltrue([for each in var.subnet_ids : can(regex("^subnet-[0-9a-f]+$", each))])
     error_message = "subnet_ids must list at least one subnet id (subnet-…). Use several zones, so that a shortage in one does not stop the group."
   }
 }
@@ -180,12 +201,22 @@ variable "security_group_ids" {
   type        = list(string)
   default     = []
   nullable    = false
+
+  validation {
+    condition     = alltrue([for each in var.security_group_ids : can(regex("^sg-[0-9a-f]+$", each))])
+    error_message = "security_group_ids must be ids of security groups (sg-…), not names."
+  }
 }
 
 variable "key_name" {
   description = "EC2 key pair for logging in to the machines. Null: none."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.key_name == null ? true : can(regex("^\\S(.{0,253}\\S)?$", var.key_name))
+    error_message = "key_name must be the name of a key pair in this region, or null."
+  }
 }
 
 variable "ssh_ingress_cidr_blocks" {
@@ -230,8 +261,8 @@ variable "desired_size" {
   default     = null
 
   validation {
-    condition     = var.desired_size == null ? true : var.desired_size >= var.min_size && var.desired_size <= var.max_size
-    error_message = "desired_size must be between min_size and max_size."
+    condition     = var.desired_size == null ? true : var.desired_size >= var.min_size && var.desired_size <= var.max_size && floor(var.desired_size) == var.desired_size
+    error_message = "desired_size must be a whole number between min_size and max_size."
   }
 }
 
@@ -242,8 +273,8 @@ variable "on_demand_base" {
   nullable    = false
 
   validation {
-    condition     = var.on_demand_base >= 0 && floor(var.on_demand_base) == var.on_demand_base
-    error_message = "on_demand_base must be a whole number, 0 or more."
+    condition     = var.on_demand_base >= 0 && floor(var.on_demand_base) == var.on_demand_base && var.on_demand_base <= var.max_size
+    error_message = "on_demand_base must be a whole number from 0 to max_size; with market = \"on-demand\" no machine is spot."
   }
 }
 
@@ -261,7 +292,7 @@ variable "launch_timeout_s" {
   nullable    = false
 
   validation {
-    condition     = var.launch_timeout_s >= 5700 && var.launch_timeout_s <= 7200
+    condition     = var.launch_timeout_s >= 5700 && var.launch_timeout_s <= 7200 && floor(var.launch_timeout_s) == var.launch_timeout_s
     error_message = "launch_timeout_s must be 5700-7200: less could terminate machines that are still within the bootstrap's deadlines (a machine that misses one powers itself off anyway), and EC2 Auto Scaling allows no more."
   }
 }
@@ -273,8 +304,14 @@ variable "termination_timeout_s" {
   nullable    = false
 
   validation {
-    condition     = var.termination_timeout_s >= 30 && var.termination_timeout_s <= 7200
+    condition     = var.termination_timeout_s >= 30 && var.termination_timeout_s <= 7200 && floor(var.termination_timeout_s) == var.termination_timeout_s
     error_message = "termination_timeout_s must be 30-7200, the range that EC2 Auto Scaling allows."
+  }
+
+  validation {
+    # The time beyond the drain is for hearing of the termination and for the farewell.
+    condition     = var.termination_timeout_s >= try(tonumber(trimsuffix(lookup(var.settings, "BETA9_DRAIN_TIMEOUT", "90"), "s")), 90) + 15
+    error_message = "termination_timeout_s must exceed the time for draining (BETA9_DRAIN_TIMEOUT in settings, 90 s by default) by at least 15 s: otherwise the group ends machines whose work still drains."
   }
 }
 
@@ -292,8 +329,8 @@ variable "min_healthy_percentage" {
   nullable    = false
 
   validation {
-    condition     = var.min_healthy_percentage >= 0 && var.min_healthy_percentage <= 100
-    error_message = "min_healthy_percentage must be 0-100."
+    condition     = var.min_healthy_percentage >= 0 && var.min_healthy_percentage <= 100 && floor(var.min_healthy_percentage) == var.min_healthy_percentage
+    error_message = "min_healthy_percentage must be a whole number, 0-100."
   }
 }
 
@@ -325,6 +362,11 @@ variable "root_device_name" {
   type        = string
   default     = "/dev/sda1"
   nullable    = false
+
+  validation {
+    condition     = can(regex("^/dev/(sd[a-z]|xvd[a-z])[0-9]*$", var.root_device_name))
+    error_message = "root_device_name must be the image's root device: /dev/sda1 for Ubuntu, /dev/xvda for Debian. With another name the machine gets a second disk, and its root stays as small as the image."
+  }
 }
 
 variable "root_volume_gib" {
@@ -334,8 +376,8 @@ variable "root_volume_gib" {
   nullable    = false
 
   validation {
-    condition     = var.root_volume_gib >= 50 && var.root_volume_gib <= 16384
-    error_message = "root_volume_gib must be 50-16384: drivers, images and k3s need space."
+    condition     = var.root_volume_gib >= 50 && var.root_volume_gib <= 16384 && floor(var.root_volume_gib) == var.root_volume_gib
+    error_message = "root_volume_gib must be a whole number, 50-16384: drivers, images and k3s need space."
   }
 }
 
@@ -343,12 +385,22 @@ variable "volume_kms_key_arn" {
   description = "ARN of the KMS key for the root volume, which is always encrypted. Null: the account's default EBS key."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.volume_kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+$", var.volume_kms_key_arn))
+    error_message = "volume_kms_key_arn must be the ARN of a key (arn:aws:kms:…:key/…)."
+  }
 }
 
 variable "permissions_boundary_arn" {
   description = "ARN of a permissions boundary for the role, if your organisation requires one."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.permissions_boundary_arn == null ? true : can(regex("^arn:[a-z-]+:iam::([0-9]{12}|aws):policy/.+$", var.permissions_boundary_arn))
+    error_message = "permissions_boundary_arn must be the ARN of a policy (arn:aws:iam::…:policy/…)."
+  }
 }
 
 variable "tags" {
@@ -356,4 +408,9 @@ variable "tags" {
   type        = map(string)
   default     = {}
   nullable    = false
+
+  validation {
+    condition     = alltrue([for key, value in var.tags : !startswith(lower(key), "aws:") && length(key) >= 1 && length(key) <= 128 && length(value) <= 256]) && length(var.tags) <= 48
+    error_message = "tags: AWS allows 50 per resource (this module uses two), keys of 1-128 characters that do not begin with aws:, and values of up to 256."
+  }
 }

@@ -23,7 +23,7 @@ locals {
 # triggers, since the provider resizes a VM within a family, which keeps the host key.
 resource "terraform_data" "launch" {
   input            = uuid()
-  triggers_replace = sha256(jsonencode([module.user_data.script, var.name, var.location, var.image, var.custom_image, var.ssh_public_key]))
+  triggers_replace = sha256(jsonencode([module.user_data.script, var.name, var.location, local.image, var.custom_image, var.ssh_public_key]))
 
   lifecycle {
     ignore_changes = [input]
@@ -34,7 +34,7 @@ resource "crusoe_compute_instance" "machine" {
   name                       = var.name
   type                       = var.type
   location                   = var.location
-  image                      = var.image
+  image                      = local.image
   custom_image               = var.custom_image
   ssh_key                    = trimspace(var.ssh_public_key)
   project_id                 = var.project_id
@@ -55,7 +55,7 @@ resource "crusoe_compute_instance" "machine" {
 
 module "push_secrets" {
   source = "../push-secrets"
-  count  = var.token_file == null ? 0 : 1
+  count  = var.token_file == null && !module.source.is_needed ? 0 : 1
 
   machine          = crusoe_compute_instance.machine.id
   host             = local.address
@@ -66,6 +66,7 @@ module "push_secrets" {
   known_hosts_file = local.known_hosts_file
   token_file       = var.token_file
   tunnel_key_file  = var.tunnel_key_file
+  source_tarball   = module.source.tarball
   revision         = var.secrets_revision
 
   depends_on = [crusoe_vpc_firewall_rule.ssh_in]

@@ -5,6 +5,17 @@ locals {
   placeholder = "00000000-0000-0000-0000-000000000000"
 }
 
+locals {
+  image = var.image != null || var.custom_image != null ? var.image : "ubuntu22.04-nvidia-${strcontains(var.type, "sxm") ? "sxm" : "pcie"}-docker:latest"
+}
+
+module "source" {
+  source = "../source"
+
+  source_tarball = var.source_tarball
+  agent_image    = var.agent_image
+}
+
 module "user_data" {
   source = "../user-data"
 
@@ -15,8 +26,10 @@ module "user_data" {
   ssh_port                 = var.ssh_port
   ssh_user                 = var.ssh_user
   ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
-  source_tarball           = var.source_tarball
+  ssh_host_key_file        = var.ssh_host_key_file
+  source_tarball           = module.source.is_needed ? module.source.tarball.location : var.source_tarball
   agent_image              = var.agent_image
+  networks                 = [var.network_cidr]
   settings = merge(
     # Crusoe allows 90 s for a shutdown.
     { BETA9_DRAIN_TIMEOUT = "60" },

@@ -21,6 +21,30 @@ variable "type" {
     condition     = can(regex("^[a-z0-9-]+(\\.[a-z0-9]+)+$", var.type))
     error_message = "type must be one that Crusoe offers, such as a100-80gb.1x or l40s-48gb.4x."
   }
+
+  validation {
+    # Grace: gh200, gb200, gb300.
+    condition     = !can(regex("^g[a-z][0-9]+", var.type))
+    error_message = "type ${var.type} has an ARM processor (NVIDIA Grace); the bootstrap supports only x86-64: use a type such as h100-80gb-sxm-ib.8x."
+  }
+
+  validation {
+    condition     = !can(regex("^mi[0-9]+", var.type))
+    error_message = "type ${var.type} has AMD GPUs; only NVIDIA's are supported: use a type such as h100-80gb-sxm-ib.8x."
+  }
+
+  validation {
+    # c1a, m1a, s1a and their successors.
+    condition     = !can(regex("^[cmrs][0-9][a-z]\\.", var.type)) || !var.require_gpu
+    error_message = "type ${var.type} has no NVIDIA GPU: a GPU pool would give the machine no work. For a pool without GPUs, set require_gpu = false."
+  }
+}
+
+variable "require_gpu" {
+  description = "Refuse VM types without a GPU. False: for a pool whose machines have none."
+  type        = bool
+  default     = true
+  nullable    = false
 }
 
 variable "location" {
@@ -35,18 +59,28 @@ variable "location" {
 }
 
 variable "image" {
-  description = "Image with GPU drivers and Docker, such as ubuntu22.04-nvidia-pcie-docker:latest (or -sxm-, to match the type). Null: custom_image."
+  description = "Image with GPU drivers and Docker. Null: custom_image, or else the image for the type: ubuntu22.04-nvidia-sxm-docker:latest for SXM GPUs, and -pcie- for others."
   type        = string
   default     = null
 
   validation {
-    condition     = (var.image == null) != (var.custom_image == null)
-    error_message = "Set either image or custom_image: with both or neither, the provider fails after the plan."
+    condition     = var.image == null || var.custom_image == null
+    error_message = "Set image or custom_image, not both: the provider fails after the plan."
   }
 
   validation {
     condition     = var.image == null ? true : can(regex("^[^[:space:]:]+:[^[:space:]:]+$", var.image))
     error_message = "image must be NAME:TAG, such as ubuntu22.04-nvidia-pcie-docker:latest."
+  }
+
+  validation {
+    condition     = !(strcontains(var.type, "sxm") && can(regex("nvidia-pcie", var.image))) && !(!strcontains(var.type, "sxm") && can(regex("nvidia-sxm", var.image)))
+    error_message = "image ${coalesce(var.image, "-")} is not for ${var.type}: types with SXM GPUs need an image with -sxm-, whose fabric manager starts their GPUs, and others one with -pcie-. Leave it out to get the right one."
+  }
+
+  validation {
+    condition     = !can(regex("rocm|arm64|aarch64", var.image))
+    error_message = "image ${coalesce(var.image, "-")} is not for x86-64 machines with NVIDIA GPUs."
   }
 }
 
@@ -68,7 +102,7 @@ variable "ssh_public_key" {
 
   validation {
     condition     = can(regex("^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\n]*)?\n?$", var.ssh_public_key))
-    error_message = "ssh_public_key must be one line such as ssh-ed25519 AAAA…, the content of a .pub file, not the private key."
+    error_message = "ssh_public_key must be one line such as ssh-ed25519 AAAA…, the content of a .pub file, not the private key; `ssh-keygen -t ed25519` creates a key pair."
   }
 }
 
@@ -96,14 +130,31 @@ variable "create_network" {
 }
 
 variable "network_cidr" {
-  description = "CIDR block of the network created by create_network. It must not overlap 10.42.0.0/15, which k3s uses for pods and services."
+  description = "CIDR block of the network created by create_network. It must not overlap networks that a worker uses inside: 10.42.0.0/15 (k3s), 192.168.1.0/24 (containers), 198.18.0.0/15."
   type        = string
   default     = "10.200.0.0/24"
   nullable    = false
 
   validation {
-    condition     = can(cidrhost(var.network_cidr, 1)) && !can(regex("^10\\.4[23]\\.", var.network_cidr))
-    error_message = "network_cidr must be a CIDR block such as 10.200.0.0/24, outside of 10.42.0.0/16 and 10.43.0.0/16 (k3s)."
+    # Overlaps with other networks that a worker uses inside are found in ../user-data.
+    condition     = can(cidrnetmask(var.network_cidr)) ? cidrsubnet(var.network_cidr, 0, 0) == var.network_cidr && can(cidrhost(var.network_cidr, 7)) : false
+    error_message = "network_cidr must be an IPv4 CIDR block such as 10.200.0.0/24, with its first address, and with room for at least 8 addresses."
+  }
+
+  validation {
+    condition = alltrue([
+      for k3s in ["10.42.0.0/16", "10.43.0.0/16"] :
+      try(cidrhost("${split("/", var.network_cidr)[0]}/${min(split("/", var.network_cidr)[1], 16)}", 0) != cidrhost("${split("/", k3s)[0]}/${min(split("/", var.network_cidr)[1], 16)}", 0), true)
+    ])
+    error_message = "network_cidr ${var.network_cidr} overlaps 10.42.0.0/16 or 10.43.0.0/16 (k3s), which k3s uses for pods and services: choose another, such as 10.200.0.0/24."
+  }
+
+  validation {
+    condition = anytrue([
+      for private in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"] :
+      try(tonumber(split("/", var.network_cidr)[1]) >= tonumber(split("/", private)[1]) && cidrhost("${split("/", var.network_cidr)[0]}/${split("/", private)[1]}", 0) == cidrhost(private, 0), false)
+    ])
+    error_message = "network_cidr must be private, inside 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16: the VM could not reach the public addresses that it takes for its own network."
   }
 }
 
@@ -113,13 +164,18 @@ variable "ssh_from" {
   default     = null
 
   validation {
-    condition     = var.ssh_from == null ? true : can(cidrhost(var.ssh_from, 0))
-    error_message = "ssh_from must be a CIDR block such as 192.0.2.7/32 (your own address, from which the secrets are sent)."
+    condition     = var.ssh_from == null ? true : can(cidrnetmask(var.ssh_from)) && !endswith(var.ssh_from, "/0")
+    error_message = "ssh_from must be an IPv4 CIDR block such as 192.0.2.7/32 (your own address, from which the secrets are sent); /0 is not allowed."
   }
 
   validation {
-    condition     = !(var.create_network && var.token_file != null && var.ssh_from == null)
-    error_message = "create_network with token_file needs ssh_from, your own address such as 192.0.2.7/32: the secrets are sent over SSH, which is blocked otherwise."
+    condition     = var.ssh_from == null || var.create_network
+    error_message = "ssh_from has an effect only with create_network: in another network, set its firewall rules yourself."
+  }
+
+  validation {
+    condition     = !(var.create_network && (var.token_file != null || module.source.is_needed) && var.ssh_from == null)
+    error_message = "create_network needs ssh_from, your own address such as 192.0.2.7/32: the secrets and the source tarball are sent over SSH, which is blocked otherwise."
   }
 }
 
@@ -184,13 +240,19 @@ variable "ssh_user" {
 }
 
 variable "ssh_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`. Any other host key is refused."
+  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`; separate several with commas. Any other host key is refused. Null: ssh_host_key_file."
   type        = string
-  nullable    = false
+  default     = null
+}
+
+variable "ssh_host_key_file" {
+  description = "Local file with the gateway host's public keys, instead of ssh_host_key_fingerprint: lines of .pub files, known_hosts lines, or fingerprints as printed by `ssh-keygen -lf`."
+  type        = string
+  default     = null
 }
 
 variable "source_tarball" {
-  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it)."
+  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it). Null: the last commit of this checkout, sent over SSH."
   type        = string
   default     = null
 }
@@ -206,6 +268,11 @@ variable "settings" {
   type        = map(string)
   default     = {}
   nullable    = false
+
+  validation {
+    condition     = try(tonumber(trimsuffix(lookup(var.settings, "BETA9_DRAIN_TIMEOUT", "60"), "s")) <= 80, true)
+    error_message = "settings: BETA9_DRAIN_TIMEOUT may be at most 80 s here, since Crusoe ends a shutdown after 90 s."
+  }
 }
 
 variable "token_file" {

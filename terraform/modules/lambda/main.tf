@@ -79,7 +79,7 @@ module "ending_by_id" {
 
 module "push_secrets" {
   source = "../push-secrets"
-  count  = var.token_file == null ? 0 : 1
+  count  = var.token_file == null && !module.source.is_needed ? 0 : 1
 
   machine            = module.ending_by_id.what
   lambda_instance_id = module.ending_by_id.what
@@ -91,6 +91,7 @@ module "push_secrets" {
   known_hosts_file   = local.known_hosts_file
   token_file         = var.token_file
   tunnel_key_file    = var.tunnel_key_file
+  source_tarball     = module.source.tarball
   revision           = var.secrets_revision
 }
 

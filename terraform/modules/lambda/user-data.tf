@@ -5,6 +5,13 @@ locals {
   placeholder = "00000000-0000-0000-0000-000000000000"
 }
 
+module "source" {
+  source = "../source"
+
+  source_tarball = var.source_tarball
+  agent_image    = var.agent_image
+}
+
 module "user_data" {
   source = "../user-data"
 
@@ -15,7 +22,8 @@ module "user_data" {
   ssh_port                 = var.ssh_port
   ssh_user                 = var.ssh_user
   ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
-  source_tarball           = var.source_tarball
+  ssh_host_key_file        = var.ssh_host_key_file
+  source_tarball           = module.source.is_needed ? module.source.tarball.location : var.source_tarball
   agent_image              = var.agent_image
   settings                 = merge(var.settings, { BETA9_HOST_KEY_NONCE = local.placeholder })
 }

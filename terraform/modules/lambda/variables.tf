@@ -32,6 +32,24 @@ variable "instance_type" {
     condition     = can(regex("^[a-z0-9_]+$", var.instance_type))
     error_message = "instance_type must be one that Lambda offers, such as gpu_1x_a10 or gpu_8x_h100_sxm5."
   }
+
+  validation {
+    # Grace: gh200, gb200, gb300.
+    condition     = !can(regex("_g[a-z][0-9]+", var.instance_type))
+    error_message = "instance_type ${var.instance_type} has an ARM processor (NVIDIA Grace); the bootstrap supports only x86-64: use a type such as gpu_1x_h100_sxm5."
+  }
+
+  validation {
+    condition     = startswith(var.instance_type, "gpu_") || !var.require_gpu
+    error_message = "instance_type ${var.instance_type} has no NVIDIA GPU: a GPU pool would give the machine no work. For a pool without GPUs, set require_gpu = false."
+  }
+}
+
+variable "require_gpu" {
+  description = "Refuse instance types without a GPU. False: for a pool whose machines have none."
+  type        = bool
+  default     = true
+  nullable    = false
 }
 
 variable "ssh_key_name" {
@@ -51,8 +69,9 @@ variable "hostname" {
   default     = null
 
   validation {
-    condition     = var.hostname == null ? true : can(regex("^[a-z0-9][0-9a-z-]{0,62}$", var.hostname))
-    error_message = "hostname must be 1-63 lower-case letters, digits or '-', not beginning with '-'."
+    # A label as in RFC 1123: it becomes the name of the Kubernetes node.
+    condition     = var.hostname == null ? true : can(regex("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", var.hostname))
+    error_message = "hostname must be 1-63 lower-case letters, digits or '-', beginning and ending with a letter or digit: Kubernetes accepts no other names."
   }
 }
 
@@ -104,6 +123,11 @@ variable "firewall_ruleset_ids" {
   validation {
     condition     = alltrue([for id in var.firewall_ruleset_ids : can(regex("^[0-9a-f-]{32,36}$", id))])
     error_message = "firewall_ruleset_ids must be rule set ids: 32 hexadecimal digits each."
+  }
+
+  validation {
+    condition     = length(var.firewall_ruleset_ids) == 0 || var.region != "us-south-1"
+    error_message = "firewall_ruleset_ids: Lambda applies no firewall rules in us-south-1. Use another region, or leave them out."
   }
 }
 
@@ -167,13 +191,19 @@ variable "ssh_user" {
 }
 
 variable "ssh_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`. Any other host key is refused."
+  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`; separate several with commas. Any other host key is refused. Null: ssh_host_key_file."
   type        = string
-  nullable    = false
+  default     = null
+}
+
+variable "ssh_host_key_file" {
+  description = "Local file with the gateway host's public keys, instead of ssh_host_key_fingerprint: lines of .pub files, known_hosts lines, or fingerprints as printed by `ssh-keygen -lf`."
+  type        = string
+  default     = null
 }
 
 variable "source_tarball" {
-  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it)."
+  description = "Source tarball with the bootstrap and the agent: https://… followed by #sha256= and its checksum (`make source` prints it). Null: the last commit of this checkout, sent over SSH."
   type        = string
   default     = null
 }

@@ -88,7 +88,7 @@ variable "host_key" {
   default     = null
 
   validation {
-    condition     = var.host_key != null || var.nonce != null
+    condition     = var.host_key != null || var.nonce != null || var.trust_known_hosts
     error_message = "Set host_key or nonce: without either, the machine that receives the secrets cannot be verified."
   }
 
@@ -96,6 +96,13 @@ variable "host_key" {
     condition     = var.host_key == null ? true : can(regex("^(\\s*(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\\n]*)?\\s*)+$", var.host_key))
     error_message = "host_key must be lines such as ssh-ed25519 AAAA…, as printed on the machine by `cat /etc/ssh/ssh_host_ed25519_key.pub`."
   }
+}
+
+variable "trust_known_hosts" {
+  description = "Without host_key and nonce: accept the machine's key in your own ~/.ssh/known_hosts."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "nonce" {
@@ -121,25 +128,41 @@ variable "known_hosts_file" {
 }
 
 variable "token_file" {
-  description = "Local path of a file with the machine token."
+  description = "Local path of a file with the machine token. Null: the secrets are not sent."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = fileexists(pathexpand(var.token_file))
+    condition     = (var.token_file == null) == (var.tunnel_key_file == null)
+    error_message = "Set both token_file and tunnel_key_file, or neither: the machine needs both before it can join."
+  }
+
+  validation {
+    condition     = var.token_file != null || var.source_tarball != null
+    error_message = "Set token_file and tunnel_key_file, source_tarball, or all of them: otherwise there is nothing to send."
+  }
+
+  validation {
+    condition     = var.token_file == null ? true : fileexists(pathexpand(var.token_file))
     error_message = "token_file: no such local file. Save the token printed by `beta9 machine create` to a file that only you can read (umask 077)."
   }
 }
 
 variable "tunnel_key_file" {
-  description = "Local path of the private key for the tunnel to the gateway host."
+  description = "Local path of the private key for the tunnel to the gateway host. Null: as for token_file."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = fileexists(pathexpand(var.tunnel_key_file))
+    condition     = var.tunnel_key_file == null ? true : fileexists(pathexpand(var.tunnel_key_file))
     error_message = "tunnel_key_file: no such local file. It must be the private key authorized on the gateway host (docs/ssh-tunnel.md)."
   }
+}
+
+variable "source_tarball" {
+  description = "Source tarball to send, as in the output of ../source. Null: the machine gets it elsewhere."
+  type        = object({ sha256 = string, commit = string, file = string, location = string })
+  default     = null
 }
 
 variable "secrets_directory" {

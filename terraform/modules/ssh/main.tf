@@ -2,10 +2,25 @@
 #
 # Two resources, so that a changed setting does not make the worker leave: the bootstrap, which runs again whenever its
 # inputs change, and the membership, which ends on destroy or when the host changes. A reboot for a new driver is waited
-# for. You provide the host key, since the machine is not new (docs/adr/0008).
+# for. You provide the host key, or have it in your known_hosts, since the machine is not new (docs/adr/0008).
+
+module "source" {
+  source = "../source"
+
+  source_tarball = var.source_file == null ? var.source_tarball : var.source_file
+  agent_image    = var.agent_image
+}
 
 locals {
+  # What is sent to the machine: the given file, or the checkout's own tarball.
   source_path = var.source_file == null ? null : "/opt/beta9-worker/source/${basename(var.source_file)}"
+  location = (
+    var.source_file != null ? "${local.source_path}#sha256=${filesha256(pathexpand(var.source_file))}" :
+    module.source.is_needed ? module.source.tarball.location : var.source_tarball
+  )
+
+  # Networks of the machine, as far as they are known from here.
+  own_address = can(cidrhost("${var.host}/32", 0)) && !startswith(var.host, "192.168.1.") ? ["${var.host}/32"] : []
 
   # The bootstrap's default, which needs no setting.
   usual_place = var.secrets_directory == "/etc/beta9-worker/secrets"
@@ -16,7 +31,9 @@ locals {
     PORT           = tostring(var.login_port)
     LOGIN_USER     = var.login_user
     LOGIN_KEY_FILE = var.login_key_file == null ? "" : abspath(pathexpand(var.login_key_file))
-    HOST_KEY       = var.host_key
+    # Without a host key, that in the user's known_hosts.
+    TRUST_KNOWN_HOSTS = var.host_key == null ? "1" : ""
+    HOST_KEY          = var.host_key == null ? "" : var.host_key
   }
 }
 
@@ -29,11 +46,21 @@ module "user_data" {
   ssh_port                 = var.ssh_port
   ssh_user                 = var.ssh_user
   ssh_host_key_fingerprint = var.ssh_host_key_fingerprint
-  source_tarball           = var.source_file == null ? var.source_tarball : "${local.source_path}#sha256=${filesha256(pathexpand(var.source_file))}"
+  ssh_host_key_file        = var.ssh_host_key_file
+  source_tarball           = local.location
   agent_image              = var.agent_image
   token_ref                = local.usual_place ? null : "${var.secrets_directory}/token"
   ssh_key_ref              = local.usual_place ? null : "${var.secrets_directory}/ssh_key"
   settings                 = var.settings
+  networks                 = local.own_address
+}
+
+# Only a warning: it may be the address of a router in front of the machine, and jobs that nobody connects to do run.
+check "containers_can_be_reached" {
+  assert {
+    condition     = !startswith(var.host, "192.168.1.")
+    error_message = "host ${var.host} is in 192.168.1.0/24, which the gateway's workers use for containers: if that is the machine's own network, endpoints and pods on it cannot be reached. Functions run."
+  }
 }
 
 module "push_secrets" {
@@ -46,6 +73,7 @@ module "push_secrets" {
   login_port        = var.login_port
   login_key_file    = var.login_key_file
   host_key          = var.host_key
+  trust_known_hosts = var.host_key == null
   known_hosts_file  = local.known_hosts_file
   token_file        = var.token_file
   tunnel_key_file   = var.tunnel_key_file
@@ -77,10 +105,12 @@ resource "terraform_data" "bootstrap" {
   provisioner "local-exec" {
     command = "python3 '${path.module}/../../lib/over_ssh.py' install"
     environment = merge(local.login, {
-      SCRIPT      = module.user_data.script
-      SOURCE_FILE = var.source_file == null ? "" : abspath(pathexpand(var.source_file))
-      SOURCE_PATH = local.source_path == null ? "" : local.source_path
-      TIMEOUT_S   = tostring(var.timeout_s)
+      SCRIPT        = module.user_data.script
+      SOURCE_FILE   = var.source_file != null ? abspath(pathexpand(var.source_file)) : try(module.source.tarball.file, "")
+      SOURCE_PATH   = local.location == null ? "" : split("#", local.location)[0]
+      SOURCE_SHA256 = try(module.source.tarball.sha256, "")
+      SOURCE_COMMIT = try(module.source.tarball.commit, "")
+      TIMEOUT_S     = tostring(var.timeout_s)
     })
   }
 

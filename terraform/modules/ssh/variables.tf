@@ -10,6 +10,11 @@ variable "host" {
     condition     = can(regex("^[0-9A-Za-z_][0-9A-Za-z_.:-]*$", var.host))
     error_message = "host is not a host name or IP address: leave out user and port (set login_user, login_port)."
   }
+
+  validation {
+    condition     = can(regex("^[0-9.]+$", var.host)) ? can(cidrhost("${var.host}/32", 0)) : can(regex(":", var.host)) ? can(cidrhost("${split("%", var.host)[0]}/128", 0)) : true
+    error_message = "host looks like an IP address, but is not a valid one: leave out the port (set login_port)."
+  }
 }
 
 variable "login_port" {
@@ -25,18 +30,18 @@ variable "login_port" {
 }
 
 variable "host_key" {
-  description = "The machine's public host key (ssh-ed25519 AAAA…, one per line). Any other key is refused."
+  description = "The machine's public host key (ssh-ed25519 AAAA…, one per line). Any other key is refused. Null: the machine's key in your own ~/.ssh/known_hosts."
   type        = string
-  nullable    = false
+  default     = null
 
   validation {
-    condition     = can(regex("^(\\s*(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\\n]*)?\\s*)+$", var.host_key))
+    condition     = var.host_key == null ? true : can(regex("^(\\s*(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+=*( [^\\n]*)?\\s*)+$", var.host_key))
     error_message = "host_key must be lines such as ssh-ed25519 AAAA…, as printed on the machine's console by `cat /etc/ssh/ssh_host_ed25519_key.pub`, not a fingerprint."
   }
 }
 
 variable "source_file" {
-  description = "Local source tarball to send to the machine, for machines that cannot download one. Null: source_tarball or agent_image."
+  description = "Local source tarball to send to the machine. Null: source_tarball or agent_image, or else the last commit of this checkout, which is sent, too."
   type        = string
   default     = null
 
@@ -155,9 +160,15 @@ variable "ssh_user" {
 }
 
 variable "ssh_host_key_fingerprint" {
-  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`. Any other host key is refused."
+  description = "SHA256 fingerprint of the gateway host's key, as printed by `ssh-keygen -lf`; separate several with commas. Any other host key is refused. Null: ssh_host_key_file."
   type        = string
-  nullable    = false
+  default     = null
+}
+
+variable "ssh_host_key_file" {
+  description = "Local file with the gateway host's public keys, instead of ssh_host_key_fingerprint: lines of .pub files, known_hosts lines, or fingerprints as printed by `ssh-keygen -lf`."
+  type        = string
+  default     = null
 }
 
 variable "source_tarball" {
@@ -208,10 +219,20 @@ variable "login_user" {
   type        = string
   default     = "root"
   nullable    = false
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$", var.login_user))
+    error_message = "login_user is not a valid login name."
+  }
 }
 
 variable "login_key_file" {
   description = "Local path of your private key. Null: ssh's default keys and the SSH agent."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.login_key_file == null ? true : fileexists(pathexpand(var.login_key_file))
+    error_message = "login_key_file: no such local file."
+  }
 }

@@ -1,8 +1,21 @@
 # Renders cloud-init/user-data.yaml, the same file that users paste by hand: the text between its markers is replaced.
 
 locals {
-  root            = "${path.module}/../../.."
+  root = "${path.module}/../../.."
+
+  # For each variable, a regular expression for the values that the machine accepts; "" accepts any text.
   known_variables = jsondecode(file("${path.module}/known_variables.json"))
+
+  # Networks that a worker uses inside, and for what.
+  used_inside = merge(
+    { for name, value in var.settings : value => "${name} gives it to k3s" if contains(["BETA9_K3S_CLUSTER_CIDR", "BETA9_K3S_SERVICE_CIDR"], name) },
+    {
+      "192.168.1.0/24" = "the gateway's workers use it for containers"
+      "198.18.0.0/15"  = "the tunnel uses it to reach containers"
+    },
+  )
+  # k3s's usual networks, for which the bootstrap takes others if the machine has an address in them.
+  usual_k3s = ["10.42.0.0/16", "10.43.0.0/16"]
 
   # Agent variables that have an input of their own in this module, and the input's name.
   own_variable = {
@@ -36,6 +49,22 @@ locals {
   }
   origin = var.source_tarball != null || var.agent_image != null ? {} : local.release
 
+  # The gateway host's keys in ssh_host_key_file: known_hosts lines that name the host, lines of .pub files, and
+  # fingerprints as printed by ssh-keygen -lf. What does not match is passed over.
+  ssh_name       = coalesce(var.ssh_port, 22) == 22 ? var.ssh_host : "[${coalesce(var.ssh_host, "-")}]:${coalesce(var.ssh_port, 22)}"
+  host_key       = "(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)|sk-(?:ssh-ed25519|ecdsa-sha2-nistp256)@openssh.com) [A-Za-z0-9+/]{64,}=*"
+  host_key_lines = var.ssh_host_key_file == null ? [] : try([for line in split("\n", trimprefix(file(pathexpand(var.ssh_host_key_file)), "\ufeff")) : trimspace(line)], [])
+  host_keys = distinct(concat(
+    [for line in local.host_key_lines : "${coalesce(local.ssh_name, "-")} ${regex("^${local.host_key}", line)}" if can(regex("^${local.host_key}", line))],
+    [
+      for line in local.host_key_lines : regex("^(?:@cert-authority |@revoked )?\\S+ ${local.host_key}", line)
+      if can(regex("^(?:@cert-authority |@revoked |\\|1\\|)\\S* ?\\S* ?${local.host_key}", line)) || (
+        can(regex("^\\S+ ${local.host_key}", line)) && contains(split(",", split(" ", line)[0]), coalesce(local.ssh_name, "-"))
+      )
+    ],
+  ))
+  host_key_fingerprints = distinct([for line in local.host_key_lines : regex("^[0-9]+ (SHA256:[A-Za-z0-9+/]{43})", line)[0] if can(regex("^[0-9]+ (SHA256:[A-Za-z0-9+/]{43})", line))])
+
   token_is_path   = startswith(coalesce(var.token_ref, "-"), "/")
   ssh_key_is_path = startswith(coalesce(var.ssh_key_ref, "-"), "/")
 
@@ -45,7 +74,8 @@ locals {
     BETA9_SSH_HOST                 = var.ssh_host
     BETA9_SSH_PORT                 = var.ssh_port == null ? null : tostring(var.ssh_port)
     BETA9_SSH_USER                 = var.ssh_user
-    BETA9_SSH_HOST_KEY_FINGERPRINT = var.ssh_host_key_fingerprint
+    BETA9_SSH_HOST_KEY_FINGERPRINT = length(local.host_keys) > 0 ? null : try(coalesce(var.ssh_host_key_fingerprint, join(",", local.host_key_fingerprints)), null)
+    BETA9_SSH_KNOWN_HOSTS          = length(local.host_keys) > 0 ? join("\n", local.host_keys) : lookup(var.settings, "BETA9_SSH_KNOWN_HOSTS", null)
     BETA9_SOURCE                   = try(coalesce(var.source_tarball, lookup(local.origin, "BETA9_SOURCE", null)), null)
     BETA9_AGENT_IMAGE              = try(coalesce(var.agent_image, lookup(local.origin, "BETA9_AGENT_IMAGE", null)), null)
     BETA9_TOKEN                    = local.token_is_path ? null : var.token_ref
@@ -102,4 +132,16 @@ locals {
   limit = local.limits[var.cloud]
   size  = local.bytes[local.limit.form]
   ascii = can(regex("^[\\x00-\\x7f]*$", local.boot_script))
+}
+
+check "k3s_gets_its_usual_networks" {
+  assert {
+    condition = alltrue(flatten([
+      for each in var.networks : [
+        for usual in local.usual_k3s :
+        !try(cidrhost("${split("/", each)[0]}/${min(split("/", each)[1], 16)}", 0) == cidrhost("${split("/", usual)[0]}/${min(split("/", each)[1], 16)}", 0), false)
+      ]
+    ]))
+    error_message = "The machine's own network (${join(", ", var.networks)}) overlaps 10.42.0.0/16 or 10.43.0.0/16, which k3s usually uses for pods and services. The bootstrap takes others for k3s then."
+  }
 }

@@ -98,6 +98,48 @@ def test_a_key_other_than_the_given_one_is_refused(new_machine: Machine, tmp_pat
     assert not (tmp_path / "known_hosts").exists()
 
 
+@pytest.fixture
+def own_known_hosts(tmp_path: Path) -> Path:
+    """The known_hosts of the person who runs Terraform, with HOME=tmp_path."""
+    (tmp_path / ".ssh").mkdir()
+    return tmp_path / ".ssh/known_hosts"
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_a_key_in_ones_own_known_hosts_is_accepted(
+    hashed: bool, new_machine: Machine, own_known_hosts: Path, tmp_path: Path
+) -> None:
+    own_known_hosts.write_text(f"other.example.com {new_machine.host_key}\n{new_machine.sshd.known_hosts}")
+    if hashed:
+        subprocess.run(["ssh-keygen", "-q", "-H", "-f", own_known_hosts], check=True, capture_output=True)
+    known_hosts = tmp_path / "known_hosts"
+    code, output = verify(new_machine, known_hosts, TRUST_KNOWN_HOSTS="1", HOME=str(tmp_path))
+    assert code == 0, output
+    assert known_hosts.read_text() == new_machine.sshd.known_hosts
+
+
+def test_another_key_than_that_in_ones_own_known_hosts_is_refused(
+    new_machine: Machine, own_known_hosts: Path, tmp_path: Path
+) -> None:
+    own_known_hosts.write_text(new_machine.sshd.known_hosts)
+    new_machine.sshd.rotate_host_key()
+    code, output = verify(new_machine, tmp_path / "k", TRUST_KNOWN_HOSTS="1", HOME=str(tmp_path))
+    assert code == 1
+    assert "differs from the one in" in output
+
+
+@pytest.mark.parametrize("marker", [None, "@revoked "])
+def test_a_machine_that_is_not_in_known_hosts_is_not_trusted(
+    marker: str | None, new_machine: Machine, own_known_hosts: Path, tmp_path: Path
+) -> None:
+    if marker:
+        own_known_hosts.write_text(marker + new_machine.sshd.known_hosts)
+    code, output = verify(new_machine, tmp_path / "k", TRUST_KNOWN_HOSTS="1", HOME=str(tmp_path))
+    assert code == 1
+    assert "Log in to it once with ssh" in output
+    assert not (tmp_path / "k").exists()
+
+
 def test_without_key_and_nonce_no_machine_is_trusted(new_machine: Machine, tmp_path: Path) -> None:
     code, output = verify(new_machine, tmp_path / "known_hosts")
     assert code == 1

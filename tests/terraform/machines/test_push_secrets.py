@@ -5,6 +5,8 @@ Terraform, ssh, sshd and `beta9-worker push-secrets` are real; the machine is th
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.contract.waiting import wait_until
 from tests.terraform.lambda_standin import KEY, LambdaCloud, lambda_cloud
 from tests.terraform.machine import Machine, machine
-from tests.terraform.program import Terraform
+from tests.terraform.program import Terraform, checkout_of_tree, git
 
 pytestmark = pytest.mark.terraform
 
@@ -120,3 +123,78 @@ def test_a_machine_at_lambda_is_awaited_until_it_has_an_address(
     done = terraform.with_environment(REST_API_BEARER=KEY).apply(folder, {**given, **instance})
     assert "The machine is active at 127.0.0.1" in done.text
     assert delivered(new_machine)["token"] == TOKEN
+
+
+# --- The source tarball -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tarball(tmp_path: Path) -> dict[str, str]:
+    """As in the output of modules/source, from a checkout in which the file is still missing."""
+    root = checkout_of_tree(tmp_path / "checkout")
+    head, file = git(root, "rev-parse", "HEAD"), root / "dist/beta9-worker-1.tar.gz"
+    printed = subprocess.run(
+        [root / "scripts/source.sh", head, tmp_path / "x"], check=True, capture_output=True, text=True
+    ).stdout
+    location = f"/opt/beta9-worker/source/{file.name}#sha256={printed[:64]}"
+    return {"commit": head, "file": str(file), "sha256": printed[:64], "location": location}
+
+
+def in_checkout(tarball: dict[str, str], terraform: Terraform) -> Path:
+    folder = Path(tarball["file"]).parents[1] / "terraform/modules/push-secrets"
+    terraform.init(folder)
+    return folder
+
+
+def arrived(new_machine: Machine, tarball: dict[str, str]) -> str:
+    """Return the checksum of what is at the place where the machine waits for it."""
+    place = new_machine.root / tarball["location"].split("#")[0].lstrip("/")
+    return hashlib.sha256(place.read_bytes()).hexdigest()
+
+
+def test_the_tarball_is_sent_with_the_secrets_and_built_if_it_is_missing(
+    new_machine: Machine, tarball: dict[str, str], given: dict[str, Any], terraform: Terraform
+) -> None:
+    folder = in_checkout(tarball, terraform)
+    terraform.apply(folder, {**given, "source_tarball": tarball})
+    assert arrived(new_machine, tarball) == tarball["sha256"]
+    assert delivered(new_machine)["token"] == TOKEN
+
+
+def test_without_secrets_the_tarball_alone_is_sent(
+    new_machine: Machine, tarball: dict[str, str], given: dict[str, Any], terraform: Terraform
+) -> None:
+    folder = in_checkout(tarball, terraform)
+    none = {"token_file": None, "tunnel_key_file": None}
+    terraform.apply(folder, {**given, **none, "source_tarball": tarball})
+    assert arrived(new_machine, tarball) == tarball["sha256"]
+    assert delivered(new_machine) == {}
+    planned = terraform.plan(folder, {**given, **none}, check=False)
+    assert "otherwise there is nothing to send" in planned.text
+
+
+def test_a_machine_that_gave_up_waiting_boots_again(
+    new_machine: Machine, tarball: dict[str, str], given: dict[str, Any], terraform: Terraform
+) -> None:
+    state, opt = new_machine.root / "var/lib/beta9-worker", new_machine.root / "opt/beta9-worker"
+    opt.mkdir(parents=True)
+    (opt / "boot.sh").write_text(f"echo booted >{state}/again.new; mv {state}/again.new {state}/again\n")
+    (state / "bootstrap.json").write_text(
+        '{"version":1,"result":"failed","failed_stage":"boot","stages":[]}\n'
+    )
+    folder = in_checkout(tarball, terraform)
+    done = terraform.apply(folder, {**given, "source_tarball": tarball})
+    assert "its boot script runs again" in done.output
+    wait_until((state / "again").exists, 60)
+    assert not (state / "bootstrap.json").exists()
+
+
+def test_a_tarball_that_the_machine_does_not_expect_is_not_sent(
+    new_machine: Machine, tarball: dict[str, str], given: dict[str, Any], terraform: Terraform
+) -> None:
+    folder = in_checkout(tarball, terraform)
+    done = terraform.apply(folder, {**given, "source_tarball": {**tarball, "sha256": "0" * 64}}, check=False)
+    assert done.code == 1
+    assert "is not the tarball that the machine expects" in done.text
+    assert not (new_machine.root / "opt/beta9-worker/source").exists()
+    assert delivered(new_machine) == {}

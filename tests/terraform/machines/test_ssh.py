@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 
 from tests import ROOT
 from tests.terraform.machine import Machine, machine
-from tests.terraform.program import Terraform
+from tests.terraform.program import Terraform, checkout_of_tree, commit
 
 pytestmark = pytest.mark.terraform
 
@@ -247,3 +248,28 @@ def test_a_machine_that_cannot_be_reached_stays_in_the_state(
     assert done.code == 1
     assert "Permission denied" in done.text
     assert "terraform_data.membership" in terraform.run(folder, "state", "list").output
+
+
+def test_one_apply_from_a_clone_sends_the_last_commit(
+    host: Machine, given: Mapping[str, Any], terraform: Terraform, tmp_path: Path
+) -> None:
+    """Nothing is hosted and nothing built beforehand; the next commit is set up on the same machine."""
+    root = checkout_of_tree(tmp_path / "clone")
+    shutil.rmtree(root / "bootstrap/steps")
+    (root / "bootstrap/steps").mkdir()
+    (root / "bootstrap/steps/10-all.sh").write_text(STEP)
+    first = commit(root, "one harmless step")
+    folder = root / MODULE
+    terraform.init(folder)
+    variables = {name: value for name, value in given.items() if name != "source_file"}
+    terraform.apply(folder, variables)
+    (sent,) = (host.root / "opt/beta9-worker/source").iterdir()
+    checksum = hashlib.sha256(sent.read_bytes()).hexdigest()
+    assert f"BETA9_SOURCE=/opt/beta9-worker/source/{sent.name}#sha256={checksum}" in lines(host, "runs")
+    assert sent.name == f"beta9-worker-{first[:12]}.tar.gz"
+    assert "No changes" in terraform.apply(folder, variables).output
+
+    second = commit(root, "another")
+    terraform.apply(folder, variables)
+    assert any(f"beta9-worker-{second[:12]}.tar.gz" in line for line in lines(host, "runs"))
+    assert lines(host, "left") == []

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.aws.standin import CREDENTIALS, REGION, Aws
-from tests.terraform.program import Terraform, copy_of_tree
+from tests.terraform.program import Terraform, checkout_of_tree
 
 NAME = "beta9-gpu"
 SECRET = {"token": "the-token-that-must-not-leak", "ssh_key": "the-key-that-must-not-leak"}
-SERVICES = ("autoscaling", "ec2", "iam", "kms", "secretsmanager", "ssm", "sts")
+SERVICES = ("autoscaling", "ec2", "iam", "kms", "s3", "secretsmanager", "ssm", "sts")
 
 
 @dataclass
@@ -54,10 +54,11 @@ class Applied:
 
 
 def prepare(aws: Aws, terraform: Terraform, where: Path) -> Applied:
-    """Copy the tree to `where`, create the secret that the example needs, and run `terraform init`."""
-    folder = copy_of_tree(where) / "terraform/examples/aws-spot"
+    """Clone the tree to `where`, create the secret that the example needs, and run `terraform init`."""
+    folder = checkout_of_tree(where) / "terraform/examples/aws-spot"
     endpoints = "\n".join(f'    {each} = "{aws.url}"' for each in SERVICES)
-    provider = f'provider "aws" {{\n  skip_metadata_api_check = true\n  endpoints {{\n{endpoints}\n  }}\n}}\n'
+    options = "skip_metadata_api_check = true\n  s3_force_path_style = true"
+    provider = f'provider "aws" {{\n  {options}\n  endpoints {{\n{endpoints}\n  }}\n}}\n'
     (folder / "stand_in_override.tf").write_text(provider)
     subnets = aws.client("ec2").describe_subnets()["Subnets"]
     aws.client("secretsmanager").create_secret(Name="beta9/gpu", SecretString=json.dumps(SECRET))
@@ -90,6 +91,7 @@ def remaining(aws: Aws) -> dict[str, Any]:
         ],
         "roles": iam.list_roles()["Roles"],
         "profiles": iam.list_instance_profiles()["InstanceProfiles"],
+        "buckets": aws.client("s3").list_buckets()["Buckets"],
     }
     return {name: each for name, each in found.items() if each}
 

@@ -149,7 +149,7 @@ WRONG = {
         "instance_types mixes GPU models (g5.xlarge: A10G, g6.xlarge: L4)",
     ),
     "17 kB of user data": ({"settings": {"BETA9_SSH_KNOWN_HOSTS": LONG}}, "aws accepts at most 16384"),
-    "an unknown type": ({"instance_types": ["p3.2xlarge"]}, "unknown GPU model for p3.2xlarge"),
+    "an unfit type": ({"instance_types": ["p3.2xlarge"]}, "p3.2xlarge: GPUs older than Turing"),
     "a secret's value instead of its name": (
         {"secret_name": "-----BEGIN KEY-----"},
         "never the secret itself",
@@ -164,6 +164,44 @@ def test_wrong_input_fails_the_plan_with_a_helpful_message(
     planned = applied.terraform.plan(applied.folder, {**applied.variables, **wrong}, check=False)
     assert planned.code == 1
     assert message in planned.text
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        (["192.168.0.0/19"], "192.168.0.0/19 overlaps 192.168.1.0/24"),
+        (["10.40.0.0/16", None], "belong to more than one VPC"),
+    ],
+)
+def test_subnets_in_which_a_worker_cannot_work_fail_the_plan(
+    networks: list[str | None], message: str, applied: Applied
+) -> None:
+    """Field case 12.4: the machines' own network, as EC2 knows it. None: a subnet of another VPC."""
+    ec2 = applied.aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock=(networks[0] or "").split("/")[0] + "/16")["Vpc"]["VpcId"]
+    for network in networks[1:]:
+        if network:
+            ec2.associate_vpc_cidr_block(VpcId=vpc, CidrBlock=network)
+    ids = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=network)["Subnet"]["SubnetId"]
+        if network
+        else applied.variables["subnet_ids"][0]
+        for network in networks
+    ]
+    planned = applied.terraform.plan(applied.folder, {**applied.variables, "subnet_ids": ids}, check=False)
+    assert planned.code == 1
+    assert message in planned.text
+
+
+@pytest.mark.parametrize("network", ["10.42.8.0/24", "10.43.0.0/20", "10.40.0.0/16"])
+def test_subnets_in_k3s_s_usual_networks_are_mentioned(network: str, applied: Applied) -> None:
+    """Field case 12.4: the bootstrap takes other networks for k3s there, so the plan goes on."""
+    ec2 = applied.aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock=network.rpartition("/")[0] + "/16")["Vpc"]["VpcId"]
+    ids = [ec2.create_subnet(VpcId=vpc, CidrBlock=network)["Subnet"]["SubnetId"]]
+    planned = applied.terraform.plan(applied.folder, {**applied.variables, "subnet_ids": ids})
+    warning = f"The machine's own network ({network}) overlaps 10.42.0.0/16 or 10.43.0.0/16"
+    assert (warning in planned.text) == (network != "10.40.0.0/16")
 
 
 def test_long_user_data_fits_when_compressed(applied: Applied, tmp_path: Path) -> None:
