@@ -4,10 +4,9 @@
 
 APT_CONF=$BETA9_BOOTSTRAP/lib/apt.conf
 APT_PATIENCE=600                     # seconds to wait for other programs' locks
-APT_NOTES=${BETA9_RUN:-$BETA9_STATE} # three files about apt's last runs, written under the lock of with_apt:
+APT_NOTES=${BETA9_RUN:-$BETA9_STATE} # files about apt's last runs, written under the lock of with_apt:
 APT_OUTPUT=$APT_NOTES/apt-output     # everything that the last one printed
 APT_UNREAD=$APT_NOTES/apt-unread     # the sources that could not be read, in apt's words
-APT_WARNED=$APT_NOTES/apt-warned     # those that the console has named
 
 # with_apt COMMAND…: run COMMAND while holding the lock that all stages share.
 with_apt() {
@@ -36,7 +35,7 @@ patiently() {
   while :; do
     code=0
     [[ -z $recording ]] || before=$(installed_packages)
-    "$@" </dev/null 2>&1 | tee "$APT_OUTPUT" || code=$?
+    LC_ALL=C "$@" </dev/null 2>&1 | tee "$APT_OUTPUT" || code=$?
     [[ -z $recording ]] || record_since "$before" "$code"
     if [[ -n $(apt_busy) ]]; then
       ((SECONDS - start < limit)) || return $((code ? code : 1))
@@ -85,7 +84,7 @@ apt_removals() {
 
 # fail_apt WHAT [FIX]: fail the step with the reason of the last run; FIX is for what only the caller knows.
 fail_apt() {
-  local what=$1 fix=${2:-} removals errors unread=''
+  local what=$1 fix=${2:-} removals errors
   removals=$(apt_removals)
   if [[ -n $removals ]]; then
     fail "$what: this would remove $removals" \
@@ -98,10 +97,14 @@ fail_apt() {
   fi
   ! sources_broken || fail "$what: $errors" "correct or remove that entry; then run the installer again"
   if [[ -s $APT_UNREAD && -z $fix ]]; then
-    [[ $errors == "$(<"$APT_UNREAD")" ]] || unread="; sources that cannot be read: $(<"$APT_UNREAD")"
     fix="make the sources named above reachable, or correct them (/etc/apt/sources.list, /etc/apt/sources.list.d)"
   fi
-  fail "$what: ${errors:-see the lines above in this log}$unread" "$fix"
+  fail "$what: ${errors:-see the lines above in this log}$(unread_sources "$errors")" "$fix"
+}
+
+# unread_sources [TEXT]: print, for the end of a reason, which sources could not be read, unless TEXT is just that.
+unread_sources() {
+  if [[ -s $APT_UNREAD && $(<"$APT_UNREAD") != "${1:-}" ]]; then printf '; sources that cannot be read: %s' "$(<"$APT_UNREAD")"; fi
 }
 
 sources_broken() { grep -q '^E: The list of sources could not be read' "$APT_OUTPUT"; }
@@ -159,20 +162,20 @@ with_lists() {
       name_unread
       return 0
     fi
-    if [[ ! -s $APT_UNREAD || -e $APT_NOTES/apt-tried || -n $(apt_removals)$(apt_busy) ]]; then return 1; fi
+    if [[ ! -s $APT_UNREAD || -n $(apt_removals)$(apt_busy) ]] || cmp -s "$APT_UNREAD" "$APT_NOTES/apt-tried"; then return 1; fi
     ((try < 5)) || break
     say "not all sources of packages could be read (attempt $try of 5)"
     mark_lists_stale
     pause $((try * 3))
   done
-  [[ -z ${BETA9_RUN:-} ]] || touch "$APT_NOTES/apt-tried" # later questions in this run are answered at once
+  [[ -z ${BETA9_RUN:-} ]] || cp "$APT_UNREAD" "$APT_NOTES/apt-tried" # the next question in this run is answered at once
   return 1
 }
 
 name_unread() {
-  if [[ ! -s $APT_UNREAD ]] || cmp -s "$APT_UNREAD" "$APT_WARNED"; then return 0; fi
+  if [[ ! -s $APT_UNREAD ]] || cmp -s "$APT_UNREAD" "$APT_NOTES/apt-named"; then return 0; fi
   console "warning: passed over sources of packages that apt cannot read: $(<"$APT_UNREAD")"
-  cp "$APT_UNREAD" "$APT_WARNED"
+  cp "$APT_UNREAD" "$APT_NOTES/apt-named"
 }
 
 # Package lists count as fresh for the rest of this run.

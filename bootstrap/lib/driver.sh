@@ -24,22 +24,26 @@ driver_from_ubuntu() {
   apt_install "nvidia-utils-$(ubuntu_branch)"
 }
 
+NO_DRIVER="ubuntu-drivers found no driver for these devices"
+
 run_ubuntu_drivers() {
-  local code=0 advice="set BETA9_NVIDIA_BRANCH, or install a driver yourself (docs/gpu.md)"
-  with_lists installing ubuntu_drivers "$@" || code=$?
-  # It may succeed without a driver, although apt has failed.
-  [[ -z $(ubuntu_branch) || $code != 0 ]] || return 0
+  local advice="set BETA9_NVIDIA_BRANCH, or install a driver yourself (docs/gpu.md)"
+  with_lists installing ubuntu_drivers "$@" && return
   [[ -z $(apt_errors)$(apt_removals) ]] || fail_apt "ubuntu-drivers could not install a driver"
-  ((code == 0)) || fail "ubuntu-drivers could not install a driver" "see the lines above in this log; $advice"
-  fail "ubuntu-drivers found no driver for these devices: $(gpu_addresses | paste -sd' ')" "$advice"
+  ! grep -qxF "$NO_DRIVER" "$APT_OUTPUT" || fail "$NO_DRIVER: $(gpu_addresses | paste -sd' ')$(unread_sources)" "$advice"
+  fail "ubuntu-drivers could not install a driver$(unread_sources)" "see the lines above in this log; $advice"
 }
 
-# ubuntu_drivers [DRIVER]: its apt-get runs with the settings of ours. It may keep to itself that apt was locked.
+# ubuntu_drivers [DRIVER]: its apt-get runs with the settings of ours. It may end well without a driver: if it knows none,
+# or if it keeps to itself that apt was locked.
 ubuntu_drivers() {
   local code=0
   apt_unlocked || return
   DEBIAN_FRONTEND=noninteractive APT_CONFIG=$APT_CONF ubuntu-drivers install --gpgpu "$@" || code=$?
-  if [[ -z $(ubuntu_branch) ]]; then apt_unlocked || code=$?; fi
+  if [[ -z $(ubuntu_branch) ]]; then
+    apt_unlocked || return
+    if ((code == 0)); then echo "$NO_DRIVER" && code=1; fi
+  fi
   return "$code"
 }
 
@@ -62,7 +66,7 @@ driver_from_nvidia() {
   if available "$pinning"; then
     apt_install "$pinning"
   elif ((branch >= 590)); then
-    fail "$repository has no $pinning; without it the newest branch would be installed instead of $branch" \
+    fail "$(shown "$repository") has no $pinning; without it the newest branch would be installed instead of $branch" \
       "set BETA9_NVIDIA_BRANCH to a branch that the repository has"
   fi
   if before_turing; then modules=nvidia-kernel-dkms; fi

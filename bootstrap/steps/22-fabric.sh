@@ -53,14 +53,14 @@ install_fabric_manager() {
       return 0
     done < <(candidates "$package")
   done
-  fail "the driver is $driver and fabric manager ${current:-is missing}; no configured repository has fabric manager $driver" \
+  fail "the driver is $driver and fabric manager ${current:-is missing}; no configured repository has fabric manager $driver$(unread_sources)" \
     "add the repository that the driver came from, or install driver and fabric manager in the same version (apt-cache madison nvidia-fabricmanager); see docs/gpu.md"
 }
 
 # From Blackwell on, the switches are managed over InfiniBand by a subnet manager, which is a separate package.
 install_subnet_manager() {
   if ! is_installed nvlsm; then
-    available nvlsm || fail "these NVSwitches need NVIDIA's subnet manager, and no configured repository has the package nvlsm" \
+    available nvlsm || fail "these NVSwitches need NVIDIA's subnet manager, and no configured repository has the package nvlsm$(unread_sources)" \
       "add NVIDIA's repository (docs/gpu.md, \"NVSwitch\")"
     pending fabric
     apt_install nvlsm

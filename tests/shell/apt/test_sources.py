@@ -11,7 +11,7 @@ import pytest
 from tests.shell.conftest import Repositories
 from tests.shell.nvidia_packages import given_driver
 from tests.shell.packages import Key, Package, publish
-from tests.shell.throwaway import Throwaway, requires_root
+from tests.shell.throwaway import RECORDED, Throwaway, requires_root
 
 pytestmark = requires_root
 OLD_LIST = "/etc/apt/sources.list.d/old.list"
@@ -139,6 +139,22 @@ def test_sources_that_apt_cannot_parse_are_named(
     assert reason in result.reason
     assert "mirror" not in result.reason + result.fix
     assert "attempt" not in result.output
+
+
+def test_a_driver_that_is_missing_because_its_source_is_dead_is_not_called_unknown(served: Throwaway) -> None:
+    """ubuntu-drivers ends well if the archive could not be read, and knows no driver then."""
+    served.write("/etc/os-release", (RECORDED / "os-release-ubuntu-24.04").read_text())
+    served.pci("lspci-t4")
+    served.write("/standin/uname", "6.8.0-1015-aws\n")
+    served.write("/etc/apt/sources.list", "deb [trusted=yes] file:/repository/distribution /\n")
+    served.run("apt-get", "update")
+    served.run("apt-get", "install", "-y", "linux-headers-6.8.0-1015-aws", "ubuntu-drivers-common")
+    served.write("/etc/apt/sources.list", "deb http://127.0.0.1:8080/404 stable main\n")
+    served.write("/standin/no-driver-known", "")
+    result = served.step("driver")
+    assert result.code == 1
+    assert "http://127.0.0.1:8080/404 stable" in result.reason
+    assert len(served.called("ubuntu-drivers")) == 5
 
 
 @pytest.mark.parametrize("step", ["toolkit", "driver"])
