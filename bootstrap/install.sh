@@ -18,7 +18,7 @@ BETA9_BOOTSTRAP=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 BETA9_ROOT=${BETA9_ROOT:-} BETA9_ENV_FILE=''
 BETA9_LOGS=$BETA9_ROOT/var/log/beta9-worker/bootstrap
 steps=$BETA9_BOOTSTRAP/steps dry_run=''
-for part in log settings record host exit_codes timeline stages failure; do
+for part in log settings record host exit_codes timeline stages resume failure; do
   # shellcheck source=/dev/null
   . "$BETA9_BOOTSTRAP/lib/$part.sh"
 done

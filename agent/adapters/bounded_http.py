@@ -12,6 +12,7 @@ import io
 import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -50,6 +51,20 @@ def connect(host: str, port: int, deadline_s: float) -> socket.socket:
         else:
             return connection
     raise error
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket; `host` is only what the Host header says."""
+
+    def __init__(self, path: Path, host: str = "localhost") -> None:
+        super().__init__(host)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect within `self.timeout`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 def exchange(  # noqa: PLR0913 - the parts of a request, and its two limits

@@ -35,6 +35,8 @@ class Config:
     """What the gateway is told to dial, if the settings name it."""
     addresses: tuple[str, ...] = ()
     """Candidates for the reverse path, in order; exactly one if the settings name it."""
+    uses_gpus: bool = True
+    """Whether GPUs that the machine has must work before anything is offered."""
     reserve_cpu_millicores: int = 500
     reserve_memory_mib: int = 1024
     joins_tailnet: bool = False

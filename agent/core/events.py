@@ -162,6 +162,8 @@ class ShutdownRequested:
 
     kind: ShutdownKind
     reason: str
+    restart: bool = False
+    """With a hand-over: the next agent is the service manager's to start, which an exit code must tell it."""
 
 
 class NoticeKind(str, Enum):

@@ -52,6 +52,8 @@ def _on_tick(state: AgentState, _event: Tick, _ctx: Context) -> AgentState:
 
 
 def _on_facts(state: AgentState, event: FactsRead, ctx: Context) -> AgentState:
+    if event.gpus is not None and event.gpus.driver_appeared and state.shutdown is None:
+        state = shutdown.on_requested(state, shutdown.DRIVER_APPEARED, ctx)
     return replace(
         state,
         host=event.host or state.host or HostFacts(0, 0),

@@ -112,7 +112,6 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "BETA9_REGISTRIES_FILE": absolute,
     "BETA9_ON_FAILURE": exactly("poweroff", "keep"),
     "BETA9_SECRETS_TIMEOUT": wait,
-    "BETA9_EXPECTED_GPUS": whole,
     "BETA9_GPU_TIMEOUT": whole,
     "BETA9_MIN_FREE_MIB": whole,
     "BETA9_DEADLINE_SCALE": factor,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import random
 import threading
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.gateway.machine_api import Gateway
+from agent.adapters.host import docker
 from agent.adapters.host.boot_record import boot_of
 from agent.adapters.kubernetes.connect import open_kubernetes
 from agent.adapters.nvidia.gpus import GpuReader
+from agent.adapters.nvidia.nvml_library import driver_watch
 from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.ssh.local_ports import holder_of
 from agent.adapters.ssh.tunnel import Tunnel, probe_sockets
@@ -76,7 +79,7 @@ class Agent:
             put=self._events.put,
             degraded=degraded,
         )
-        self.gpus = GpuReader()
+        self.gpus = GpuReader(driver_appeared=driver_watch(os.environ))
         self.change_logger = ChangeLogger(log, settings.policy)
         self.group = autoscaling_reporter(settings, log, lambda: identity.instance_id(settings))
         self._sockets = probe_sockets(credentials.directory, len(self.config.addresses))
@@ -130,7 +133,7 @@ class Agent:
 
     def run(self) -> ExitCode:
         """Run until the agent is asked to stop, or until it turns out that it can never work."""
-        install_handlers(self.supervisor.put)
+        install_handlers(self.supervisor.put, docker.stop_check())
         # The HTTP library takes a fifth of a second to load: load it while ssh connects.
         threading.Thread(target=self.gateway.prepare, name="prepare", daemon=True).start()
         self.shutdown.start()

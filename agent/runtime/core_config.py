@@ -24,6 +24,7 @@ def make_config(settings: Settings, machine_id: str) -> Config:
         k3s=settings.k3s,
         hostname=settings.hostname,
         addresses=reverse,
+        uses_gpus=settings.expected_gpus != 0,
         reserve_cpu_millicores=settings.reserve_cpu_millicores,
         reserve_memory_mib=settings.reserve_memory_mib,
         joins_tailnet=settings.tailscale_auth is not None,

@@ -53,6 +53,8 @@ class Settings:
     k3s_token: SecretRef | None
     k3s_api: HostPort
     """This machine's own k3s API, the target of the reverse forward."""
+    expected_gpus: int | None
+    """0: none are to be used; None: as many as the driver sees."""
     reserve_cpu_millicores: int
     reserve_memory_mib: int
     interruption: Interruption

@@ -229,6 +229,13 @@ def _number(value: str) -> float:
     return float(value)
 
 
+def count(value: str) -> int:
+    """Parse a whole number. Raises: ValueError."""
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError("is not a whole number; give 0 or more")
+    return int(value)
+
+
 def cpu_millicores(value: str) -> int:
     """Parse a Kubernetes CPU quantity: `500m`, or cores (`2`, `0.5`)."""
     match = re.fullmatch(_CPU, value)

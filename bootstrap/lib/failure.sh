@@ -1,8 +1,6 @@
 # shellcheck shell=bash
 # Runs that do not finish: the failure policy, and the single reboot that a driver may need.
 
-RESUME_UNIT=beta9-worker-resume.service
-
 # end_failed STAGE REASON FIX: report the failure, then apply BETA9_ON_FAILURE. Does not return.
 end_failed() {
   local stage=$1 reason=$2 fix=$3 log=$BETA9_LOGS/$1.log
@@ -60,21 +58,6 @@ end_rebooting() {
   sync
   systemctl --no-block reboot
   exit 0
-}
-
-place_resume_unit() {
-  local unit
-  unit=$(<"$BETA9_BOOTSTRAP/systemd/$RESUME_UNIT")
-  unit=${unit//@BOOTSTRAP@/"$(unit_text "$BETA9_BOOTSTRAP")"}
-  unit=${unit//@ENV_FILE@/"$(unit_text "$BETA9_ENV_FILE")"}
-  put_file "$BETA9_ROOT/etc/systemd/system/$RESUME_UNIT" 0644 <<<"$unit"
-  enable_units "$RESUME_UNIT"
-}
-
-unit_text() { # escape TEXT for double quotes in a unit file
-  local text=${1//%/%%}
-  text=${text//\\/\\\\}
-  printf %s "${text//\"/\\\"}"
 }
 
 # resume_or_begin: start the timeline; after the installer's own reboot, continue the timeline of the interrupted run.

@@ -24,13 +24,12 @@ DRIVES+='|wd[cs _]|wus|hgst|sandisk|sk ?hynix|hfs|seagate|xp[0-9]+|kingston|adat
 find_scratch() {
   local wanted device
   wanted=$(setting BETA9_SCRATCH_DISK)
+  [[ $wanted != none ]] || return 0
   case $wanted in
-    none) return 0 ;;
-    /dev/*) ;;
-    '')
+    '' | /dev/*)
       device=$(blkid -L "$SCRATCH_LABEL" 2>/dev/null || true)
-      if [[ -n $device ]]; then printf 'formatted %s' "$device" && return 0; fi
-      if mountpoint -q "$DLAMI"; then printf 'mounted %s' "$DLAMI" && return 0; fi
+      if [[ -n $device && (-z $wanted || $device -ef $wanted) ]]; then printf 'formatted %s' "$device" && return 0; fi
+      if [[ -z $wanted ]] && mountpoint -q "$DLAMI"; then printf 'mounted %s' "$DLAMI" && return 0; fi
       ;;
     /*) printf 'mounted %s' "$wanted" && return 0 ;;
   esac

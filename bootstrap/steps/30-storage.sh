@@ -9,6 +9,10 @@ set -Eeuo pipefail
 . "${BETA9_BOOTSTRAP:-$(dirname "$0")/..}/lib/step.sh"
 # shellcheck source=../lib/scratch.sh
 . "$BETA9_BOOTSTRAP/lib/scratch.sh"
+# shellcheck source=../lib/resume.sh
+. "$BETA9_BOOTSTRAP/lib/resume.sh"
+
+BOUND=() # directories whose data is on the scratch disk
 
 main() {
   local kind location path
@@ -25,7 +29,30 @@ main() {
   for path in rancher:/var/lib/rancher kubelet:/var/lib/kubelet images:/images docker:/var/lib/docker; do
     bind_data "$SCRATCH/beta9-worker/${path%%:*}" "${path##*:}"
   done
+  survive_an_empty_disk
   start_mounts
+}
+
+# A scratch disk is empty again after the machine was stopped and started (local SSDs, EC2 instance storage). Then Docker
+# and k3s must not start on the root disk instead, and the installer makes again what was there.
+survive_an_empty_disk() {
+  local each k3s=()
+  ((${#BOUND[@]})) || return 0
+  for each in "${BOUND[@]}"; do
+    if [[ $each == */docker ]]; then needs_mounts docker "$each"; else k3s+=("$each"); fi
+  done
+  ((${#k3s[@]} == 0)) || needs_mounts k3s "${k3s[@]}"
+  resume_without "${BOUND[@]}"
+}
+
+needs_mounts() { # needs_mounts SERVICE MOUNT_POINT…
+  local service=$1
+  shift
+  put_file "$UNITS/$service.service.d/50-beta9-scratch.conf" 0644 mounts <<EOT
+# Written by the Beta9 worker bootstrap.
+[Unit]
+RequiresMountsFor=$*
+EOT
 }
 
 # format_disk DEVICE: check again that it is unused, since blank_disks did so a while ago.
@@ -56,6 +83,7 @@ bind_data() {
     say "$2 already contains data and stays where it is"
     return 0
   fi
+  BOUND+=("$2")
   [[ -d $source ]] || mkdir -m 0711 "$source"
   put_dir "$target"
   put_mount "$source" "$2" "Type=none

@@ -18,6 +18,7 @@ main() {
   install_settings "$etc/worker.env"
   put_file "$BETA9_ROOT/usr/local/bin/beta9-worker" 0755 <"$BETA9_BOOTSTRAP/systemd/beta9-worker.sh"
   shell_files "$BETA9_ROOT/usr/local/share"
+  put_file "$BETA9_ROOT/usr/local/lib/beta9-worker/agent-options" 0755 <"$BETA9_BOOTSTRAP/systemd/agent-options.sh"
   put_file "$systemd/system/$UNIT" 0644 units <"$BETA9_BOOTSTRAP/systemd/$UNIT"
   put_file "$systemd/logind.conf.d/50-beta9-worker.conf" 0644 logind <<EOT
 # Written by the Beta9 worker bootstrap: kubelet may delay a shutdown until its pods have ended.

@@ -17,7 +17,7 @@ if [ -z "$image" ]; then
     echo "beta9-worker: the bootstrap has not installed the agent yet; see /var/lib/beta9-worker/bootstrap.json" >&2
     exit 1
 fi
-options=$(sed -n 's/^AGENT_OPTIONS=//p' "$env_file")
+options=$(/usr/local/lib/beta9-worker/agent-options)
 # shellcheck disable=SC2086 # empty or several words
 exec docker run --rm --interactive $terminal --privileged --userns host --network host \
     --volume /etc/beta9-worker:/etc/beta9-worker:ro --volume /var/lib/beta9-worker:/var/lib/beta9-worker \

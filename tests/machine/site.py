@@ -79,6 +79,7 @@ class Site:
             "BETA9_K3S_SHA256": sha256_of(self.mirrors.files["k3s"]),
             "BETA9_K3S_INSTALL_URL": self.mirror("install.sh"),
             "BETA9_K3S_INSTALL_SHA256": sha256_of(self.mirrors.files["install.sh"]),
+            "BETA9_SCRATCH_DISK": "/dev/nvme0n1",  # QEMU's model is not known as that of a local disk
             # Emulated on two shared cores, everything takes many times as long.
             "BETA9_DEADLINE_SCALE": "10",
             "BETA9_REQUIRE_PINS": "1",

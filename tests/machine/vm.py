@@ -93,15 +93,25 @@ class VirtualMachine:
         argv += ["-drive", f"file={overlay},if=virtio,cache=unsafe,discard=unmap"]
         argv += ["-drive", f"file={self.seed},if=virtio,format=raw,readonly=on"]
         if self.scratch_gib:
-            scratch = self.directory / "scratch.raw"
-            with scratch.open("ab") as file:
+            with self._scratch.open("ab") as file:
                 file.truncate(self.scratch_gib << 30)
-            argv += ["-drive", f"file={scratch},if=none,id=scratch,format=raw,cache=unsafe,discard=unmap"]
+            argv += [
+                "-drive",
+                f"file={self._scratch},if=none,id=scratch,format=raw,cache=unsafe,discard=unmap",
+            ]
             argv += ["-device", "nvme,drive=scratch,serial=scratch"]
         ports = ((self.ssh_port, 22), (self.k3s_port, 6443))
         network = ",".join(("user,id=net", *(f"hostfwd=tcp:{HOST}:{near}-:{far}" for near, far in ports)))
         argv += ["-netdev", network, "-device", "virtio-net-pci,netdev=net"]
         return [*argv, "-device", "virtio-rng-pci"]
+
+    @property
+    def _scratch(self) -> Path:
+        return self.directory / "scratch.raw"
+
+    def empty_scratch(self) -> None:
+        """Lose the content of the NVMe disk, while the machine is off."""
+        self._scratch.unlink()
 
     # --- The console -----------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ VALUES: dict[type[Enum], str] = {
 }
 """Of `/status`, metrics and logs."""
 
-BLOCKED_BY = ("leaving", "rebalanced", "once", "unknown", "kubernetes", "node", "full", "job", "path")
+BLOCKED_BY = ("leaving", "rebalanced", "once", "unknown", "gpus", "kubernetes", "node", "full", "job", "path")
 """`placement.blocked_by` in `/status`, and the label `by` of beta9_worker_placement_blocked."""
 
 EXIT_CODES = {"OK": 0, "FAILED_CHECK": 1, "BUG": 70, "GAVE_UP": 75, "REFUSED": 77, "UNUSABLE": 78}

@@ -33,19 +33,22 @@ GRACE_S = 1.0
 class GpuReader:
     """Reads the boards. Only one thread at a time may use it; `read` may take `timeout_s`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - tests replace what a host without GPUs cannot show
         self,
         timeout_s: float = READ_TIMEOUT_S,
         start_timeout_s: float = START_TIMEOUT_S,
+        *,
         now_s: Callable[[], float] = time.monotonic,
         library: Callable[[], bool] = library_found,
         device: Callable[[], bool] = device_found,
+        driver_appeared: Callable[[], bool] = lambda: False,
     ) -> None:
         self._timeout_s = timeout_s
         self._start_timeout_s = start_timeout_s
         self._now_s = now_s
         self._library = library
         self._device = device
+        self._driver_appeared = driver_appeared
         self._inventory = Inventory()
         self._conversation: _Conversation | None = None
         self._killed: Child | None = None
@@ -68,7 +71,9 @@ class GpuReader:
                 self._problem = str(starting)
             except TransientError as error:
                 self._give_up(str(error))
-        return GpuReading(self._inventory.gpus, self._problem)
+        # The container runtime adds the library when it creates a container, so this one will never have it.
+        is_late = self._conversation is None and self._driver_appeared() and not self._library()
+        return GpuReading(self._inventory.gpus, self._problem, driver_appeared=is_late)
 
     @property
     def pid(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -15,8 +16,8 @@ DIRECTORIES = (
     "/usr/lib/wsl/lib",
 )
 MISSING_DRIVER = (
-    f"there is an NVIDIA device but no {LIBRARY}: install the driver; "
-    "run the agent's container with --gpus all"
+    f"there is an NVIDIA device but no {LIBRARY}: install or load the driver ('modprobe nvidia', 'dmesg' says why it "
+    "fails); run the agent's container with --gpus all"
 )
 
 
@@ -31,11 +32,25 @@ def library_found(root: Path = Path("/")) -> bool:
         return False
 
 
+def driver_loaded(root: Path = Path("/")) -> bool:
+    """Return whether the kernel has NVIDIA's driver loaded; containers see the host's."""
+    return (root / "proc/driver/nvidia/version").exists()
+
+
+def driver_watch(environment: Mapping[str, str], root: Path = Path("/")) -> Callable[[], bool]:
+    """Return a function that tells whether the driver was loaded since now; never so without a service manager.
+
+    It is asked in order to end the agent, so something must start it again: systemd sets INVOCATION_ID, which the unit
+    passes on.
+    """
+    if "INVOCATION_ID" not in environment or driver_loaded(root):
+        return lambda: False
+    return lambda: driver_loaded(root)
+
+
 def device_found(root: Path = Path("/")) -> bool:
     """Return whether there is an NVIDIA display device (PCI vendor 10de, class 03xx) or a loaded driver."""
-    if (root / "proc/driver/nvidia/version").exists():
-        return True
-    return any(
+    return driver_loaded(root) or any(
         _read_stripped(device / "vendor") == "0x10de" and _read_stripped(device / "class").startswith("0x03")
         for device in (root / "sys/bus/pci/devices").glob("*")
     )

@@ -8,18 +8,14 @@ the socket, so it appears on no command line and in no file.
 from __future__ import annotations
 
 import json
-import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agent.adapters.bounded_http import exchange
+from agent.adapters.bounded_http import UnixConnection, exchange
 from agent.core.host.facts import DaemonState, TailnetFacts
 from agent.core.tailnet.status import read_status
 from agent.errors import TransientError
-
-if TYPE_CHECKING:
-    from http.client import HTTPConnection
 
 HOST = "local-tailscaled.sock"
 """The Host header that tailscaled requires, as a defence against web pages that call local services."""
@@ -65,7 +61,7 @@ class TailscaleDaemon:
         """Make one request and return the reply's JSON object; {} if it has no body. Raises: TransientError."""
         from http.client import HTTPException
 
-        connection = _connection(self.socket_path)
+        connection = UnixConnection(self.socket_path, HOST)
         try:
             status, text = exchange(
                 connection,
@@ -95,15 +91,3 @@ class TailscaleDaemon:
 
 def _one_line(text: bytes) -> str:
     return " ".join(text.decode(errors="replace").split())[:200]
-
-
-def _connection(path: Path) -> HTTPConnection:
-    from http.client import HTTPConnection
-
-    class UnixConnection(HTTPConnection):
-        def connect(self) -> None:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(self.timeout)
-            self.sock.connect(str(path))
-
-    return UnixConnection(HOST)

@@ -27,6 +27,8 @@ class GpuReading:
 
     gpus: tuple[Gpu, ...] = ()
     error: str | None = None
+    driver_appeared: bool = False
+    """The driver was loaded after the agent's container was started, which only a new container can use."""
 
 
 @dataclass(frozen=True)

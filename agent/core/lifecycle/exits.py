@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from agent.core.context import Context
-from agent.core.lifecycle.model import ExitDecision, Shutdown
+from agent.core.lifecycle.model import ExitDecision, Shutdown, ShutdownKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.state import AgentState
 from agent.core.tunnel.faults import FaultKind
@@ -39,7 +39,7 @@ REFUSALS: dict[OutcomeKind, ExitCode] = {
 
 AFTERWARDS: dict[ExitCode, str] = {
     ExitCode.BUG: "please report this traceback; a service starts the agent again in 30 s",
-    ExitCode.GAVE_UP: "run the command again",
+    ExitCode.GAVE_UP: "run it again; a service starts the agent again in 30 s",
     ExitCode.REFUSED: "a service starts the agent again in 30 s",
     ExitCode.UNUSABLE: "a service does not start the agent again: fix this, then 'systemctl restart beta9-worker'",
 }
@@ -67,8 +67,9 @@ def asked_twice(state: AgentState, reason: str) -> AgentState:
 
 
 def left(state: AgentState, shutdown: Shutdown) -> AgentState:
-    """Shutdown is complete, or its deadline has come."""
-    return _exit(state, ExitCode.OK, shutdown.reason)
+    """Shutdown is complete, or its deadline has come. Only a failure makes a service manager start the next agent."""
+    is_restart = shutdown.restart and shutdown.kind is ShutdownKind.HAND_OVER
+    return _exit(state, ExitCode.GAVE_UP if is_restart else ExitCode.OK, shutdown.reason)
 
 
 def decide_exit(state: AgentState, ctx: Context) -> AgentState:

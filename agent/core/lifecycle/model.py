@@ -73,6 +73,8 @@ class Shutdown:
     marking: bool = False
     """The stop marker is being written."""
     marked: bool = False
+    restart: bool = False
+    """The service manager is to start the next agent; see ShutdownRequested."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from agent.core.machine_api.model import Call, CallKind
 from agent.core.state import AgentState
 from agent.core.tunnel.model import LinkPhase
 
+DRIVER_APPEARED = ShutdownRequested(
+    ShutdownKind.HAND_OVER, "the NVIDIA driver is loaded now: a new container finds it", restart=True
+)
 _LEAVES = frozenset({ShutdownKind.LEAVE, ShutdownKind.LEAVE_IDLE})
 
 
@@ -35,6 +38,7 @@ def on_requested(state: AgentState, event: ShutdownRequested, ctx: Context) -> A
         phase_since_s=ctx.now_s,
         stops=int(event.kind is ShutdownKind.STOP),
         mark=event.kind in _LEAVES,
+        restart=event.restart,
     )
     return _begin_or_merge(state, request, ctx)
 

@@ -64,6 +64,17 @@ def _unknown(state: AgentState, _ctx: Context) -> str | None:
     return "the machine's capacity is not known yet" if state.host is None else None
 
 
+def _gpus(state: AgentState, _ctx: Context) -> str | None:
+    """A machine with boards of which none can be read: a driver that is not loaded, or not of this library's version.
+
+    Once boards were read, an error of NVML withdraws nothing: workers that use them run on.
+    """
+    gpus = state.gpus
+    if not state.config.uses_gpus or gpus.gpus or not gpus.error:
+        return None
+    return f"no GPU can be used: {gpus.error} (BETA9_EXPECTED_GPUS=0 would offer the machine without GPUs)"
+
+
 def _kubernetes(state: AgentState, _ctx: Context) -> str | None:
     kube = state.kube
     if state.config.k3s is K3sMode.NONE:
@@ -128,6 +139,7 @@ REASONS: dict[str, Reason] = {
     "rebalanced": _rebalanced,
     "once": _once,
     "unknown": _unknown,
+    "gpus": _gpus,
     "kubernetes": _kubernetes,
     "node": _node,
     "full": _full,

@@ -56,11 +56,6 @@ _VARIABLES = (
         "random value of this launch with which the machine proves its SSH host key; set by the Terraform modules",
     ),
     BootstrapVariable(
-        "BETA9_EXPECTED_GPUS",
-        "number of GPUs that must become allocatable; `0` sets the machine up without GPUs",
-        "as many as `nvidia-smi` lists",
-    ),
-    BootstrapVariable(
         "BETA9_K3S_ALLOW_FROM", "networks that may reach port 6443 from outside, comma-separated"
     ),
     BootstrapVariable(

@@ -45,6 +45,13 @@ MACHINE_FIELDS: tuple[Field, ...] = (
         flag="--keepalive-interval",
     ),
     Field(
+        "expected_gpus",
+        "BETA9_EXPECTED_GPUS",
+        "number of GPUs that the bootstrap waits for; 0 sets the machine up, and offers it, without GPUs",
+        parsers.count,
+        default_text="as many as nvidia-smi lists",
+    ),
+    Field(
         "reserve_cpu_millicores",
         "BETA9_RESERVE_CPU",
         "CPU that is not offered to the gateway",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 
 import pytest
 
-from agent.adapters.host.docker import running_containers
+from agent.adapters.host.docker import running_containers, stop_check
 
 Answers = dict[str, tuple[int, bytes]]
 
@@ -79,3 +80,25 @@ def test_running_containers_are_counted(
 
 def test_without_an_engine_there_are_none(tmp_path: Path) -> None:
     assert running_containers(tmp_path / "docker.sock") == 0
+
+
+def test_an_engine_is_being_stopped_when_its_api_is_closed(
+    engine: Callable[[Answers], Path], tmp_path: Path
+) -> None:
+    """Field case 11.1: dockerd closes its API before it stops containers; any answer means that it serves."""
+    inside = tmp_path / ".dockerenv"
+    path = engine({"/_ping": (500, b"sick")})
+    assert stop_check(path, inside) is None, "not in a container"
+    inside.touch()
+    assert stop_check(tmp_path / "none.sock", inside) is None, "the socket is not mounted"
+    is_stopping = stop_check(path, inside)
+    assert is_stopping is not None
+    assert not is_stopping()
+    path.unlink()
+    assert is_stopping()
+    with socket.socket(
+        socket.AF_UNIX
+    ) as held:  # as systemd holds docker.socket: it accepts, and nobody answers
+        held.bind(str(path))
+        held.listen()
+        assert is_stopping()

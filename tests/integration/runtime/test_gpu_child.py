@@ -241,7 +241,7 @@ def test_a_driver_that_is_installed_later_is_taken_up(set_fault: SetFault, clock
 
 def test_a_machine_with_boards_and_no_library_says_what_to_do() -> None:
     reader = GpuReader(library=lambda: False, device=lambda: True)
-    assert "install the driver" in str(reader.read().error)
+    assert "install or load the driver" in str(reader.read().error)
     assert reader.pid is None
 
 

@@ -95,6 +95,15 @@ def test_a_disk_formatted_earlier_precedes_one_mounted_by_aws_images_and_that_a_
     assert chosen(disks) == "formatted /dev/nvme9n1"
 
 
+def test_a_named_disk_is_known_again_once_it_is_formatted(disks: Host) -> None:
+    """Its file system is this bootstrap's own: the next run must neither refuse the disk nor look for another."""
+    (disks.state / "label").write_text("/dev/null\n")  # stands for the disk: any path below /dev that exists
+    disks.write_settings(BETA9_SCRATCH_DISK="/dev/null")
+    assert chosen(disks) == "formatted /dev/null"
+    disks.write_settings(BETA9_SCRATCH_DISK="/dev/zero")
+    assert chosen(disks) == ""
+
+
 def test_none_and_a_directory_are_used_unchecked(disks: Host) -> None:
     disks.write_settings(BETA9_SCRATCH_DISK="none")
     assert chosen(disks) == ""
@@ -223,6 +232,14 @@ def test_data_is_bind_mounted_from_the_scratch_disk_and_moves_back_when_uninstal
     assert f"What={scratch}/beta9-worker/rancher\nWhere=/var/lib/rancher\nType=none\nOptions=bind" in unit
     assert f"AssertPathIsMountPoint={scratch}" in unit
     assert not (disks.root / "etc/systemd/system/var-lib-docker.mount").exists()
+    # A disk that comes up empty: k3s waits for its data, which the installer makes again at that boot.
+    units = disks.root / "etc/systemd/system"
+    waits = (units / "k3s.service.d/50-beta9-scratch.conf").read_text()
+    assert "RequiresMountsFor=/var/lib/rancher /var/lib/kubelet /images\n" in waits
+    assert not (units / "docker.service.d").exists()
+    resumes = (units / "beta9-worker-resume.service.d/50-scratch.conf").read_text()
+    assert "After=var-lib-rancher.mount\nConditionPathIsMountPoint=|!/var/lib/rancher\n" in resumes
+    assert (units / "beta9-worker-resume.service").exists()
     assert "/var/lib/docker already contains data" in done.stderr
     assert disks.uninstall().returncode == 0
     assert disks.files() == before

@@ -76,6 +76,23 @@ def test_once_gives_up_after_its_deadline_and_says_what_was_missing() -> None:
     assert decision.reason.startswith("not registered within 60 s: the gateway answered 502; ")
 
 
+@pytest.mark.parametrize(
+    ("kind", "restart", "code"),
+    [
+        (ShutdownKind.HAND_OVER, True, ExitCode.GAVE_UP),
+        (ShutdownKind.HAND_OVER, False, ExitCode.OK),
+        (ShutdownKind.STOP, True, ExitCode.OK),
+    ],
+)
+def test_only_a_hand_over_to_the_service_manager_ends_as_a_failure(
+    kind: ShutdownKind, restart: bool, code: ExitCode
+) -> None:
+    """systemd starts the agent again only after a failure; whoever asks for a stop in the meantime gets one."""
+    decision = exits.left(placeable(), replace(LEAVING, kind=kind, restart=restart)).exit_decision
+    assert decision is not None
+    assert decision.exit_code is code
+
+
 def test_once_is_done_with_the_first_keepalive() -> None:
     assert exits.after_keepalive(placeable()).exit_decision is None
     decision = exits.after_keepalive(with_config(once=True)).exit_decision

@@ -6,11 +6,13 @@ import math
 
 import pytest
 
-from agent.core.events import NoticeKind, NoticeReceived, ShutdownRequested
+from agent.core.events import FactsRead, NoticeKind, NoticeReceived, ShutdownRequested
+from agent.core.host.facts import GpuReading
 from agent.core.lifecycle import shutdown
 from agent.core.lifecycle.model import DrainPhase, ShutdownKind
 from agent.core.machine_api.model import Call, CallKind
 from agent.core.state import AgentState
+from agent.core.step import step
 from tests.unit.core_cases import AT, NOW_S, POLICY, placeable
 
 Kind = ShutdownKind
@@ -68,6 +70,16 @@ def test_a_request_during_a_hand_over_leaves_time_for_a_farewell_only() -> None:
     found = asked(Kind.HAND_OVER, Kind.LEAVE).shutdown
     assert found is not None
     assert found.phase is DrainPhase.FAREWELL
+
+
+def test_a_driver_that_is_loaded_late_ends_this_container_for_another() -> None:
+    late = FactsRead(None, GpuReading((), "no library", driver_appeared=True))
+    state, _ = step(placeable(gpus=GpuReading()), late, NOW_S, POLICY, 0.5)
+    assert state.shutdown is not None
+    assert (state.shutdown.kind, state.shutdown.restart) == (Kind.HAND_OVER, True)
+    again, _ = step(asked(Kind.STOP), late, NOW_S, POLICY, 0.5)
+    assert again.shutdown is not None
+    assert again.shutdown.kind is Kind.STOP
 
 
 def test_a_notice_without_a_time_gets_the_clouds_usual_one() -> None:

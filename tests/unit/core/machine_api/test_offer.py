@@ -43,6 +43,19 @@ def test_a_k3s_that_is_left_alone_is_offered_while_there_is_a_token() -> None:
     assert decide(left_alone(KubeLogins(has_token=True)), AT).offered
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        placeable(gpus=replace(TWO_GPUS, error="NVML gave no answer")),
+        placeable(gpus=GpuReading()),
+        replace(with_config(uses_gpus=False), gpus=GpuReading((), "no driver")),
+    ],
+    ids=["known boards", "no boards", "not to be used"],
+)
+def test_gpus_that_are_known_absent_or_unwanted_withdraw_nothing(state: AgentState) -> None:
+    assert decide(state, AT).offered
+
+
 def test_where_all_is_well_everything_is_offered() -> None:
     assert decide(placeable(), AT).offered
 
@@ -53,6 +66,8 @@ def test_where_all_is_well_everything_is_offered() -> None:
         (placeable(shutdown=LEAVING), "leaving: SIGTERM"),
         (with_config(once=True), "--once opened the tunnel itself"),
         (placeable(host=None), "capacity is not known yet"),
+        # Field case 11.2: a driver that is not loaded, in a pool of GPU machines.
+        (placeable(gpus=GpuReading((), "no driver")), "no GPU can be used: no driver"),
         (placeable(kube=Kube()), "k3s was not looked for yet"),
         (
             placeable(kube=Kube(looked=True, reason="k3s does not listen")),
