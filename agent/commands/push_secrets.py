@@ -13,7 +13,7 @@ from agent.core.provisioning.push_protocol import DIRECTORY, Target
 from agent.core.text.describe import shown
 from agent.errors import ExitCode, SettingsError
 from agent.provisioning import machine_settings
-from agent.settings import parsers, sources
+from agent.settings import amounts, parsers, sources
 from agent.settings.fields import BY_NAME
 from agent.settings.secret_refs import secret_ref
 from agent.settings.sources import Layer
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     """Deliver the secrets. Raises: SettingsError, HostKeyError, RejectedError, TransientError."""
     from agent.provisioning.push import push_secrets
 
-    target, wait_s = _target(args), _parsed("--wait", args.wait, parsers.seconds_or_none)
+    target, wait_s = _target(args), _parsed("--wait", args.wait, amounts.seconds_or_none)
     if not args.directory.startswith("/"):
         raise SettingsError(
             f"--directory: {shown(args.directory)} is not a path on the machine; give an absolute path"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.settings import parsers
+from agent.settings import amounts, parsers
 from agent.settings.fields.field import Field
 from agent.settings.values import Interruption, K3sMode
 
@@ -40,7 +40,7 @@ MACHINE_FIELDS: tuple[Field, ...] = (
         "keepalive_interval_s",
         "BETA9_KEEPALIVE_INTERVAL",
         "seconds between keepalives; must fit within the gateway's lease of 300 s",
-        parsers.seconds,
+        amounts.seconds,
         default="60",
         flag="--keepalive-interval",
     ),
@@ -48,21 +48,21 @@ MACHINE_FIELDS: tuple[Field, ...] = (
         "expected_gpus",
         "BETA9_EXPECTED_GPUS",
         "number of GPUs that the bootstrap waits for; 0 sets the machine up, and offers it, without GPUs",
-        parsers.count,
+        amounts.count,
         default_text="as many as nvidia-smi lists",
     ),
     Field(
         "reserve_cpu_millicores",
         "BETA9_RESERVE_CPU",
         "CPU that is not offered to the gateway",
-        parsers.cpu_millicores,
+        amounts.cpu_millicores,
         default="500m",
     ),
     Field(
         "reserve_memory_mib",
         "BETA9_RESERVE_MEMORY",
         "memory that is not offered to the gateway",
-        parsers.memory_mib,
+        amounts.memory_mib,
         default="1Gi",
     ),
     Field(
@@ -103,7 +103,7 @@ MACHINE_FIELDS: tuple[Field, ...] = (
         "drain_timeout_s",
         "BETA9_DRAIN_TIMEOUT",
         "seconds that running work has to finish after SIGTERM",
-        parsers.seconds_or_none,
+        amounts.seconds_or_none,
         default="90",
     ),
     Field(
