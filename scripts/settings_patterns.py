@@ -10,8 +10,8 @@ import inspect
 from collections.abc import Callable
 from enum import Enum
 
-from agent.provisioning.bootstrap_settings import ADDRESSES, NETWORK, PROXY, WHOLE
-from agent.settings import parsers
+from agent.provisioning.bootstrap_settings import ADDRESSES, NETWORK, PROXY
+from agent.settings import amounts, parsers
 from agent.settings.fields import BOOTSTRAP_VARIABLES, FIELDS
 
 ANYTHING = ""
@@ -39,17 +39,18 @@ _BY_PARSER: dict[Callable[[str], object], str] = {
     # It has an input of its own, with a rule of its own.
     parsers.fingerprints: ANYTHING,
     parsers.lifecycle_hook: r"[^\s/]{1,255}/[A-Za-z0-9_/-]{1,255}",
-    parsers.seconds: _SECONDS,
-    parsers.seconds_or_none: _SECONDS,
-    parsers.cpu_millicores: r"[0-9]{1,9}m|[0-9]{1,6}(\.[0-9]{1,3})?",
-    parsers.memory_mib: "[0-9]{1,12}(Ki|Mi|Gi|Ti)|0",
+    amounts.seconds: _SECONDS,
+    amounts.seconds_or_none: _SECONDS,
+    amounts.count: amounts.COUNT,
+    amounts.cpu_millicores: r"[0-9]{1,9}m|[0-9]{1,6}(\.[0-9]{1,3})?",
+    amounts.memory_mib: "[0-9]{1,12}(Ki|Mi|Gi|Ti)|0",
     parsers.url: r"https?://[^\s/?#@]+(/[^\s?#]*)?",
 }
 
 _ABSOLUTE = r"/[^\x00-\x1f\x7f]*"
 _OF_BOOTSTRAP = {
     **dict.fromkeys(("BETA9_FILES_DIR", "BETA9_REGISTRY_AUTH_FILE", "BETA9_REGISTRIES_FILE"), _ABSOLUTE),
-    **dict.fromkeys(("BETA9_EXPECTED_GPUS", "BETA9_GPU_TIMEOUT", "BETA9_MIN_FREE_MIB"), WHOLE),
+    **dict.fromkeys(("BETA9_GPU_TIMEOUT", "BETA9_MIN_FREE_MIB"), amounts.COUNT),
     "BETA9_SECRETS_TIMEOUT": "0|[1-9][0-9]{0,2}|[12][0-9]{3}|3[0-4][0-9]{2}|3500",
     "BETA9_DEADLINE_SCALE": "[1-9][0-9]{0,6}",
     "BETA9_MIG_STRATEGY": "none|single|mixed",

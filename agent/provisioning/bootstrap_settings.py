@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 from agent.core.text.describe import shape, shown
 from agent.settings import parsers
+from agent.settings.amounts import count
 
 _SUM = r"#sha256=[0-9A-Fa-f]{64}"
 _PLACE = r"(https?://[^\s#/]+/|s3://[a-z0-9][a-z0-9.-]+[a-z0-9]/|file:///|/)[^\s#]+"
 _DIGEST = r"[a-z0-9][A-Za-z0-9._:/-]*@sha256:[0-9a-f]{64}"
-WHOLE = "0|[1-9][0-9]{0,6}"
 """As bootstrap/lib/settings.sh reads numbers: in shell arithmetic a leading zero would make them octal."""
 PROXY = r"(https?://)?([^\s/?#@\"'\\]+@)?([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
 ADDRESSES = r"[0-9a-fA-F.:]+(/[0-9]{1,3})?([ ,]+[0-9a-fA-F.:]+(/[0-9]{1,3})?)*"
@@ -40,22 +40,16 @@ def image(value: str) -> None:
         )
 
 
-def whole(value: str) -> None:
-    """Check a whole number."""
-    if not re.fullmatch(WHOLE, value):
-        raise ValueError("is not a whole number; give digits only")
-
-
 def wait(value: str) -> None:
     """Check how long the bootstrap waits for secrets."""
-    whole(value)
+    count(value)
     if int(value) > _LONGEST_WAIT_S:
         raise ValueError(f"is too long; give at most {_LONGEST_WAIT_S} seconds")
 
 
 def factor(value: str) -> None:
     """Check a factor, by which shell arithmetic multiplies."""
-    whole(value)
+    count(value)
     if value == "0":
         raise ValueError("is not a factor; give 1 or more")
 
@@ -112,8 +106,8 @@ _CHECKS: dict[str, Callable[[str], object]] = {
     "BETA9_REGISTRIES_FILE": absolute,
     "BETA9_ON_FAILURE": exactly("poweroff", "keep"),
     "BETA9_SECRETS_TIMEOUT": wait,
-    "BETA9_GPU_TIMEOUT": whole,
-    "BETA9_MIN_FREE_MIB": whole,
+    "BETA9_GPU_TIMEOUT": count,
+    "BETA9_MIN_FREE_MIB": count,
     "BETA9_DEADLINE_SCALE": factor,
     "BETA9_MIG_STRATEGY": exactly("none", "single", "mixed"),
     "BETA9_K3S_ALLOW_FROM": addresses,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+COUNT = "0|[1-9][0-9]{0,6}"
 _CPU = r"(?P<milli>[0-9]{1,9})m|(?P<cores>[0-9]{1,6}(\.[0-9]{1,3})?)"
 _MEMORY = r"(?P<count>[0-9]{1,12})(?P<unit>Ki|Mi|Gi|Ti)|0"
 _MIB = {"Ki": 1 / 1024, "Mi": 1, "Gi": 1024, "Ti": 1024 * 1024}
@@ -34,8 +35,8 @@ def _number(value: str) -> float:
 
 def count(value: str) -> int:
     """Parse a whole number. Raises: ValueError."""
-    if not (value.isascii() and value.isdigit()):
-        raise ValueError("is not a whole number; give 0 or more")
+    if not re.fullmatch(COUNT, value):
+        raise ValueError("is not a whole number; give digits only")
     return int(value)
 
 
