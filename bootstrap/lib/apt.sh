@@ -3,7 +3,7 @@
 # for, a source that apt cannot read is passed over and named, and a removal is refused.
 
 APT_CONF=$BETA9_BOOTSTRAP/lib/apt.conf
-APT_PATIENCE=600                     # seconds to wait for other programs' locks
+APT_PATIENCE=600                     # seconds to wait for other programs' locks; the step `tools` has time for all of it
 APT_NOTES=${BETA9_RUN:-$BETA9_STATE} # files about apt's last runs, written under the lock of with_apt:
 APT_OUTPUT=$APT_NOTES/apt-output     # everything that the last one printed
 APT_UNREAD=$APT_NOTES/apt-unread     # the sources that could not be read, in apt's words

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the NVIDIA driver if there is a GPU and no working driver. A working one is kept, whatever its source.
 # needs: preflight tools
-# deadline: 2400
+# deadline: 1800
 # fix: see docs/gpu.md, "Bring your own driver"; this step succeeds as soon as `nvidia-smi -L` lists the GPUs
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh

@@ -2,7 +2,7 @@
 # Install fabric manager in exactly the driver's version, on machines with NVSwitch. Without it nvidia-smi works, but no
 # CUDA program starts.
 # needs: driver
-# deadline: 1500
+# deadline: 900
 # fix: install the nvidia-fabricmanager package whose version equals the driver version that `nvidia-smi` shows
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh

@@ -2,7 +2,7 @@
 # Install the NVIDIA container toolkit before k3s starts, since k3s detects the runtime only at startup. A recent one is
 # kept; one with CVE-2025-23266 (up to 1.17.7) is replaced.
 # needs: preflight tools
-# deadline: 1500
+# deadline: 900
 # fix: install nvidia-container-toolkit 1.17.8 or later (docs/gpu.md), then run the installer again
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh

@@ -2,7 +2,7 @@
 # Install Docker Engine for the agent's container, next to Docker's containerd.io its docker-ce; an existing one is used
 # unchanged.
 # needs: tools storage
-# deadline: 1500
+# deadline: 900
 # fix: see 'journalctl -u docker', or install Docker Engine yourself and run the installer again
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh

@@ -2,7 +2,7 @@
 # Install tailscaled from Tailscale's repository if BETA9_CONNECTION=tailscale; an existing one is kept. The agent logs
 # it in, because an expired login must be renewed long after the installation (docs/tailscale.md).
 # needs: tools firewall
-# deadline: 1200
+# deadline: 900
 # fix: see 'journalctl -u tailscaled', or install tailscale yourself and run the installer again
 set -Eeuo pipefail
 # shellcheck source=../lib/step.sh

@@ -292,8 +292,8 @@ variable "launch_timeout_s" {
   nullable    = false
 
   validation {
-    condition     = var.launch_timeout_s >= 5700 && var.launch_timeout_s <= 7200 && floor(var.launch_timeout_s) == var.launch_timeout_s
-    error_message = "launch_timeout_s must be 5700-7200: less could terminate machines that are still within the bootstrap's deadlines (a machine that misses one powers itself off anyway), and EC2 Auto Scaling allows no more."
+    condition     = var.launch_timeout_s >= 6100 && var.launch_timeout_s <= 7200 && floor(var.launch_timeout_s) == var.launch_timeout_s
+    error_message = "launch_timeout_s must be 6100-7200: less could terminate machines that are still within the bootstrap's deadlines (a machine that misses one powers itself off anyway), and EC2 Auto Scaling allows no more."
   }
 }
 

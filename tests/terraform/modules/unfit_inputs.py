@@ -91,7 +91,7 @@ SUFFERS: list[tuple[str, dict[str, Any], str]] = [
     ("aws-spot", {"on_demand_base": 2}, "from 0 to max_size"),
     ("aws-spot", {"max_size": 3, "desired_size": 1.5}, "a whole number between min_size and max_size"),
     ("aws-spot", {"min_size": 2}, "at least min_size"),
-    ("aws-spot", {"launch_timeout_s": 600}, "5700-7200"),
+    ("aws-spot", {"launch_timeout_s": 600}, "6100-7200"),
     ("aws-spot", {"root_volume_gib": 20}, "50-16384"),
     ("aws-spot", {"root_device_name": "sda1"}, "must be the image's root device"),
     ("aws-spot", {"volume_kms_key_arn": "mine"}, "must be the ARN of a key"),
