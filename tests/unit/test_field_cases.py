@@ -43,7 +43,9 @@ def test_every_named_test_exists() -> None:
         for name in re.split(r", +", tests):
             path, _, function = name.partition("::")
             file = ROOT / path
-            if not file.exists() or (function and function not in functions(file.read_text(encoding="utf-8"))):
+            if not file.exists() or (
+                function and function not in functions(file.read_text(encoding="utf-8"))
+            ):
                 missing.append(name)
     assert missing == []
 
