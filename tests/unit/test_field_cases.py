@@ -20,10 +20,10 @@ def rows() -> list[tuple[str, str, str]]:
 
 
 def numbers(cell: str) -> set[str]:
-    """Return the cases of a cell such as `2.1, 2.4` or `4.1–4.3`."""
+    """Return the cases of a cell such as `2.1, 2.4` or `4.1-4.3`."""
     found = set()
     for part in cell.split(", "):
-        first, _, last = part.partition("–")
+        first, _, last = part.partition("-")
         if last:
             kind, low = first.split(".")
             found |= {f"{kind}.{n}" for n in range(int(low), int(last.split(".")[1]) + 1)}
