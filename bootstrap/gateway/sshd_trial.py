@@ -118,7 +118,7 @@ def ssh(place: Place, user: str, keys: Sequence[Path], *arguments: str) -> list[
     """Return the command line of one ssh that tells what it does."""
     options = [word for option in _OPTIONS for word in ("-o", option)]
     # Without any, ssh would try the caller's own keys.
-    identities = [word for key in keys or ["none"] for word in ("-i", str(key))]
+    identities = [word for key in keys or [Path("none")] for word in ("-i", str(key))]
     return [
         "ssh",
         "-F",
