@@ -71,8 +71,8 @@ def test_when_no_address_serves_the_reason_is_ssh_s_own(refusing: Lab) -> None:
     """Field case 3.1: the reason is not that of a connect of ours to another address."""
     refusing.sshd.stop()
     agent = agent_of(refusing).start()
-    told = wait_for("a reason", lambda: reason(agent))
-    assert told.startswith(f"ssh: ssh: connect to host {NAME} port {SSH_PORT}: Connection refused (")
+    expected = f"ssh: ssh: connect to host {NAME} port {SSH_PORT}: Connection refused ("
+    wait_for("ssh's own reason", lambda: reason(agent).startswith(expected))
 
 
 @pytest.mark.parametrize("silent", [False, True])
