@@ -178,7 +178,7 @@ def test_after_docker_was_broken_at_boot_the_agent_comes_back_and_says_that_no_g
 
 def test_a_scratch_disk_that_comes_up_empty_is_made_again(life: Life) -> None:
     """An EC2 instance that was stopped and started, or any machine with local SSDs: all that was on them is gone."""
-    identity = life.vm.output("cat /var/lib/beta9-worker/machine.json /etc/machine-id")
+    identity = life.vm.output("cat /etc/machine-id"), life.status()["machine_id"]
     before = _registrations(life)
     began_s = time.monotonic()
     life.vm.run("systemctl poweroff", ok=False)
@@ -191,7 +191,7 @@ def test_a_scratch_disk_that_comes_up_empty_is_made_again(life: Life) -> None:
     life.report.append(f"from power-on with an empty scratch disk to ready: {seconds_since(began_s)}")
     for path in ("/var/lib/docker", "/var/lib/rancher"):
         assert "nvme0n1" in life.vm.output(f"findmnt -rno SOURCE --target {path}")
-    assert life.vm.output("cat /var/lib/beta9-worker/machine.json /etc/machine-id") == identity
+    assert (life.vm.output("cat /etc/machine-id"), life.status()["machine_id"]) == identity
 
 
 def test_the_uninstaller_leaves_no_trace(life: Life) -> None:
