@@ -132,6 +132,9 @@ undo_unit() {
     for each in docker.socket docker.service; do
       if unit_is active "$each"; then users+=("$each"); fi
     done
+    # It would be mounted again, for as long as Docker requires it (steps/30-storage.sh).
+    rm -f "$BETA9_ROOT/etc/systemd/system/docker.service.d/50-beta9-scratch.conf"
+    systemctl daemon-reload
   fi
   systemctl stop "${users[@]}" "$1" 2>/dev/null || true # it may already be gone
   systemctl disable --quiet "$1" 2>/dev/null || true
