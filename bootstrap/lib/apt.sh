@@ -54,11 +54,15 @@ patiently() {
   done
 }
 
-# record_since PACKAGES CODE: record what the last run has installed in addition, unless it failed at the start.
+# record_since PACKAGES CODE: record what the last run has installed in addition, unless it failed at the start. Another
+# program may have ended its own installation since PACKAGES were listed: what the run says that it unpacked counts.
 record_since() {
-  local each
-  (($2 == 0)) || grep -q '^Unpacking ' "$APT_OUTPUT" || return 0
-  while read -r each; do record package "$each"; done < <(comm -13 <(printf '%s\n' "$1") <(installed_packages))
+  local each unpacked
+  unpacked=$(sed -n 's/^Unpacking \([^ :]*\).*/\1/p' "$APT_OUTPUT")
+  [[ $2 == 0 || -n $unpacked ]] || return 0
+  while read -r each; do
+    if [[ -z $unpacked ]] || grep -qxF -- "$each" <<<"$unpacked"; then record package "$each"; fi
+  done < <(comm -13 <(printf '%s\n' "$1") <(installed_packages))
 }
 
 # apt_busy: print what the last run said about a lock that another program holds.
