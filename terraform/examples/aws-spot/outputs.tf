@@ -3,7 +3,7 @@ output "look" {
   value = {
     machines = "aws autoscaling describe-auto-scaling-groups --region ${module.workers.region} --auto-scaling-group-names ${module.workers.group_name}"
     console  = "aws ec2 get-console-output --region ${module.workers.region} --latest --output text --instance-id INSTANCE"
-    gateway  = "beta9 machine list"
+    gateway  = "beta9 machine list --no-offers"
   }
 }
 
