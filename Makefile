@@ -6,7 +6,7 @@ export DOCKER
 # Cache byte code even if the environment disables it; otherwise every process recompiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 # pytest markers of the tests that `make test` leaves to `make test-all`.
-GROUPS := fault kubernetes gpu cloud_init container machine terraform tailnet
+GROUPS := fault kubernetes gpu cloud_init container machine terraform tailnet gateway
 # More workers than cores, because tests mostly wait. WORKERS=0 runs them one after another.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n + 1 : 8)))
 
@@ -29,7 +29,7 @@ test: .venv/dev ## Run the unit, contract and integration tests that work on any
 PYTEST := $(PY) -m pytest -q $(if $(CI),--slowest=.build/slowest.tsv)
 REQUIRED := $(PYTEST) $(if $(CI),--forbid-skips)
 
-test-all: test-simulation faults test-kubernetes test-schema test-terraform test-container test-tailnet test-machine ## Run the groups that need root, network namespaces or minutes (in CI, skips fail)
+test-all: test-simulation faults test-kubernetes test-schema test-terraform test-container test-tailnet test-gateway test-machine ## Run the groups that need root, network namespaces or minutes (in CI, skips fail)
 
 test-simulation: .venv/dev ## Simulate hours of faults, with ten times as many examples as `make test`
 	@HYPOTHESIS_PROFILE=thorough $(PYTEST) -n $(WORKERS) tests/unit/core/test_simulation.py
@@ -65,6 +65,10 @@ bench-boot: .venv/machine $(MACHINE) ## Compare the bootstrap's critical path wi
 
 test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a tailnet with a real headscale and tailscaled (building them takes six minutes of CPU time, once)
 	@$(REQUIRED) -m tailnet tests/tailnet
+
+# The fault rows of this group are those of `make faults`.
+test-gateway: .venv/all ## Test the relay on a gateway's host, with real sshd, ssh and packet filter in network namespaces
+	@$(REQUIRED) -m "gateway and not fault" tests/gateway
 
 programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) $(OFFLINE) ## Build in advance what test-all runs against
 	@true
@@ -109,6 +113,7 @@ format: .venv/dev ## Format, and fix what ruff can fix
 
 bench: .venv/dev ## Measure the figures in README and docs, and print them as a table
 	@$(PY) -m scripts.bench
+	@$(PY) -m scripts.bench_relay
 	@test ! -x .build/kubernetes-server || $(PY) -m scripts.bench_kubernetes
 	@$(PY) -m scripts.bench_spot
 

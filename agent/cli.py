@@ -26,6 +26,7 @@ _COMMANDS = (
     "install",
     "leave",
     "push-secrets",
+    "relay",
     "simulate-interruption",
     "status",
     "user-data",
@@ -110,11 +111,12 @@ def _add_others(commands: argparse._SubParsersAction[Any]) -> None:
         install,
         leave,
         push_secrets,
+        relay,
         status,
         user_data,
     )
 
-    before = (user_data, push_secrets, boot_report, authorize)
+    before = (user_data, push_secrets, boot_report, authorize, relay)
     for command in (*before, demo, doctor, install, leave, health, status, completion):
         command.add_parser(commands)
 

@@ -197,14 +197,14 @@ def _wipe_once(lab: Lab, agent: AgentProcess) -> float:
 def idle_rows(agent: AgentProcess, seconds: float) -> list[Row]:
     """Measure CPU time and memory of a ready agent and its descendants."""
     time.sleep(5)  # lazy initialisation is over by then
-    before = {pid: _cpu_s(pid) for pid in _family(agent.pid)}
+    before = {pid: cpu_s(pid) for pid in _family(agent.pid)}
     began_s = time.monotonic()
     time.sleep(seconds)
     lasted_s = time.monotonic() - began_s
-    used_s = {pid: _cpu_s(pid) - before.get(pid, 0.0) for pid in _family(agent.pid)}
+    used_s = {pid: cpu_s(pid) - before.get(pid, 0.0) for pid in _family(agent.pid)}
     share = 100 * sum(used_s.values()) / lasted_s
     own = 100 * used_s[agent.pid] / lasted_s
-    memory = {pid: _pss_mib(pid) for pid in _family(agent.pid)}
+    memory = {pid: pss_mib(pid) for pid in _family(agent.pid)}
     ssh = len(agent.ssh_pids())
     return [
         Row(
@@ -229,14 +229,14 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """Return the CPU seconds of a process and of its children that have ended."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     # proc(5): utime, stime, cutime, cstime are fields 14 to 17; the first two, up to ")", are cut off here.
     return sum(int(word) for word in words[11:15]) / TICKS_PER_S
 
 
-def _pss_mib(pid: int) -> float:
+def pss_mib(pid: int) -> float:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 

@@ -116,3 +116,20 @@ class Policy:
     workers_interval_s: float = 1.0
     workers_timeout_s: float = 2.0
     once_deadline_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class RelayPolicy:
+    """The relay's timings on the gateway's host, in seconds."""
+
+    answer_timeout_s: float = 3.0
+    """How long a dial waits for the machine's answer before it is refused."""
+    silence_s: float = 20.0
+    """First pause in dialling a machine that did not answer. The shipped sshd settings end a dead session after 17 s
+    without a dial (measured with OpenSSH 9.2, which waits longest)."""
+    silence_cap_s: float = 120.0
+    accept_timeout_s: float = 3.0
+    """How long an open stream waits for its dialler, who may have given up."""
+    rules_interval_s: float = 5.0
+    """How often the packet filter is checked: restarting a firewall removes everybody's rules."""
+    rules_timeout_s: float = 10.0

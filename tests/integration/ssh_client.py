@@ -42,7 +42,10 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 
 
 class Ssh:
-    """One ssh process with its stdin kept open. It requests the sftp subsystem unless `session` is False."""
+    """One ssh process with its stdin kept open. It requests the sftp subsystem unless `session` is False.
+
+    `prefix` is put before its command, such as `ip netns exec NAME`.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Ssh:
         options: Sequence[str] = (),
         session: bool = True,
         command: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
         settings = (
             *options,
@@ -78,6 +82,7 @@ class Ssh:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
             [
+                *prefix,
                 *("ssh", "-F", "none", "-T", "-i", str(key or server.key_path), "-p", str(server.port)),
                 *(part for setting in settings for part in ("-o", setting)),
                 *forwards,

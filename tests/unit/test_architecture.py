@@ -18,7 +18,7 @@ AGENT = ROOT / "agent"
 
 _PURE = """
 __future__ base64 binascii collections dataclasses datetime difflib enum functools hashlib
-itertools json math re shlex string struct textwrap typing urllib.parse
+ipaddress itertools json math re shlex string struct textwrap typing urllib.parse
 """
 PURE = frozenset(_PURE.split())
 """The standard library's parts that ask nothing of the world. `datetime` may parse a notice; see `CLOCKS`."""
@@ -45,6 +45,13 @@ LAYERS = {
         "agent.core",
         "agent.errors",
         "agent",
+    ),
+    "gateway_host": (
+        "agent.gateway_host",
+        "agent.observability",
+        "agent.adapters",
+        "agent.core",
+        "agent.errors",
     ),
     "runtime": (
         "agent.runtime",
@@ -265,6 +272,7 @@ TRIED_BY = {
     "provisioning/env_file": "../provisioning/test_user_data",
     "provisioning/push_protocol": "../../integration/commands/push_secrets/test_push_delivery",
     "provisioning/user_data": "../provisioning/test_user_data",
+    "relay/refusals": "../gateway_host/test_tally",
     "tailnet/model": "tailnet/test_login",
     "tunnel/faults": "tunnel/test_ssh_stderr",
     "tunnel/model": "tunnel/test_outages",

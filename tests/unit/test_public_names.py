@@ -19,9 +19,11 @@ from agent.core.lifecycle.model import DisplayedState, DrainPhase, ShutdownKind
 from agent.core.machine_api import offer
 from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import OutcomeKind
+from agent.core.relay.refusals import Refusal
 from agent.core.tunnel.faults import FaultKind
 from agent.core.tunnel.model import Purpose
 from agent.errors import ExitCode
+from agent.gateway_host.tally import Tally
 from agent.observability.metrics import FAMILIES
 from tests import ROOT
 
@@ -40,6 +42,7 @@ VALUES: dict[type[Enum], str] = {
     DrainPhase: "looking waiting ending forcing farewell",
     NoticeKind: "terminate rebalance lifted",
     GroupSignal: "joined useless drained",
+    Refusal: "away closed silent paused full",
 }
 """Of `/status`, metrics and logs."""
 
@@ -84,6 +87,11 @@ METRICS = {
     "degraded_conditions": "",
 }
 
+RELAY_METRICS = (
+    "dials_total dial_seconds_total retransmitted_dials_total unclaimed_streams_total sent_bytes_total "
+    "received_bytes_total rules_restored_total connections waiting_dials silent_machines"
+)
+
 OWN_EVENTS = (
     "bootstrap bug cordon drain drain_trouble ended gateway_setting gpu_failed gpu_recovered gpus_unread group_told "
     "group_trouble interrupted jobs_cleared k3s_token kubernetes_absent kubernetes_down kubernetes_up library_message "
@@ -98,7 +106,11 @@ CALL_EVENTS = (
 LINK_EVENTS = (
     "tunnel_api_down tunnel_api_up tunnel_data_down tunnel_data_up tunnel_reverse_down tunnel_reverse_up"
 )
-EVENTS = {*OWN_EVENTS.split(), *CALL_EVENTS.split(), *LINK_EVENTS.split()}
+RELAY_EVENTS = (
+    "relay_machine_back relay_machine_silent relay_refused relay_rules_failed relay_rules_restored relay_started "
+    "relay_stopped"
+)
+EVENTS = {*OWN_EVENTS.split(), *RELAY_EVENTS.split(), *CALL_EVENTS.split(), *LINK_EVENTS.split()}
 """The `event` of a log line."""
 
 
@@ -118,6 +130,13 @@ def test_exit_codes_are_as_published() -> None:
 def test_metrics_and_their_labels_are_as_published() -> None:
     published = {f"beta9_worker_{name}": tuple(labels.split()) for name, labels in METRICS.items()}
     assert {family.full_name: tuple(family.labels) for family in FAMILIES.values()} == published
+
+
+def test_the_relay_s_metrics_are_as_published() -> None:
+    published = [f"beta9_relay_{name}" for name in RELAY_METRICS.split()]
+    assert re.findall(r"^# TYPE (\S+)", Tally().metrics(), re.MULTILINE) == published
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert [name for name in published if f"| `{name}` |" not in page] == []
 
 
 def test_the_log_writes_these_events_and_no_others() -> None:
