@@ -124,6 +124,8 @@ class RelayPolicy:
 
     answer_timeout_s: float = 3.0
     """How long a dial waits for the machine's answer before it is refused."""
+    doubt_s: float = 1.5
+    """After so long without an answer the machine is asked for a port that it refuses at once if it is well."""
     silence_s: float = 20.0
     """First pause in dialling a machine that did not answer. The shipped sshd settings end a dead session after 17 s
     without a dial (measured with OpenSSH 9.2, which waits longest)."""

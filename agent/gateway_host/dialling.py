@@ -16,11 +16,11 @@ from time import monotonic
 from agent.core.policy import RelayPolicy
 from agent.core.relay.refusals import Refusal
 from agent.core.relay.rules import OPEN
-from agent.core.relay.silence import Silence, may_dial, silent_again
 from agent.core.relay.socks import REPLY_BYTES, Answer, connect_request, read_answer
 from agent.core.relay.zone import SOCKS_PORT, Pods, machine_address
 from agent.gateway_host.nfqueue import ACCEPT, DROP, REPEAT, Queue, Syn
 from agent.gateway_host.reactor import READ, WRITE, Reactor
+from agent.gateway_host.silences import Silences
 from agent.gateway_host.tally import Journal, Tally
 
 
@@ -58,8 +58,7 @@ class Dialler:
         self._policy, self._tally, self._journal, self._has_room = policy, tally, journal, has_room
         self._dials: dict[tuple[str, int, str, int, int], _Dial] = {}
         self._opened: dict[tuple[str, int], deque[socket.socket]] = {}
-        self._silences: dict[str, Silence] = {}
-        self._unanswered: dict[str, socket.socket] = {}
+        self._silences = Silences(reactor, target, policy, tally, journal)
         reactor.watch(queue.fileno(), READ, self._on_packets)
 
     def claim(self, address: str, port: int) -> socket.socket | None:
@@ -87,7 +86,7 @@ class Dialler:
                 self._queue.decide(syn.packet_id, DROP)
             elif address is None:
                 self._queue.decide(syn.packet_id, ACCEPT)
-            elif not may_dial(self._silences.get(address), monotonic()):
+            elif not self._silences.allow(address, syn.destination_port):
                 self._count_refusal(syn, address, Refusal.PAUSED)
             elif not self._has_room():
                 self._count_refusal(syn, address, Refusal.FULL)
@@ -102,7 +101,7 @@ class Dialler:
             return
         self._dials[dial.syn.connection] = dial
         self._tally.waiting += 1
-        self._stop_listening_for(dial.address)
+        self._reactor.later(self._policy.doubt_s, lambda: self._on_doubt(dial))
         self._reactor.later(self._policy.answer_timeout_s, lambda: self._on_timeout(dial))
         # What listens on the machine's own address cannot be reached from a pod's network: the relay goes there itself.
         dial.direct = dial.address != dial.syn.destination
@@ -145,13 +144,18 @@ class Dialler:
             self._open(dial)
             return
         self._drop(dial.stream)
-        dial.stream, dial.direct = socket.socket(), False
+        dial.direct = False
+        try:
+            dial.stream = socket.socket()
+        except OSError:
+            self._refuse(dial, Refusal.FULL)
+            return
         self._connect(dial)
 
     def _open(self, dial: _Dial) -> None:
         self._reactor.forget(dial.stream.fileno())
         self._end(dial)
-        self._set_silence(dial.address, None)
+        self._silences.heard(dial.address, dial.syn.destination_port)
         key = (dial.syn.destination, dial.syn.destination_port)
         self._opened.setdefault(key, deque()).append(dial.stream)
         self._reactor.later(self._policy.accept_timeout_s, lambda: self._on_unclaimed(key, dial.stream))
@@ -162,6 +166,8 @@ class Dialler:
         self._end(dial)
         if not keep_stream:
             self._drop(dial.stream)
+        if refusal in {Refusal.AWAY, Refusal.CLOSED}:
+            self._silences.heard(dial.address, dial.syn.destination_port)
         self._count_refusal(dial.syn, dial.address, refusal)
 
     def _count_refusal(self, syn: Syn, address: str, refusal: Refusal) -> None:
@@ -181,38 +187,24 @@ class Dialler:
             stream.close()
             self._tally.unclaimed += 1
 
-    # --- A machine that does not answer ------------------------------------------------------------------
+    # --- No answer ---------------------------------------------------------------------------------------
+
+    def _on_doubt(self, dial: _Dial) -> None:
+        if self._waits(dial):
+            self._silences.ask_again(dial.address, dial.began_s)
 
     def _on_timeout(self, dial: _Dial) -> None:
-        if self._dials.get(dial.syn.connection) is not dial:
+        if not self._waits(dial):
             return
-        silence = silent_again(self._silences.get(dial.address), monotonic(), self._policy)
-        self._set_silence(dial.address, silence)
-        self._journal.silent(dial.address, dial.syn.destination_port, silence.pause_s)
-        # This stream stays: whatever happens on it says that the machine, or its session's end, has come.
-        self._unanswered[dial.address] = dial.stream
+        address, port, asked = dial.address, dial.syn.destination_port, not dial.request and not dial.direct
+        whole = self._silences.begin(address, port, dial.began_s, dial.stream, asked=asked)
         self._refuse(dial, Refusal.SILENT, keep_stream=True)
-        self._reactor.forget(dial.stream.fileno())
-        events = READ | WRITE if dial.request or dial.direct else READ
-        self._reactor.watch(dial.stream.fileno(), events, lambda _: self._on_late_answer(dial.address))
-        for other in [each for each in self._dials.values() if each.address == dial.address]:
-            self._refuse(other, Refusal.SILENT)
+        for other in list(self._dials.values()):
+            if other.address == address and (whole or other.syn.destination_port == port):
+                self._refuse(other, Refusal.SILENT)
 
-    def _on_late_answer(self, address: str) -> None:
-        self._stop_listening_for(address)
-        self._set_silence(address, None)
-        self._journal.answers(address)
-
-    def _set_silence(self, address: str, silence: Silence | None) -> None:
-        self._silences.pop(address, None)
-        if silence is not None:
-            self._silences[address] = silence
-        self._tally.silent_machines = len(self._silences)
-
-    def _stop_listening_for(self, address: str) -> None:
-        stream = self._unanswered.pop(address, None)
-        if stream is not None:
-            self._drop(stream)
+    def _waits(self, dial: _Dial) -> bool:
+        return self._dials.get(dial.syn.connection) is dial
 
     def _drop(self, stream: socket.socket) -> None:
         self._reactor.forget(stream.fileno())

@@ -28,7 +28,7 @@ class Tally:
     unclaimed: int = 0
     open_connections: int = 0
     waiting: int = 0
-    silent_machines: int = 0
+    silent: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
     dial_seconds: float = 0.0
@@ -51,8 +51,7 @@ class Tally:
             ("rules_restored", "counter", "Times that the packet filter's rules were put back.", self.rules_restored),
             ("connections", "gauge", "Open connections.", self.open_connections),
             ("waiting_dials", "gauge", "Dials that wait for a machine's answer.", self.waiting),
-            ("silent_machines", "gauge", "Addresses that are not dialled, because they did not answer.",
-             self.silent_machines),
+            ("silent", "gauge", "Machines, and single ports, that are not dialled: they did not answer.", self.silent),
         ]  # fmt: skip
         for name, kind, text, value in plain:
             yield _family(name, kind, text, "", {"": value})
@@ -95,10 +94,12 @@ class Journal:
                 seconds=round(repeats.lasted_s),
             )
 
-    def silent(self, address: str, port: int, pause_s: float) -> None:
-        """Log that a machine did not answer, and for how long it will not be asked."""
-        self._log.warning("relay_machine_silent", address=address, port=port, pause_s=pause_s)
+    def silent(self, address: str, port: int, pause_s: float, *, whole_machine: bool) -> None:
+        """Log that a machine, or this port alone, did not answer, and for how long it will not be asked."""
+        self._log.warning(
+            "relay_silent", address=address, port=port, whole_machine=whole_machine, pause_s=pause_s
+        )
 
-    def answers(self, address: str) -> None:
-        """Log that the back-off has ended before its time."""
-        self._log.info("relay_machine_back", address=address)
+    def back(self, address: str, port: int | None) -> None:
+        """Log that the machine, or this port of it, is dialled again."""
+        self._log.info("relay_dials_again", address=address, port=port)

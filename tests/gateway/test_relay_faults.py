@@ -151,8 +151,25 @@ def test_a_machine_that_thaws_is_dialled_again_at_once(lab: Site) -> None:
         assert lab.refused(ADDRESS, PORT) <= within(AT_ONCE_S)
         os.kill(machine.pid, signal.SIGCONT)
         wait_for("it is dialled", lambda: _answers(lab, ADDRESS), 10)
-    assert len(lab.relay.events("relay_machine_silent")) == 1
-    assert len(lab.relay.events("relay_machine_back")) == 1
+    assert len(lab.relay.events("relay_silent")) == 1
+    assert len(lab.relay.events("relay_dials_again")) == 1
+
+
+def test_a_port_that_is_silent_does_not_take_its_machine_along(lab: Site) -> None:
+    """A container whose network is gone: nothing answers, nothing refuses, and ssh goes on asking."""
+    lab.machine(ADDRESS)
+    silent = ("INPUT", "-d", HAIRPIN, "-p", "tcp", "--dport", str(PORT + 1), "-j", "DROP")
+    lab.net.near.run("iptables", "-I", *silent)
+    with (
+        server(lab.net.near, HAIRPIN, PORT, saying(b"hello ")),
+        server(lab.net.near, HAIRPIN, PORT + 1, saying(b"late ")),
+    ):
+        assert lab.refused(ADDRESS, PORT + 1) <= within(4)
+        assert _answers(lab, ADDRESS)
+        assert lab.refused(ADDRESS, PORT + 1) <= within(AT_ONCE_S)
+        lab.net.near.run("iptables", "-D", *silent)
+        wait_for("the port is dialled again", lambda: lab.relay.events("relay_dials_again"))
+        assert lab.ask(ADDRESS, PORT + 1) == b"late ping"
 
 
 @pytest.mark.fault(72)

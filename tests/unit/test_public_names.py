@@ -89,7 +89,7 @@ METRICS = {
 
 RELAY_METRICS = (
     "dials_total dial_seconds_total retransmitted_dials_total unclaimed_streams_total sent_bytes_total "
-    "received_bytes_total rules_restored_total connections waiting_dials silent_machines"
+    "received_bytes_total rules_restored_total connections waiting_dials silent"
 )
 
 OWN_EVENTS = (
@@ -107,7 +107,7 @@ LINK_EVENTS = (
     "tunnel_api_down tunnel_api_up tunnel_data_down tunnel_data_up tunnel_reverse_down tunnel_reverse_up"
 )
 RELAY_EVENTS = (
-    "relay_machine_back relay_machine_silent relay_refused relay_rules_failed relay_rules_restored relay_started "
+    "relay_dials_again relay_refused relay_rules_failed relay_rules_restored relay_silent relay_started "
     "relay_stopped"
 )
 EVENTS = {*OWN_EVENTS.split(), *RELAY_EVENTS.split(), *CALL_EVENTS.split(), *LINK_EVENTS.split()}
