@@ -7,6 +7,7 @@ import os
 import pwd
 from ipaddress import IPv4Address, IPv4Network
 
+from agent.core.relay.names import NamesSettings, parse_domain
 from agent.core.relay.rules import RuleSettings
 from agent.core.relay.zone import ZONE, Pods
 from agent.core.text.describe import shown
@@ -69,6 +70,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="for a gateway in pods: a free range that stands for machines' addresses there",
     )
     parser.add_argument("--pods-from", metavar="NETWORK", help="network of those pods")
+    _add_names(parser)
     parser.add_argument(
         "--metrics",
         default="127.0.0.1:9465",
@@ -77,14 +79,34 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_names(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--names",
+        metavar="DOMAIN",
+        help="answer DNS for machine-<id>.DOMAIN: the gateway's tailscale.user and tailscale.hostName, joined by a dot",
+    )
+    parser.add_argument(
+        "--names-address",
+        metavar="HOST:PORT",
+        default="127.0.0.1:9053",
+        help="where it answers this host's resolver [%(default)s]",
+    )
+    parser.add_argument(
+        "--names-for-pods",
+        metavar="HOST:PORT",
+        help="where it answers gateway pods, with addresses in --pods-dial",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Carry the command out. Raises: SettingsError."""
     rules = RuleSettings(
         _uid(args.user), _number(args.queue, "--queue"), _number(args.port, "--port"), _pods(args)
     )
+    names = _names(args, rules.pods)
     if args.dry_run or args.apply or args.remove or args.check:
         return _filter(args, rules)
-    return _relay(args, rules)
+    return _relay(args, rules, names)
 
 
 def _filter(args: argparse.Namespace, rules: RuleSettings) -> int:
@@ -106,7 +128,7 @@ def _filter(args: argparse.Namespace, rules: RuleSettings) -> int:
     return ExitCode.OK
 
 
-def _relay(args: argparse.Namespace, rules: RuleSettings) -> int:
+def _relay(args: argparse.Namespace, rules: RuleSettings, names: NamesSettings | None) -> int:
     from agent.gateway_host.relay import Relay, RelaySettings
     from agent.observability.logs import setup
 
@@ -120,7 +142,7 @@ def _relay(args: argparse.Namespace, rules: RuleSettings) -> int:
         target = IPv4Address(args.target)
     except ValueError as error:
         raise SettingsError(f"--target must be an IPv4 address, not {shown(args.target)}") from error
-    Relay(RelaySettings(rules, args.packet_filter, target, args.metrics)).run()
+    Relay(RelaySettings(rules, args.packet_filter, target, args.metrics, names)).run()
     return ExitCode.OK
 
 
@@ -141,6 +163,36 @@ def _number(value: int, flag: str) -> int:
     if not 1 <= value <= 65535:
         raise SettingsError(f"{flag} must be from 1 to 65535, not {value}")
     return value
+
+
+def _names(args: argparse.Namespace, pods: Pods | None) -> NamesSettings | None:
+    """Return what is to be answered. Raises: SettingsError."""
+    if args.names is None:
+        if args.names_for_pods:
+            raise SettingsError("--names-for-pods requires --names")
+        return None
+    try:
+        domain = parse_domain(args.names)
+    except ValueError as error:
+        raise SettingsError(f"--names: {shown(args.names)} {error}") from error
+    places: list[tuple[tuple[str, int], Pods | None]] = [
+        (_place(args.names_address, "--names-address"), None)
+    ]
+    if args.names_for_pods:
+        if pods is None:
+            raise SettingsError("--names-for-pods requires --pods-dial, which says what is answered there")
+        places.append((_place(args.names_for_pods, "--names-for-pods"), pods))
+    return NamesSettings(domain, tuple(places))
+
+
+def _place(text: str, flag: str) -> tuple[str, int]:
+    from agent.observability.status_server import split_address
+
+    try:
+        host, port = split_address(text)
+        return str(IPv4Address(host)), port
+    except ValueError as error:
+        raise SettingsError(f"{flag} must be an IPv4 address and a port, not {shown(text)}") from error
 
 
 def _pods(args: argparse.Namespace) -> Pods | None:

@@ -10,6 +10,22 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class NamesPolicy:
+    """The timings of the resolver on the gateway's host, in seconds."""
+
+    ttl_s: int = 1
+    """How long an answer may be kept: a machine whose path was cut is soon at another address."""
+    look_interval_s: float = 1.0
+    """How often the listeners are listed unasked: the one that came last is the machine's current one."""
+    look_fresh_s: float = 0.1
+    """How long a list of the listeners serves further queries."""
+    connection_s: float = 5.0
+    """How long a TCP connection may last."""
+    bind_retry_s: float = 5.0
+    """Pause before the next try to answer at an address that is taken, or not there yet."""
+
+
+@dataclass(frozen=True)
 class Policy:
     """Times in seconds, counts plain. Defaults are for a gateway whose lease is 300 s (its contract)."""
 

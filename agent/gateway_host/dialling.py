@@ -71,6 +71,10 @@ class Dialler:
             del self._opened[address, port]
         return stream
 
+    def is_silent(self, address: str) -> bool:
+        """Return whether the machine at this address did not answer the last time."""
+        return self._silences.is_silent(address)
+
     def close(self) -> None:
         """Refuse every dial that waits."""
         for dial in list(self._dials.values()):

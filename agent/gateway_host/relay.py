@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from agent.core.policy import RelayPolicy
+from agent.core.relay.names import NamesSettings
 from agent.core.relay.rules import RuleSettings
 from agent.core.relay.zone import machine_address
 from agent.errors import AgentError, SettingsError
 from agent.gateway_host.dialling import Dialler
+from agent.gateway_host.name_server import NameServers
 from agent.gateway_host.nfqueue import Queue
 from agent.gateway_host.packet_filter import PacketFilter
 from agent.gateway_host.reactor import READ, Reactor
@@ -45,6 +47,7 @@ class RelaySettings:
     kind: str | None = None
     target: IPv4Address = HAIRPIN
     metrics_addr: str = ""
+    names: NamesSettings | None = None
     policy: RelayPolicy = field(default_factory=RelayPolicy)
 
 
@@ -71,6 +74,7 @@ class Relay:
             has_room=self._has_room,
         )
         self._reactor.watch(self._listener.fileno(), READ, self._on_connections)
+        self._name_servers = NameServers(self._reactor, settings.names, self._dialler.is_silent)
         self._ending = threading.Event()
 
     def run(self) -> None:
@@ -87,6 +91,7 @@ class Relay:
         self._ending.set()
         if server is not None:
             server.stop()
+        self._name_servers.close()
         self._dialler.close()
         self._queue.close()
         for pair in list(self._pairs):

@@ -52,6 +52,10 @@ class Silences:
             self._close(self._unanswered.pop(scope, None))
         return True
 
+    def is_silent(self, address: str) -> bool:
+        """Return whether this machine, not just a port of it, did not answer the last time."""
+        return (address, _ALL_PORTS) in self._pauses
+
     def heard(self, address: str, port: int) -> None:
         """Note an answer of the machine about this port, whatever it was."""
         self._heard_s[address] = monotonic()

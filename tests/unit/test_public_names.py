@@ -107,8 +107,8 @@ LINK_EVENTS = (
     "tunnel_api_down tunnel_api_up tunnel_data_down tunnel_data_up tunnel_reverse_down tunnel_reverse_up"
 )
 RELAY_EVENTS = (
-    "relay_dials_again relay_refused relay_rules_failed relay_rules_restored relay_silent relay_started "
-    "relay_stopped"
+    "relay_dials_again relay_names_failed relay_refused relay_rules_failed relay_rules_restored relay_silent "
+    "relay_started relay_stopped"
 )
 EVENTS = {*OWN_EVENTS.split(), *RELAY_EVENTS.split(), *CALL_EVENTS.split(), *LINK_EVENTS.split()}
 """The `event` of a log line."""
