@@ -20,7 +20,9 @@ import check_account
 import check_config
 import check_keys
 import check_login
+import check_names
 import check_port
+import check_relay
 import check_sshd
 import sshd_settings
 from findings import FAILED, WARNING, Finding, as_json, as_text, has_failed
@@ -31,8 +33,12 @@ ELSEWHERE = "192.0.2.1"
 
 def main() -> int:
     args = _parser().parse_args()
-    port = check_port.findings()
-    findings = [_complete(finding, args) for finding in [*_sshd(args, has_failed(port)), *port]]
+    relay = check_relay.installed(args.relay_user)
+    port = check_relay.port_findings(relay, check_port.findings())
+    found = [*_sshd(args, has_failed(port), relay), *port]
+    if relay is not None:
+        found += [*check_relay.findings(relay), *check_names.findings(relay)]
+    findings = [_complete(finding, args) for finding in found]
     if args.config:
         findings += check_config.findings(args.config, args.pool, args.provider)
     sys.stdout.write((as_json(findings) if args.json else as_text(findings)) + "\n")
@@ -45,7 +51,7 @@ def _complete(finding: Finding, args: argparse.Namespace) -> Finding:
     return replace(finding, fix=finding.fix.replace("setup.sh", setup))
 
 
-def _sshd(args: argparse.Namespace, failed: bool) -> list[Finding]:
+def _sshd(args: argparse.Namespace, failed: bool, relay: check_relay.Installation | None) -> list[Finding]:
     sshd = sshd_settings.find_sshd()
     if sshd is None:
         return [Finding("sshd", FAILED, "not installed", "install the package openssh-server")]
@@ -56,13 +62,19 @@ def _sshd(args: argparse.Namespace, failed: bool) -> list[Finding]:
         return [
             Finding("sshd-config", FAILED, str(error), "run this as root, and correct what 'sshd -t' reports")
         ]
-    found = check_sshd.findings(sshd_settings.version(sshd), settings, args.address)
+    found = check_sshd.findings(sshd_settings.version(sshd), settings, args.address, relay=relay is not None)
     found += _loopback(args.address, settings, on_loopback)
     found += check_account.findings(args.user, settings)
     lines, unreadable = check_keys.read(args.user, settings)
-    found += [unreadable] if unreadable else check_keys.findings(args.target, settings, lines)
+    found += (
+        [unreadable]
+        if unreadable
+        else check_keys.findings(args.target, settings, lines, relay=relay is not None)
+    )
     targets = args.target or check_keys.first_targets(lines)
     host = check_login.Host(sshd, args.sshd_config, args.user, on_loopback, targets, args.identity)
+    if relay is not None:
+        host = replace(host, port=check_keys.SOCKS_PORT)
     return found + check_login.findings(host, lines, failed or has_failed(found))
 
 
@@ -118,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pool", help="pool to check (default: all with mode external)")
     parser.add_argument(
         "--provider", default="generic", help="BETA9_PROVIDER_NAME of the workers (%(default)s)"
+    )
+    parser.add_argument(
+        "--relay-user", default="beta9-relay", metavar="NAME", help="as for setup.sh (%(default)s)"
     )
     parser.add_argument("--json", action="store_true")
     return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import pwd
 import re
 import socket
@@ -14,6 +13,8 @@ from sshd_settings import Settings, one
 _OPTION = re.compile(r'(permitopen|permitlisten)="([^"]*)"')
 _KEY = re.compile(r"\b(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-\S+) AAAA\S+( (?P<comment>.*))?")
 PORT = 6443
+SOCKS_PORT = 1080
+"""Where a worker's tunnel offers all of its ports to the relay."""
 AUTHORIZE = "create its line with 'beta9-worker authorize' or setup.sh --public-key"
 
 
@@ -42,9 +43,14 @@ def _expanded(name: str, user: str) -> Path | None:
     return Path(entry.pw_dir, re.sub("%[uhU%]", lambda match: values[match[0]], name))
 
 
-def findings(targets: list[str], settings: Settings, lines: list[str]) -> list[Finding]:
-    """Check each key's line, and the names that the lines use. `targets`: what the workers want to reach, if known."""
-    found = [_line(number, line, targets) for number, line in enumerate(lines, start=1)]
+def findings(
+    targets: list[str], settings: Settings, lines: list[str], *, relay: bool = False
+) -> list[Finding]:
+    """Check each key's line, and the names that the lines use.
+
+    `targets`: what the workers want to reach, if known; `relay`: whether this host has a relay.
+    """
+    found = [_line(number, line, targets, relay) for number, line in enumerate(lines, start=1)]
     return [*found, _names(settings, lines)]
 
 
@@ -69,7 +75,7 @@ def first_targets(lines: list[str]) -> list[str]:
     return sorted({value for value in found if not value.startswith("*")})
 
 
-def _line(number: int, line: str, targets: list[str]) -> Finding:
+def _line(number: int, line: str, targets: list[str], relay: bool) -> Finding:
     name = f"key-{number}"
     match = _KEY.search(line)
     if not match:
@@ -89,15 +95,25 @@ def _line(number: int, line: str, targets: list[str]) -> Finding:
     summary = f"{label}: listens on {listens[0]}" + (
         f" and {len(listens) - 1} more" if len(listens) > 1 else ""
     )
-    wrong = [address for address in listens if not fnmatch.fnmatchcase(address, "127.*:6443")]
-    if wrong:
-        return Finding(
-            name, FAILED, f"{label}: permitlisten {wrong[0]} is not an address of a worker", AUTHORIZE
-        )
+    unsuitable = _unsuitable(name, label, listens, relay)
+    if unsuitable:
+        return unsuitable
     wanted = " or ".join(targets)
     fix = f"{AUTHORIZE}, with --target {wanted} (or pass the workers' BETA9_SSH_TARGET with --target)"
     reaches = not targets or any(target in opens for target in targets)
     return judged(name, reaches, f"{summary}, reaches {', '.join(opens)[:80]}", fix)
+
+
+def _unsuitable(name: str, label: str, listens: list[str], relay: bool) -> Finding | None:
+    """Return what is wrong with the places where a key may listen, or None."""
+    wrong = [place for place in listens if not re.fullmatch(rf"127\..*:({PORT}|{SOCKS_PORT})", place)]
+    if wrong:
+        seen = f"{label}: permitlisten {wrong[0]} is not an address of a worker"
+        return Finding(name, FAILED, seen, AUTHORIZE)
+    if relay and not any(place.endswith(f":{SOCKS_PORT}") for place in listens):
+        seen = f"{label}: permitlisten lacks port {SOCKS_PORT}, so its k3s is reached, but none of its containers"
+        return Finding(name, WARNING, seen, AUTHORIZE)
+    return None
 
 
 def _resolves(name: str) -> bool:

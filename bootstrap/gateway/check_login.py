@@ -39,6 +39,8 @@ class Host:
     targets: Sequence[str]
     """The gateway's addresses that workers want to reach."""
     identity: Path | None = None
+    port: int = check_keys.PORT
+    """Where workers listen: 1080 if this host has a relay."""
 
 
 def findings(host: Host, lines: Sequence[str], failed: bool) -> list[Finding]:
@@ -173,16 +175,16 @@ def _as_a_worker(host: Host, directory: Path) -> Iterable[Finding]:
     """Log in with a key that only the second sshd knows, and do what a worker does."""
     own = directory / "own"
     opens = "".join(f',permitopen="{target}"' for target in host.targets)
-    listens = f',permitlisten="{ADDRESS}:{check_keys.PORT}"'
+    listens = f',permitlisten="{ADDRESS}:{host.port}"'
     line = f"restrict,port-forwarding{opens}{listens} {sshd_trial.make_key(own)}"
     with sshd_trial.second_sshd(host.sshd, host.config, line) as place:
-        problem = sshd_trial.session(place, host.user, own, ADDRESS, channel=_has_sftp(host.settings))
+        problem = sshd_trial.session(
+            place, host.user, own, f"{ADDRESS}:{host.port}", channel=_has_sftp(host.settings)
+        )
     if problem:
         yield _login_failed(host, problem, place.log)
         return
-    yield Finding(
-        "login", OK, f"a second sshd let a test key in, which listened on {ADDRESS}:{check_keys.PORT}"
-    )
+    yield Finding("login", OK, f"a second sshd let a test key in, which listened on {ADDRESS}:{host.port}")
     if host.identity:
         yield _with_identity(host, host.identity)
     for target in host.targets:

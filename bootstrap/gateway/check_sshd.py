@@ -13,7 +13,9 @@ from sshd_settings import Settings, numbers, one
 
 DROP_IN = "install 50-beta9-tunnel.conf (setup.sh does)"
 SAMPLES = ("127.64.0.1", "127.95.128.7", "127.127.255.254")
-"""Addresses from both ends and the middle of 127.64.0.0/10, where workers listen on port 6443."""
+"""Addresses from both ends and the middle of 127.64.0.0/10, where workers listen."""
+K3S_PORT, SOCKS_PORT = 6443, 1080
+"""Where workers listen in the plain form, and beside a relay."""
 DEAD_PEER_S = 12
 """Time in seconds after which the session of a dead worker should have lost its listener."""
 STALLED_S = 30
@@ -26,9 +28,9 @@ BEHIND_ONE_ADDRESS = 50
 """So many workers may share one address, and reconnect at once."""
 
 
-def findings(version: str, settings: Settings, address: str) -> list[Finding]:
-    """Check the version and every relevant option, for workers that come from `address`."""
-    rules = [_version(version), *(rule(settings) for rule in _RULES)]
+def findings(version: str, settings: Settings, address: str, *, relay: bool = False) -> list[Finding]:
+    """Check the version and every relevant option, for workers that come from `address`; with a relay, or without."""
+    rules = [_version(version), *(rule(settings) for rule in _RULES), _permit_listen(settings, relay)]
     return [*rules, _dead_peer(version, settings), _penalties(settings, address)]
 
 
@@ -53,18 +55,23 @@ def _is(name: str, option: str, good: str, fix: str, otherwise: str = FAILED) ->
     return rule
 
 
-def _permit_listen(settings: Settings) -> Finding:
+def _permit_listen(settings: Settings, relay: bool) -> Finding:
     value = one(settings, "permitlisten", "any")
     patterns = value.split()
     covered = value == "any" or all(
-        any(fnmatch.fnmatchcase(f"{address}:6443", pattern) for pattern in patterns) for address in SAMPLES
+        any(fnmatch.fnmatchcase(f"{address}:{port}", pattern) for pattern in patterns)
+        for address in SAMPLES
+        for port in (K3S_PORT, *([SOCKS_PORT] if relay else []))
     )
     if value == "any":
         fix = f"{DROP_IN}: a key line without permitlisten could listen on any port of this host"
         return Finding("permit-listen", WARNING, "PermitListen any", fix)
     seen = value if len(value) < 60 else f"{len(patterns)} patterns, {patterns[0]} to {patterns[-1]}"
     return judged(
-        "permit-listen", covered, f"PermitListen {seen}", f"{DROP_IN}: 127.64.* to 127.127.*, port 6443"
+        "permit-listen",
+        covered,
+        f"PermitListen {seen}",
+        f"{DROP_IN}: 127.64.* to 127.127.*, ports 6443 and 1080; run setup.sh again",
     )
 
 
@@ -198,7 +205,6 @@ _RULES: tuple[Rule, ...] = (
         f"{DROP_IN}: GatewayPorts clientspecified. With 'no', sshd silently binds 127.0.0.1 and one machine"
         " answers for another; with 'yes', every machine's k3s is open to the network",
     ),
-    _permit_listen,
     _session,
     _max_startups,
     _restrictions,

@@ -4,23 +4,33 @@
 #   sudo ./setup.sh --machine-id 1165a9b6 --public-key worker.pub    one machine (see also --target, --forward)
 #   sudo ./setup.sh --pool-key --public-key pool.pub                 machines whose ids are not known in advance
 #   sudo ./setup.sh --key-line 'restrict,… ssh-ed25519 AAAA…'        a line that `beta9-worker authorize` printed
-#   sudo ./setup.sh --remove                                         remove everything again
+#   sudo ./setup.sh --relay --names beta9.tailnet.example            also the relay: any port of a worker, by name
+#   sudo ./setup.sh --remove                                         remove everything again (--relay: the relay only)
 #
 #   --dry-run            show what would be changed, change nothing
 #   --user NAME          default beta9-tunnel (BETA9_SSH_USER of the workers)
 #   --sshd-config FILE   default /etc/ssh/sshd_config
 #   --exempt NETWORKS    addresses that sshd never shuts out, comma-separated: those of a NAT with many workers behind it
 #                        (OpenSSH 9.8 or later). Kept by later runs; 'none' ends it
+#   with --relay; all but --relay-user are kept by later runs, and 'none' ends each:
+#   --names DOMAIN       the gateway's tailscale.user and tailscale.hostName, joined by a dot: answer for these names
+#   --names-address A:P  where DNS is answered (default 127.0.0.1:9053)
+#   --pods-dial RANGE/10, --pods-from NETWORK, --names-for-pods A:P    for a gateway in pods: see docs/gateway-setup.md
+#   --packet-filter nft|iptables    default nft, where the kernel can
+#   --tcp-retries2 N     a setting of the whole host; 'default' puts the former value back
+#   --relay-user NAME    default beta9-relay
 #
 # Safe to run any number of times. A key that is already installed gets its new line. Creates the user,
-# /etc/ssh/NAME.keys, /etc/ssh/sshd_config.d/50-NAME.conf and /var/lib/NAME (the chroot of its sessions).
+# /etc/ssh/NAME.keys, /etc/ssh/sshd_config.d/50-NAME.conf and /var/lib/NAME (the chroot of its sessions); with --relay
+# the user beta9-relay, /usr/local/lib/beta9-relay, /etc/beta9-relay and beta9-relay.service.
 # Exit 0: done, 1: failed (with a message), 2: usage error.
 set -Eeuo pipefail
 
 script_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 user=beta9-tunnel sshd_config=/etc/ssh/sshd_config
-dry_run='' remove='' public_key='' exempt=''
-key_lines=() authorize_options=()
+relay_user=beta9-relay tcp_retries2=''
+dry_run='' remove='' public_key='' exempt='' relay=''
+key_lines=() authorize_options=() relay_options=()
 
 say() { printf '%s\n' "$*"; }
 die() { printf 'setup.sh: %s\n' "$*" >&2; exit 1; }
@@ -31,9 +41,12 @@ parse_arguments() {
     case $1 in
       --dry-run) dry_run=yes ;;
       --remove) remove=yes ;;
+      --relay) relay=yes ;;
       --pool-key) authorize_options+=("$1") ;;
       --help | -h) usage; exit 0 ;;
-      --machine-id | --target | --forward | --key-line | --public-key | --user | --sshd-config | --exempt)
+      --machine-id | --target | --forward | --key-line | --public-key | --user | --sshd-config | --exempt | \
+        --names | --names-address | --names-for-pods | --pods-dial | --pods-from | --packet-filter | \
+        --relay-user | --tcp-retries2)
         (($# > 1)) || { usage >&2; exit 2; }
         case $1 in
           --key-line) key_lines+=("$2") ;;
@@ -41,6 +54,9 @@ parse_arguments() {
           --user) user=$2 ;;
           --sshd-config) sshd_config=$2 ;;
           --exempt) exempt=$2 ;;
+          --relay-user) relay_user=$2 ;;
+          --tcp-retries2) tcp_retries2=$2 ;;
+          --names* | --pods-* | --packet-filter) relay_options+=("$1" "$2") ;;
           *) authorize_options+=("$1" "$2") ;;
         esac
         shift
@@ -50,9 +66,22 @@ parse_arguments() {
     shift
   done
   [[ $user =~ ^[a-z_][a-z0-9_-]{0,31}$ ]] || die "--user '$user' is not a valid name for a system user"
+  check_relay_arguments
   # sshd would take a host name for a pattern, which exempts nobody.
   [[ $exempt =~ ^(none|[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]+)?(,[0-9A-Fa-f]*[.:][0-9A-Fa-f.:]*(/[0-9]+)?)*)?$ ]] ||
     die "--exempt '$exempt': give addresses or networks, comma-separated without blanks, or none"
+}
+
+check_relay_arguments() {
+  local word
+  [[ $relay_user =~ ^[a-z_][a-z0-9_-]{0,31}$ && $relay_user != "$user" ]] ||
+    die "--relay-user '$relay_user' is not a valid name for a system user of its own"
+  [[ $tcp_retries2 =~ ^([3-9]|1[0-9]|default)?$ ]] || die "--tcp-retries2 '$tcp_retries2': give 3 to 19, or default"
+  for word in ${relay_options[@]+"${relay_options[@]}"}; do
+    [[ $word =~ ^[A-Za-z0-9._:/-]+$ ]] || die "'$word' is not a name, an address or a network"
+  done
+  [[ -n $relay || ( ${#relay_options[@]} -eq 0 && -z $tcp_retries2 ) ]] ||
+    die "${relay_options[0]:---tcp-retries2} requires --relay"
 }
 
 # Compute the line for a public key with the agent's code, from this checkout or an installed package.
@@ -83,13 +112,18 @@ main() {
   source "$script_dir/tunnel-user.sh"
   # shellcheck source=bootstrap/gateway/sshd-config.sh
   source "$script_dir/sshd-config.sh"
+  # shellcheck source=bootstrap/gateway/relay.sh
+  source "$script_dir/relay.sh"
+  relay_paths
   [[ -f $sshd_config ]] || die "$sshd_config does not exist; give the right file with --sshd-config"
   ((EUID == 0)) || die 'must be run as root (sudo)'
   check_user
   if [[ -n $remove ]]; then
-    remove_all
+    remove_relay
+    [[ -n $relay ]] || remove_all
     return
   fi
+  [[ -z $relay ]] || check_relay
   if [[ -n $public_key ]]; then
     line=$(authorize "${authorize_options[@]}" "$public_key") || exit 1
     key_lines+=("$line")
@@ -101,12 +135,14 @@ main() {
   make_chroot
   install_keys
   install_drop_in
+  [[ -z $relay ]] || install_relay
   if [[ -n $dry_run ]]; then say 'nothing was changed (--dry-run)'; else say_next; fi
 }
 
 # Print the command that checks this host, with all options that this run had.
 say_next() {
   local command=(python3 "$script_dir/check.py" --user "$user" --sshd-config "$sshd_config") target
+  [[ $relay_user == beta9-relay ]] || command+=(--relay-user "$relay_user")
   while IFS= read -r target; do command+=(--target "$target"); done < <(targets)
   say "done; check the rest of this host with: ${SUDO_USER:+sudo }$(printf '%q ' "${command[@]}")"
 }

@@ -12,6 +12,7 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -171,22 +172,22 @@ def offer(place: Place, user: str, public_keys: Sequence[Path]) -> Answer:
 
 
 def session(place: Place, user: str, key: Path, reverse: str = "", *, channel: bool = True) -> str:
-    """Log in as a worker does: open a session (not without `channel`) and listen on port 6443 of `reverse`, if given.
+    """Log in as a worker does: open a session (not without `channel`) and listen on `reverse` (ADDRESS:PORT), if given.
 
     Return what went wrong, or "".
     """
     with socket.create_server(("127.0.0.1", 0)) as far_end, tempfile.TemporaryFile() as stderr:
-        forward = ["-R", f"{reverse}:6443:127.0.0.1:{far_end.getsockname()[1]}"] if reverse else []
+        forward = ["-R", f"{reverse}:127.0.0.1:{far_end.getsockname()[1]}"] if reverse else []
         last = ["-s", place.host, "sftp"] if channel else ["-N", place.host]
         command = ssh(place, user, [key], *forward, *last)
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr)
         stdin = cast("IO[bytes]", process.stdin)
         try:
             problem = _said(
-                f"remote forward success for: listen {reverse}:" if reverse else _IN, process, stderr
+                f"remote forward success for: listen {reverse}" if reverse else _IN, process, stderr
             )
             if reverse and not problem:
-                problem = _dialled(reverse, far_end)
+                problem = _not_listening(reverse)
             stdin.close()
             if channel and process.wait(TIMEOUT_S) and not problem:
                 problem = _complaint(_text(stderr))
@@ -213,15 +214,15 @@ def _said(text: str, process: subprocess.Popen[bytes], stderr: IO[bytes]) -> str
     return ""
 
 
-def _dialled(address: str, far_end: socket.socket) -> str:
-    """Dial the forward: a server may bind another address without saying so."""
-    far_end.settimeout(TIMEOUT_S)
-    try:
-        with socket.create_connection((address, 6443), timeout=TIMEOUT_S):
-            far_end.accept()[0].close()
-    except OSError as error:
-        return f"sshd accepted the forward, but {address}:6443 does not lead through it ({error})"
-    return ""
+def _not_listening(place: str) -> str:
+    """Look for the forward: a server may bind another address without saying so. Return what is wrong, or ""."""
+    address, _, port = place.rpartition(":")
+    # proc(5), /proc/net/tcp: addresses in the host's byte order; 0A is a listener.
+    wanted = f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{int(port):04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    if any(fields[1] == wanted and fields[3] == "0A" for fields in lines):
+        return ""
+    return f"sshd accepted the forward, but nothing listens on {place}"
 
 
 def answers(host: str, port: int) -> bool:

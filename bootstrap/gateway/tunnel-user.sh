@@ -58,14 +58,14 @@ remove_all() {
   remove_drop_in
   [[ ! -e $keys ]] || change "remove $keys" rm -f "$keys"
   if getent passwd "$user" >/dev/null; then
-    change "end the sessions of $user" end_sessions
+    change "end the sessions of $user" end_processes_of "$user"
     change "remove the user $user" userdel "$user"
   fi
   [[ ! -d /var/lib/$user ]] || change "remove /var/lib/$user" remove_chroot
   apply
 }
 
-end_sessions() { pkill -KILL -u "$user" || (($? == 1)); } # 1: there were no processes
+end_processes_of() { pkill -KILL -u "$1" || (($? == 1)); } # 1: there were no processes
 
 remove_chroot() {
   rm -f "/var/lib/$user/etc/hosts"

@@ -14,7 +14,9 @@ import pytest
 
 from agent.demo.sshd.program import free_port
 from tests.integration.gateway_host.check_program import Host
+from tests.integration.gateway_host.relay_host import RelayHost
 from tests.integration.gateway_host.setup_site import Site
+from tests.integration.netns import wire
 
 
 @pytest.fixture
@@ -62,3 +64,14 @@ def worker(tmp_path: Path) -> Path:
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "worker", "-f", str(key)], check=True
     )
     return key
+
+
+@pytest.fixture
+def relay_host(site: Site, tmp_path: Path) -> Iterator[RelayHost]:
+    with wire() as wired:
+        host = RelayHost(site, wired.far, tmp_path)
+        try:
+            yield host
+        finally:
+            host.setup("--remove")
+            assert host.left_behind() == []
