@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.process.run import Child, spawn
+from agent.adapters.process.run import Child, run, spawn
 from agent.demo.sshd.throwaway import ThrowAwaySshd
 from tests import ROOT
 from tests.integration.netns import Place, Wire, why_not, wire
@@ -47,14 +48,19 @@ class RelayProcess:
 
     def __init__(self, place: Place, *options: str) -> None:
         self._place = place
-        self._options = options
+        self.options = options
         self._child: Child | None = None
+        self._path = os.environ["PATH"]
         self.lines: list[str] = []
 
     @property
     def pid(self) -> int:
         assert self._child is not None
         return self._child.pid
+
+    def find_first(self, programs: Path) -> None:
+        """Have it find the programs in this directory before all others."""
+        self._path = f"{programs}:{self._path}"
 
     def command(self, *options: str) -> list[str]:
         """Return the command line that runs the relay's command as its user."""
@@ -72,19 +78,25 @@ class RelayProcess:
                 "--bounding-set",
                 f"-all,{caps}",
             ),
-            *(sys.executable, "-m", "agent", "relay", *self._options, *options),
+            *(sys.executable, "-m", "agent", "relay", *self.options, *options),
         ]
 
     def call(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run the relay's command with these options to its end."""
         return subprocess.run(
-            self.command(*options), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+            self.command(*options),
+            cwd=ROOT,
+            env={**os.environ, "PATH": self._path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     def start(self) -> RelayProcess:
         """Start it and wait until it relays."""
         before = len(self.lines)
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "BETA9_LOG_FORMAT": "json"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": self._path}
         self._child = child = spawn(self.command(), name="relay", on_line=self.lines.append, env=environment)
         wait_for(
             "the relay", lambda: "relay_started" in "".join(self.lines[before:]) or child.code is not None
@@ -186,6 +198,21 @@ class Site:
             connection.sendall(text)
             connection.shutdown(socket.SHUT_WR)
             return read_all(connection)
+
+
+def use_nft(lab: Site) -> None:
+    """Have the relay use nftables, also on a kernel that lacks its queue."""
+    lab.relay.options = ("--packet-filter", "nft")
+    rules = lab.relay.call("--dry-run").stdout
+    tried = run(
+        [*lab.gateway.prefix, "nft", "--check", "-f", "-"], timeout_s=20, input=rules, ok_codes=(0, 1)
+    )
+    if tried.code:
+        # Where the relay's user may look for programs, unlike the test's own directory.
+        programs = Path(lab.stack.enter_context(tempfile.TemporaryDirectory()))
+        programs.chmod(0o755)
+        shutil.copy(Path(__file__).with_name("nft_without_queue.sh"), programs / "nft")
+        lab.relay.find_first(programs)
 
 
 def read_all(connection: socket.socket) -> bytes:

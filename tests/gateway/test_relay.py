@@ -7,7 +7,6 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,9 @@ PORT = 34567
 NODE_PORT = 31994
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as made:
-        made.relay.start()
-        yield made
-
-
-def test_a_dial_reaches_any_port_of_the_machine_and_nobody_else(lab: Site) -> None:
+def test_a_dial_reaches_any_port_of_the_machine_and_nobody_else(either_lab: Site) -> None:
     """The host's own k3s listens on all addresses, and a Kubernetes service has a port of every address for itself."""
+    lab = either_lab
     lab.machine(ADDRESS)
     translate = f"-t nat -A OUTPUT -p tcp --dport {NODE_PORT} -j DNAT --to-destination 127.0.0.1:6443"
     lab.gateway.run("iptables", *translate.split())
@@ -52,8 +45,9 @@ def test_a_dial_reaches_any_port_of_the_machine_and_nobody_else(lab: Site) -> No
     lab.refused(ADDRESS, NODE_PORT)
 
 
-def test_what_listens_on_exactly_an_address_is_left_alone(lab: Site) -> None:
+def test_what_listens_on_exactly_an_address_is_left_alone(either_lab: Site) -> None:
     """A machine in the plain form, and the agent API's proxy; with the relay and without it."""
+    lab = either_lab
     forward = ("-R", f"{PLAIN}:6443:{HAIRPIN}:6443")
     with (
         server(lab.net.near, HAIRPIN, 6443, saying(b"plain ")),
@@ -70,7 +64,8 @@ def test_what_listens_on_exactly_an_address_is_left_alone(lab: Site) -> None:
             lab.relay.stop()
 
 
-def test_only_the_relay_may_use_a_machine_s_socks(lab: Site) -> None:
+def test_only_the_relay_may_use_a_machine_s_socks(either_lab: Site) -> None:
+    lab = either_lab
     lab.machine(ADDRESS)
     lab.refused(ADDRESS, 1080)
     # The relay's own port is no way in, either: nobody was dialled there.
@@ -78,8 +73,9 @@ def test_only_the_relay_may_use_a_machine_s_socks(lab: Site) -> None:
         connection.recv(1)
 
 
-def test_no_dial_from_another_host_is_taken(lab: Site) -> None:
+def test_no_dial_from_another_host_is_taken(either_lab: Site) -> None:
     """kube-proxy sets route_localnet, with which a neighbour may send packets to loopback addresses."""
+    lab = either_lab
     lab.machine(ADDRESS)
     lab.gateway.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
     lab.net.near.run("sysctl", "-qw", "net.ipv4.conf.all.route_localnet=1")
@@ -88,7 +84,7 @@ def test_no_dial_from_another_host_is_taken(lab: Site) -> None:
     with server(lab.net.near, HAIRPIN, PORT, saying(b"container ")):
         assert lab.ask(ADDRESS, PORT) == b"container ping"
         with lab.net.near.inside(), pytest.raises(TimeoutError):
-            socket.create_connection((ADDRESS, PORT), 2, source_address=(lab.net.near.address, 0))
+            socket.create_connection((ADDRESS, PORT), 2, source_address=(lab.net.near.address, 0)).close()
 
 
 def test_many_dials_at_once_each_get_their_machine(lab: Site) -> None:

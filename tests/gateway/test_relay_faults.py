@@ -11,11 +11,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import pytest
 
-from tests.gateway.relay_lab import HAIRPIN, SSH_PORT, Site, saying, server, site
+from tests.gateway.relay_lab import HAIRPIN, SSH_PORT, Site, saying, server
 from tests.integration.bounds import within
 from tests.integration.fault_report import Report
 from tests.integration.polling import wait_for
@@ -26,13 +25,6 @@ ADDRESS, OTHER = "127.70.1.1", "127.71.2.2"
 PORT = 34567
 AT_ONCE_S = 0.05
 PROBE_S = 0.5
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Site]:
-    with site(tmp_path) as made:
-        made.relay.start()
-        yield made
 
 
 @contextmanager
