@@ -99,8 +99,9 @@ write_with_mode() {
 }
 
 stored_options() {
-  sed -n 's/^RELAY_OPTIONS="\(.*\)"$/\1/p' "$relay_conf/options" 2>/dev/null || true
-  echo
+  local text
+  text=$(sed -n 's/^RELAY_OPTIONS="\(.*\)"$/\1/p' "$relay_conf/options" 2>/dev/null || true)
+  printf '%s\n' "$text"
 }
 
 # Print the relay's options: those of this run, and of earlier runs what this one does not say; 'none' ends one.
