@@ -15,6 +15,7 @@ _KEY = re.compile(r"\b(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+|sk-\S+) AAAA\S+( 
 PORT = 6443
 SOCKS_PORT = 1080
 """Where a worker's tunnel offers all of its ports to the relay."""
+REISSUE = "'setup.sh --any-port' adds it to all lines; workers take that up within 10 minutes"
 AUTHORIZE = "create its line with 'beta9-worker authorize' or setup.sh --public-key"
 
 
@@ -112,7 +113,7 @@ def _unsuitable(name: str, label: str, listens: list[str], relay: bool) -> Findi
         return Finding(name, FAILED, seen, AUTHORIZE)
     if relay and not any(place.endswith(f":{SOCKS_PORT}") for place in listens):
         seen = f"{label}: permitlisten lacks port {SOCKS_PORT}, so its k3s is reached, but none of its containers"
-        return Finding(name, WARNING, seen, AUTHORIZE)
+        return Finding(name, WARNING, seen, REISSUE)
     return None
 
 

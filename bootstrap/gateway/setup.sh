@@ -5,6 +5,7 @@
 #   sudo ./setup.sh --pool-key --public-key pool.pub                 machines whose ids are not known in advance
 #   sudo ./setup.sh --key-line 'restrict,… ssh-ed25519 AAAA…'        a line that `beta9-worker authorize` printed
 #   sudo ./setup.sh --relay --names beta9.tailnet.example            also the relay: any port of a worker, by name
+#   sudo ./setup.sh --any-port                                       let installed keys listen for the relay (--relay does)
 #   sudo ./setup.sh --remove                                         remove everything again (--relay: the relay only)
 #
 #   --dry-run            show what would be changed, change nothing
@@ -29,7 +30,7 @@ set -Eeuo pipefail
 script_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 user=beta9-tunnel sshd_config=/etc/ssh/sshd_config
 relay_user=beta9-relay tcp_retries2=''
-dry_run='' remove='' public_key='' exempt='' relay=''
+dry_run='' remove='' public_key='' exempt='' relay='' any_port=''
 key_lines=() authorize_options=() relay_options=()
 
 say() { printf '%s\n' "$*"; }
@@ -41,7 +42,8 @@ parse_arguments() {
     case $1 in
       --dry-run) dry_run=yes ;;
       --remove) remove=yes ;;
-      --relay) relay=yes ;;
+      --relay) relay=yes any_port=yes ;;
+      --any-port) any_port=yes ;;
       --pool-key) authorize_options+=("$1") ;;
       --help | -h) usage; exit 0 ;;
       --machine-id | --target | --forward | --key-line | --public-key | --user | --sshd-config | --exempt | \

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # The parts of setup.sh: create or remove the tunnel-only user, its chroot and its keys.
-# Sourced, not run. Reads from setup.sh: user, keys, drop_in, key_lines, dry_run.
+# Sourced, not run. Reads from setup.sh: user, keys, drop_in, key_lines, dry_run, any_port.
 # shellcheck disable=SC2154
 
 # change WHAT COMMAND…: announce and run COMMAND, or only announce it with --dry-run. Every change uses it.
@@ -51,7 +51,13 @@ install_keys() {
     kept=$(grep -vF -- "${blob%%$'\n'*}" <<<"$kept" || true)
     kept=${kept:+$kept$'\n'}$line
   done
+  if [[ -n $any_port ]]; then kept=$(with_relay_port <<<"$kept"); fi
   [[ -f $keys && $kept == "$(cat "$keys")" ]] || change "write $keys" write_file "$keys" "$kept"
+}
+
+# Lines from before `authorize` knew the relay have permitlisten for port 6443 alone.
+with_relay_port() {
+  sed -E 's/,permitlisten="[^"]*:1080"//g; s/permitlisten="([^"]*):6443"/&,permitlisten="\1:1080"/g'
 }
 
 remove_all() {

@@ -19,6 +19,10 @@ DEFAULT_TARGET = "localhost:31994"
 """The gateway's HTTP port on a Kubernetes node (NodePort); the default of BETA9_SSH_TARGET."""
 K3S_PORT = 6443
 """The port on which the gateway dials every machine's k3s."""
+SOCKS_PORT = 1080
+"""The port on which the relay on the gateway's host asks a machine for any other port of it."""
+LISTENS = (K3S_PORT, SOCKS_PORT)
+"""What a machine listens on at its addresses: one of the two, in the plain form or for any port."""
 ANY_HOST = "*"
 RSA_BITS = 2048
 """Current distributions reject smaller keys by their crypto policies."""
@@ -71,7 +75,7 @@ def options(grant: Grant) -> tuple[str, ...]:
     own = tuple(address for machine_id in grant.machine_ids for address in candidates(machine_id))
     opens = [_target(target) for target in grant.targets]
     opens += [f"{host}:{K3S_PORT}" for host in own or (ANY_HOST,)]
-    listens = [f"{host}:{K3S_PORT}" for host in own or POOL_PATTERNS]
+    listens = [f"{host}:{port}" for host in own or POOL_PATTERNS for port in LISTENS]
     return (
         "restrict",
         "port-forwarding",

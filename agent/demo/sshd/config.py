@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.core.provisioning.authorized_keys import K3S_PORT
+from agent.core.provisioning.authorized_keys import LISTENS
 from agent.core.tunnel.addresses import POOL_PATTERNS
 
 Option = str | Sequence[str] | None
@@ -20,7 +20,7 @@ needs an open channel, because only then does sshd set TCP_NODELAY."""
 TUNNEL: Mapping[str, Option] = {
     "AllowTcpForwarding": "yes",
     "GatewayPorts": "clientspecified",
-    "PermitListen": " ".join(f"{pattern}:{K3S_PORT}" for pattern in POOL_PATTERNS),
+    "PermitListen": " ".join(f"{pattern}:{port}" for pattern in POOL_PATTERNS for port in LISTENS),
     "AllowStreamLocalForwarding": "no",
     "AllowAgentForwarding": "no",
     "X11Forwarding": "no",

@@ -45,17 +45,19 @@ def test_the_line_for_one_machine_names_its_four_addresses_and_the_target() -> N
         ',permitopen="localhost:31994"'
         ',permitopen="127.86.127.219:6443",permitopen="127.88.128.90:6443"'
         ',permitopen="127.66.146.66:6443",permitopen="127.71.249.161:6443"'
-        ',permitlisten="127.86.127.219:6443",permitlisten="127.88.128.90:6443"'
-        ',permitlisten="127.66.146.66:6443",permitlisten="127.71.249.161:6443"'
+        ',permitlisten="127.86.127.219:6443",permitlisten="127.86.127.219:1080"'
+        ',permitlisten="127.88.128.90:6443",permitlisten="127.88.128.90:1080"'
+        ',permitlisten="127.66.146.66:6443",permitlisten="127.66.146.66:1080"'
+        ',permitlisten="127.71.249.161:6443",permitlisten="127.71.249.161:1080"'
         f" {ED25519}"
     )
 
 
 def test_a_pools_key_may_listen_in_the_reserved_block_only() -> None:
     listens = [option for option in options(Grant()) if option.startswith("permitlisten")]
-    assert len(listens) == 64
+    assert len(listens) == 128
     assert listens[0] == 'permitlisten="127.64.*:6443"'
-    assert listens[-1] == 'permitlisten="127.127.*:6443"'
+    assert listens[-1] == 'permitlisten="127.127.*:1080"'
 
 
 def test_a_pools_key_may_open_the_target_and_k3s_ports_only() -> None:
