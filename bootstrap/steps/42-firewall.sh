@@ -35,6 +35,8 @@ delete table inet beta9_worker
 table inet beta9_worker {
   chain admitted {
     iifname "lo" accept
+    # The agent's way from ssh to this machine's ports; only what starts on this machine can enter it.
+    iifname "b9-hairpin" accept
     ct state established,related accept
 EOT
   pod_interfaces

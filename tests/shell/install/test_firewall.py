@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.hairpin.layout import INTERFACE
 from tests.integration.lab import wait_for
 from tests.shell.install.fakehost import BOOTSTRAP, Host
 
@@ -214,6 +215,19 @@ def test_the_address_of_the_service_kubernetes_is_no_way_in(host: Host, site: Si
         load_rules(host, site)
         assert not site.outside.reached("10.43.0.1", 443)
         assert site.pod.reached("10.43.0.1", 443)
+
+
+def test_the_agents_hairpin_is_let_in(host: Host, site: Site) -> None:
+    """The pod stands in for the hairpin's namespace; its interface has the hairpin's name."""
+    site = addressed(site, WORKER, OUTSIDE)
+    site.worker.ip("link set cni0 down")
+    site.worker.ip(f"link set cni0 name {INTERFACE}")
+    site.worker.ip(f"link set {INTERFACE} up")
+    with site.worker.listening():
+        wait_for("the link", lambda: site.pod.reached("10.42.0.1") == ALL)
+        load_rules(host, site)
+        assert site.pod.reached("10.42.0.1") == ALL
+        assert site.outside.reached(WORKER) == {OPEN}
 
 
 @pytest.mark.parametrize("is_foreign", [False, True])
