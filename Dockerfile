@@ -47,11 +47,11 @@ RUN cp -r cloud-init /host/cloud-init && chmod -R u=rwX,go=rX /host && chmod 075
 FROM ${BASE_IMAGE}
 # Sets the date of the last password change that useradd records, which must not vary between builds.
 ARG SOURCE_DATE_EPOCH=86400
-# openssh-server is for `demo`, which creates its own host keys; libnss-extrausers lets the entry point name any uid.
+# iproute2, nftables and iptables make the way from ssh to the machine's ports. openssh-server is for `demo`, which creates its own host keys; libnss-extrausers lets the entry point name any uid.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        ca-certificates libnss-extrausers openssh-client openssh-server openssl python3 tini \
+        ca-certificates iproute2 iptables libnss-extrausers nftables openssh-client openssh-server openssl python3 tini \
     && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig /var/log/* \
         /var/lib/dpkg/*-old /etc/ssh/ssh_host_* \
     && sed -i 's/^passwd:.*/passwd: files extrausers/' /etc/nsswitch.conf \

@@ -81,14 +81,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _groups(connection: Connection) -> dict[str, tuple[Check, ...]]:
-    from agent.doctor import gateway, gpu, kubernetes, machine, network, tailnet, worker_jobs
+    from agent.doctor import any_port, gateway, gpu, kubernetes, machine, network, tailnet, worker_jobs
 
     groups: dict[str, tuple[Check, ...]] = {
         "machine": machine.CHECKS,
         "gpu and containers": gpu.CHECKS,
         "network and ssh": network.CHECKS,
         "gateway": gateway.CHECKS if connection is Connection.SSH else gateway.WITHOUT_TUNNEL,
-        "kubernetes": (*kubernetes.CHECKS, *worker_jobs.CHECKS),
+        "kubernetes": (*kubernetes.CHECKS, *any_port.CHECKS, *worker_jobs.CHECKS),
     }
     if connection is Connection.TAILSCALE:
         groups |= {"tailnet": tailnet.CHECKS, "gateway": gateway.IN_A_TAILNET}

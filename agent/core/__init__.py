@@ -6,13 +6,16 @@ clock, draws a random number, logs or raises on purpose. A test reads the import
 
 The machines
 ============
-Twelve small machines share AgentState. Each has its model (the values) beside its rules.
+Fourteen small machines share AgentState. Each has its model (the values) beside its rules.
 
 machine        model                  states, or what it remembers             moved by
 -------------  ---------------------  ---------------------------------------  -------------------------------------
 three links    tunnel/model           DOWN, STARTING, UP, for api, reverse     LinkLoggedIn, LinkComplained,
                                       and data (tunnel/transitions, TABLE)     LinkEnded, ApiProbed, ReverseProbed
 contest        tunnel/model           an address that is taken, who holds it    LinkEnded, ContestProbed
+reverse form   tunnel/model           any port, or the plain form and why       LinkEnded (BIND), ReverseProbed,
+                                      (tunnel/reverse_form)                    the clock
+hairpin        hairpin/model          works or not and why; lets in k3s?       HairpinChecked
 k3s            kubernetes/model       expected?, answering?, node, logins      KubeProbed, KubeLoginsRead
 tailnet        tailnet/model          tailscaled's state, login attempts       TailscaledQueried, TailnetJoinTried
 offer          machine_api/model      everything, or nothing and why           nothing: derived anew in every step
@@ -31,8 +34,11 @@ Joint states that matter
 ========================
 Most rules concern one machine. These concern several at once, and are where a change is most likely to go wrong:
 
-- The reverse link is wanted only while k3s answers locally (transitions.is_wanted): a dial that hangs at a sick k3s
-  stops the gateway's whole pool, one that is refused harms nobody.
+- In the plain form the reverse link is wanted only while k3s answers locally (transitions.is_wanted): a dial that hangs
+  at a sick k3s stops the gateway's whole pool, one that is refused harms nobody. In the form of any port it stays, for
+  the sake of other ports: the hairpin rejects what is for k3s (hairpin/upkeep), and the link is STARTING until the
+  path has answered again.
+- Where any port is impossible the plain form stands in (reverse_form); a link of the other form is replaced.
 - While sshd is out of reach or refuses the key, only the api link attempts a login (schedule._may_attempt); its login
   lets the others try (ssh_events._retry_others).
 - Everything is offered, or nothing (offer.REASONS): what is offered must be able to start here at this moment. A
@@ -55,7 +61,7 @@ lifecycle/cordon brings the next probe of k3s forward; shutdown shortens the dea
 Order inside one step
 =====================
 1. The event's handler updates its machine (step.HANDLERS). Events of an earlier generation or call are ignored.
-2. Facts, k3s probe and tailscaled query that are due; then the links: start, stop, probe.
+2. Facts, k3s probe, tailscaled query and hairpin check that are due; then the links: start, stop, probe.
 3. exits.decide_exit, now that a link may have failed for good; then the drain and the cordon.
 4. offer.decide: after the links and the drain, because it depends on both.
 5. calls.manage: after the offer, because a registration advertises it.

@@ -22,6 +22,15 @@ class K3sMode(str, Enum):
     NONE = "none"
 
 
+class ReverseMode(str, Enum):
+    """What the reverse forward reaches on this machine."""
+
+    AUTO = "auto"
+    """Any port where that is possible, else k3s alone."""
+    ANY_PORT = "any-port"
+    K3S = "k3s"
+
+
 @dataclass(frozen=True)
 class Config:
     """The settings, as far as decisions need them. Never changes while the agent runs."""
@@ -37,6 +46,7 @@ class Config:
     """Candidates for the reverse path, in order; exactly one if the settings name it."""
     uses_gpus: bool = True
     """Whether GPUs that the machine has must work before anything is offered."""
+    reverse: ReverseMode = ReverseMode.K3S
     reserve_cpu_millicores: int = 500
     reserve_memory_mib: int = 1024
     joins_tailnet: bool = False

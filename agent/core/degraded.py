@@ -15,7 +15,9 @@ FULL_DISK_BYTES = 64 * 1024
 def degradations(state: AgentState, now_s: float) -> list[str]:
     """Return what is wrong without ending anything, one text each, for `degraded` in `/status`."""
     texts = [] if state.kube.read_error is None else [f"Kubernetes: {state.kube.read_error}"]
-    texts += [each for each in (contest.warning(state),) if each]
+    texts += [
+        each for each in (contest.warning(state), state.fallback.reason, state.hairpin.containers) if each
+    ]
     host = state.host
     if host is not None and host.disk_total_bytes and host.disk_free_bytes < FULL_DISK_BYTES:
         texts.append(

@@ -20,6 +20,8 @@ class StartLink:
     session: bool
     hurry: bool = False
     """Whether each address of the server's name gets only a moment: the last attempt ended before it had tried all."""
+    any_port: bool = False
+    """Whether the reverse child leads to any port of this machine, not to its k3s alone."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,21 @@ class ProbeContest:
     """Find out who answers at a candidate address that is taken. Sends no token. Results in ContestProbed."""
 
     candidate: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class CheckHairpin:
+    """Make the hairpin, or check and repair it. Results in HairpinChecked.
+
+    `lets_in`: connections to k3s are let through; otherwise they are rejected, and those that are open are cut.
+    `tries_k3s`: also connect to k3s, which logs every connection without a request. `inspects`: also read routes and
+    packet filters; a check that finds something wrong does so anyway.
+    """
+
+    lets_in: bool
+    tries_k3s: bool
+    inspects: bool
     timeout_s: float
 
 
@@ -163,6 +180,7 @@ Effect = (
     | ProbeApi
     | ProbeReverse
     | ProbeContest
+    | CheckHairpin
     | ProbeKube
     | ReadKubeLogins
     | QueryTailscaled

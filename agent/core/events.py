@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from agent.core.hairpin.model import HairpinFault
 from agent.core.host.facts import GpuReading, HostFacts, KubeLogins, NodeFacts, TailnetFacts
 from agent.core.lifecycle.model import ShutdownKind
 from agent.core.machine_api.wire import Outcome
@@ -105,6 +106,22 @@ class ContestProbed:
 
     candidate: int
     holder: Holder
+
+
+@dataclass(frozen=True)
+class HairpinChecked:
+    """The hairpin was checked, and made or repaired where that was necessary; with a fault it could not be."""
+
+    lets_in: bool
+    fault: HairpinFault | None = None
+    containers: str | None = None
+    """Why containers cannot be reached although the hairpin works."""
+    k3s_missed: str | None = None
+    """Why k3s, which answers on this machine, was not reached through the hairpin; None: it was, or was not tried."""
+    uncut: bool = False
+    """Connections to k3s that should have been cut are still open."""
+    inspected: bool = True
+    """Routes and packet filters were read."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +250,7 @@ Event = (
     | ApiProbed
     | ReverseProbed
     | ContestProbed
+    | HairpinChecked
     | KubeProbed
     | KubeLoginsRead
     | TailscaledQueried

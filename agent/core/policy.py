@@ -85,6 +85,16 @@ class Policy:
     """Register without a keepalive if the reverse path is not verified this long after the gateway answers."""
     reverse_settle_s: float = 3.0
     """Logged in for this long and the address still refuses: sshd bound another one (GatewayPorts no)."""
+    relay_lost_s: float = 30.0
+    """A relay that has answered before may be away this long (restarted, upgraded) before the plain form stands in."""
+    any_port_retry_s: float = 60.0
+    """In the plain form, for want of a relay or of a permission: first pause before any port is tried again."""
+    any_port_retry_cap_s: float = 600.0
+    hairpin_interval_s: float = 4.0
+    """How often a connection is made through the hairpin: 0.1 ms."""
+    hairpin_inspect_s: float = 7.5
+    """How often routes and packet filters are read as well, so that damage is repaired within 10 s: two commands."""
+    hairpin_timeout_s: float = 2.0
     path_grace_s: float = 6.0
     """The reverse path may be unverified this long (a child being replaced) before the offer is withdrawn."""
     node_interval_s: float = 10.0

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from agent.core.config import Config, Connection
+from agent.core.hairpin.model import Hairpin
 from agent.core.host.facts import GpuReading, HostFacts
 from agent.core.kubernetes.model import Kube
 from agent.core.lifecycle.model import DisplayedState, ExitDecision, NodeDrain, Shutdown
 from agent.core.machine_api.model import Call, Lease, Offer, Registration
 from agent.core.tailnet.model import Tailnet
-from agent.core.tunnel.model import Contest, Link, Purpose
+from agent.core.tunnel.model import Contest, Fallback, Link, Purpose
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class AgentState:
     """Why the reverse path has moved on from the previous address."""
     contest: Contest | None = None
     """The address that was last found taken, until it is known to be free."""
+    fallback: Fallback = field(default_factory=Fallback)
+    hairpin: Hairpin = field(default_factory=Hairpin)
     kube: Kube = field(default_factory=Kube)
     tailnet: Tailnet = field(default_factory=Tailnet)
     offer: Offer = field(default_factory=Offer)

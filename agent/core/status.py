@@ -27,12 +27,14 @@ from agent.core.status_schema import (
     LinkStatus,
     PeerStatus,
     PlacementStatus,
+    ReverseFormStatus,
     Status,
     TailnetStatus,
     TunnelStatus,
     WaitingStatus,
 )
 from agent.core.tailnet import login
+from agent.core.tunnel import reverse_form
 from agent.core.tunnel.model import LinkPhase, Purpose
 from agent.core.waiting import link_reason, waiting
 
@@ -109,7 +111,18 @@ def _tunnel(state: AgentState, gateway_url: str, ctx: Context) -> TunnelStatus:
         "restarts": sum(count for _, count in state.api.restarts),
         "forward": _link(state, Purpose.API, gateway_url, ctx),
         "reverse": _link(state, Purpose.REVERSE, state.address, ctx),
+        "reverse_form": _reverse_form(state, ctx.now_s),
         "data": _link(state, Purpose.DATA, None, ctx) if state.config.data else None,
+    }
+
+
+def _reverse_form(state: AgentState, now_s: float) -> ReverseFormStatus:
+    reason = reverse_form.plain_reason(state)
+    is_passing = state.fallback.reason is not None
+    return {
+        "any_port": reason is None,
+        "reason": reason,
+        "retry_in_s": _left(state.fallback.trial_at_s, now_s) if is_passing else None,
     }
 
 

@@ -23,6 +23,14 @@ class LinkStatus(TypedDict):
     generation: int
 
 
+class ReverseFormStatus(TypedDict):
+    """What the reverse link leads to, and why that is k3s alone."""
+
+    any_port: bool
+    reason: str | None
+    retry_in_s: float | None
+
+
 class TunnelStatus(TypedDict):
     """The way to the gateway, and back."""
 
@@ -32,6 +40,7 @@ class TunnelStatus(TypedDict):
     restarts: int
     forward: LinkStatus
     reverse: LinkStatus
+    reverse_form: ReverseFormStatus
     data: LinkStatus | None
 
 

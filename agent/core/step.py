@@ -19,6 +19,7 @@ from agent.core.events import (
     ContestProbed,
     Event,
     FactsRead,
+    HairpinChecked,
     JobsCleared,
     KubeLoginsRead,
     KubeProbed,
@@ -35,6 +36,7 @@ from agent.core.events import (
     Tick,
     WorkersListed,
 )
+from agent.core.hairpin import upkeep
 from agent.core.host.facts import GpuReading, HostFacts
 from agent.core.kubernetes import health
 from agent.core.lifecycle import cordon, displayed_state, drain, exits, shutdown
@@ -73,6 +75,7 @@ HANDLERS: dict[type, Callable[[AgentState, Any, Context], AgentState]] = {
     ReverseProbed: probe_results.on_reverse_probed,
     ContestProbed: contest.on_probed,
     KubeProbed: health.on_probed,
+    HairpinChecked: upkeep.on_checked,
     KubeLoginsRead: health.on_logins_read,
     TailscaledQueried: login.on_queried,
     TailnetJoinTried: login.on_join_tried,
@@ -108,6 +111,7 @@ def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect,
         effects.append(ReadFacts(with_containers=state.host is not None))
     state, kube_effects = health.manage(state, ctx)
     state, tailnet_effects = login.manage(state, ctx)
+    state, hairpin_effects = upkeep.manage(state, ctx)
     state, link_effects = schedule.manage(state, ctx)
     state, contest_effects = contest.manage(state, ctx)
     state = exits.decide_exit(state, ctx)
@@ -117,6 +121,7 @@ def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect,
     state = displayed_state.follow(shutdown.manage(state, ctx), ctx)
     effects += [
         *kube_effects,
+        *hairpin_effects,
         *tailnet_effects,
         *link_effects,
         *contest_effects,
@@ -133,6 +138,7 @@ def _advance(state: AgentState, ctx: Context) -> tuple[AgentState, tuple[Effect,
 def wake_in_s(state: AgentState, now_s: float, longest_s: float = 1.0) -> float:
     """Return the seconds until something is due, at most `longest_s`. Waking early costs a look, never a mistake."""
     due = [state.call_retry_at_s, state.lease.next_at_s, state.kube.probe_at_s, state.node_drain.ask_at_s]
+    due += [state.hairpin.check_at_s, state.fallback.trial_at_s]
     due += [state.tailnet.look_at_s, state.tailnet.join_at_s]
     due += [_link_due_s(link) for link in (state.api, state.reverse, state.data)]
     ahead = [moment - now_s for moment in due if moment > now_s]

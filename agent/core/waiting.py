@@ -16,6 +16,7 @@ from agent.core.machine_api import calls
 from agent.core.machine_api.placement import unplaceable
 from agent.core.state import AgentState
 from agent.core.tailnet import login
+from agent.core.tunnel import reverse_form
 from agent.core.tunnel.model import LinkPhase, Purpose
 from agent.core.tunnel.transitions import is_wanted
 
@@ -33,6 +34,8 @@ def link_reason(state: AgentState, purpose: Purpose, ctx: Context) -> str | None
         return None
     if link.fault is not None:
         return link.fault.message
+    if link.any_port and link.logged_in_at_s is not None and not state.kube.answering:
+        return f"its port 6443 is closed while this machine's k3s does not answer ({state.kube.reason})"
     if link.phase is LinkPhase.STARTING:
         return f"connecting for {ctx.now_s - link.started_at_s:.0f} s"
     if not is_wanted(state, purpose):
@@ -51,6 +54,9 @@ def _unwanted(state: AgentState) -> str:
         return "not used: BETA9_K3S is none, and there is no BETA9_K3S_TOKEN for the gateway"
     if not kube.looked:
         return "waits for the first look at this machine's k3s"
+    if reverse_form.uses_any_port(state) and not state.hairpin.works:
+        fault = state.hairpin.fault
+        return fault.message if fault else "the way to this machine's ports is being made"
     return f"closed while this machine's k3s does not answer ({kube.reason})"
 
 

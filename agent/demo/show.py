@@ -90,6 +90,8 @@ class Show:
             "BETA9_SSH_KEY_FILE": str(sshd.key_path),
             "BETA9_SSH_KNOWN_HOSTS_FILE": str(sshd.known_hosts_path),
             "BETA9_SSH_TARGET": target,
+            # The demo has no relay, and leaves this machine's network as it is.
+            "BETA9_REVERSE": "k3s",
             "BETA9_KUBECONFIG": str(secrets / "kubeconfig"),
             "BETA9_K3S_API": f"{kubernetes.host}:{kubernetes.port}",
             "BETA9_STATE_DIR": str(directory / "state"),

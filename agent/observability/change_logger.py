@@ -22,7 +22,7 @@ from agent.core.machine_api.model import Offer
 from agent.core.machine_api.wire import OutcomeKind
 from agent.core.policy import Policy
 from agent.core.state import AgentState
-from agent.core.tunnel import contest
+from agent.core.tunnel import contest, reverse_form
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
 from agent.core.waiting import waiting
 from agent.observability.log_throttle import LogThrottle
@@ -51,6 +51,7 @@ class ChangeLogger:
             self._link(purpose, before.link(purpose), after.link(purpose), after, now_s)
         if (text := contest.warning(after)) is not None and text != contest.warning(before):
             self._log.warning("machine_id", text=text)
+        self._reverse_form(before, after, now_s)
         self._tailnet(before, after, event)
         self._registration(before, after)
         self._offer(before, after)
@@ -98,6 +99,21 @@ class ChangeLogger:
                     attempts=repeats.times,
                     retry_in_s=round(max(0.0, after.retry_at_s - now_s), 1),
                 )
+
+    def _reverse_form(self, before: AgentState, after: AgentState, now_s: float) -> None:
+        """Log when the plain form begins to stand in for any port, and when it no longer does."""
+        if reverse_form.always_plain(after.config) is not None:
+            return
+        was, reason = reverse_form.plain_reason(before), reverse_form.plain_reason(after)
+        if reason is not None and (was is None or was != reason):
+            # Each trial of any port ends with the same line.
+            if self._throttle.record("reverse_form", now_s) is not None:
+                self._log.warning("reverse_form", form="k3s", text=reason)
+        elif (
+            reason is None and after.reverse.any_port and not _is_up(before.reverse) and _is_up(after.reverse)
+        ):
+            self._throttle.resolve("reverse_form", now_s)
+            self._log.info("reverse_form", form="any-port")
 
     def _tailnet(self, before: AgentState, after: AgentState, event: Event) -> None:
         """Log logins, coming up, and changes of the peer; faults are logged as the API link's."""
@@ -231,6 +247,10 @@ class ChangeLogger:
                 self._log.info("gpu_recovered", uuid=gpu.uuid, name=gpu.name)
         if after.gpus.error and not before.gpus.error:
             self._log.warning("gpus_unread", text=after.gpus.error)
+
+
+def _is_up(link: Link) -> bool:
+    return link.phase is LinkPhase.UP
 
 
 def _route(peer: PeerFacts) -> tuple[str, bool, bool | None]:

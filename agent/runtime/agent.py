@@ -9,6 +9,7 @@ import threading
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.gateway.machine_api import Gateway
+from agent.adapters.hairpin.keeper import HairpinKeeper
 from agent.adapters.host import docker
 from agent.adapters.host.boot_record import boot_of
 from agent.adapters.kubernetes.connect import open_kubernetes
@@ -18,8 +19,9 @@ from agent.adapters.secrets.credentials import Credentials
 from agent.adapters.ssh.local_ports import holder_of
 from agent.adapters.ssh.tunnel import Tunnel, probe_sockets
 from agent.adapters.storage.state_dir import StateDir
-from agent.core.effects import StartLink, StopLink
-from agent.core.events import Event
+from agent.core.effects import CheckHairpin, StartLink, StopLink
+from agent.core.events import Event, HairpinChecked
+from agent.core.hairpin.model import HairpinFault, HairpinFaultKind
 from agent.core.host.boot_record import failure
 from agent.core.machine_api.model import Registration
 from agent.core.state import AgentState
@@ -30,7 +32,7 @@ from agent.observability.change_logger import ChangeLogger
 from agent.observability.logs import EventLog
 from agent.runtime import identity
 from agent.runtime.autoscaling import autoscaling_reporter
-from agent.runtime.core_config import local_bind, make_config, make_forwards
+from agent.runtime.core_config import local_bind, make_config, make_forwards, make_layout
 from agent.runtime.gateway_calls import GatewayCalls
 from agent.runtime.probing import Probing
 from agent.runtime.shutdown import ShutdownHandling
@@ -84,6 +86,7 @@ class Agent:
         self.group = autoscaling_reporter(settings, log, lambda: identity.instance_id(settings))
         self._sockets = probe_sockets(credentials.directory, len(self.config.addresses))
         self.tunnel = self._make_tunnel()
+        self.hairpin = HairpinKeeper(make_layout(settings))
         self.supervisor = self._make_supervisor()
 
     def _make_supervisor(self) -> Supervisor:
@@ -115,6 +118,12 @@ class Agent:
         calls = GatewayCalls(self.gateway, self.kubernetes.token, self.log, self.tailnet.remember)
         return {
             StartLink: Executor(self.tunnel.start),
+            CheckHairpin: Executor(
+                self.hairpin.check,
+                lambda c, e: HairpinChecked(
+                    c.lets_in, HairpinFault(HairpinFaultKind.BROKEN, f"not checked: {e}")
+                ),
+            ),
             StopLink: Executor(self._stop_link),
             **probing.executors(),
             **calls.executors(),
@@ -144,6 +153,7 @@ class Agent:
             if self.group is not None:
                 self.group.close()
             self.tunnel.stop_all()
+            self.hairpin.close()
             self.gpus.close()
             self.gateway.close()
             self.credentials.close()

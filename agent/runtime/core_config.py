@@ -6,6 +6,7 @@ from pathlib import Path
 
 from agent import __version__
 from agent.core.config import Config, Connection
+from agent.core.hairpin.layout import Layout
 from agent.core.tunnel import addresses, ssh_argv
 from agent.settings import Settings
 
@@ -25,6 +26,7 @@ def make_config(settings: Settings, machine_id: str) -> Config:
         hostname=settings.hostname,
         addresses=reverse,
         uses_gpus=settings.expected_gpus != 0,
+        reverse=settings.reverse,
         reserve_cpu_millicores=settings.reserve_cpu_millicores,
         reserve_memory_mib=settings.reserve_memory_mib,
         joins_tailnet=settings.tailscale_auth is not None,
@@ -48,4 +50,10 @@ def make_forwards(settings: Settings, config: Config, sockets: tuple[Path, ...])
         probe_sockets=tuple(str(path) for path in sockets),
         addresses=config.addresses,
         kubernetes=str(settings.k3s_api),
+        hairpin=make_layout(settings).inner,
     )
+
+
+def make_layout(settings: Settings) -> Layout:
+    """Return the hairpin of this machine."""
+    return Layout(settings.hairpin, settings.k3s_api.port)

@@ -13,7 +13,7 @@ from agent.settings.flags import add_arguments, without_ignored
 from agent.settings.model import Settings
 from agent.settings.reading import ETC, examine, load
 from agent.settings.shown import describe
-from agent.settings.values import Connection, Forward, HostPort, Interruption, K3sMode, SecretRef
+from agent.settings.values import Connection, Forward, HostPort, Interruption, K3sMode, ReverseMode, SecretRef
 
 __all__ = [
     "ETC",
@@ -22,6 +22,7 @@ __all__ = [
     "HostPort",
     "Interruption",
     "K3sMode",
+    "ReverseMode",
     "SecretRef",
     "Settings",
     "add_arguments",

@@ -15,6 +15,7 @@ from agent.settings.values import (
     JumpHost,
     K3sMode,
     LifecycleHook,
+    ReverseMode,
     SecretRef,
 )
 
@@ -43,6 +44,9 @@ class Settings:
     ssh_forwards: tuple[Forward, ...]
     reverse_bind: str
     """`auto`, or an address on the SSH host."""
+    reverse: ReverseMode
+    hairpin: str
+    """A /30, as text."""
     hostname: str | None
     tailscale_url: str | None
     """Without trailing slash; None: the control server that tailscaled is configured with."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from agent.core.machine_api.lease import interval_problem
 from agent.core.text.describe import shown
+from agent.core.tunnel.addresses import is_machine_address
 from agent.settings.model import Settings
-from agent.settings.values import Connection, K3sMode
+from agent.settings.values import Connection, K3sMode, ReverseMode
 
 LONGEST_DRAIN_S = 105
 """The service allows 110 s (`docker stop -t 110`); the rest is for deregistering and closing the tunnel."""
@@ -101,6 +102,16 @@ def _forwards_differ(s: Settings) -> str | None:
     return None
 
 
+def _reverse_bind(s: Settings) -> str | None:
+    is_fitting = s.reverse_bind == "auto" or is_machine_address(s.reverse_bind)
+    if s.reverse is ReverseMode.ANY_PORT and s.connection is Connection.SSH and not is_fitting:
+        return (
+            f"BETA9_REVERSE_BIND: {shown(s.reverse_bind)} is outside 127.64.0.0/10, where the gateway's relay takes"
+            " connections for any-port; remove it, or set BETA9_REVERSE=k3s"
+        )
+    return None
+
+
 ERRORS: tuple[Rule, ...] = (
     Rule(("connection", "ssh_host"), _ssh_host),
     Rule(("connection", "ssh_key"), _ssh_key),
@@ -110,13 +121,14 @@ ERRORS: tuple[Rule, ...] = (
     Rule(("keepalive_interval_s", "tuning"), _timing),
     Rule(("connection", "status_addr", "gateway_port"), _ports_differ),
     Rule(("ssh_forwards", "gateway_port"), _forwards_differ),
+    Rule(("connection", "ssh_host", "reverse", "reverse_bind"), _reverse_bind),
 )
 
 
 def _ssh_unused(s: Settings) -> str | None:
     given = [
         name
-        for name in ("ssh_host", "ssh_jump", "ssh_forwards", "ssh_host_key_fingerprint")
+        for name in ("ssh_host", "ssh_jump", "ssh_forwards", "ssh_host_key_fingerprint", "reverse", "hairpin")
         if name in s.sources
     ]
     if s.connection is not Connection.SSH and given:
@@ -181,7 +193,18 @@ def _forward_is_public(s: Settings) -> str | None:
 
 
 WARNINGS: tuple[Rule, ...] = (
-    Rule(("connection", "ssh_host", "ssh_jump", "ssh_forwards", "ssh_host_key_fingerprint"), _ssh_unused),
+    Rule(
+        (
+            "connection",
+            "ssh_host",
+            "ssh_jump",
+            "ssh_forwards",
+            "ssh_host_key_fingerprint",
+            "reverse",
+            "hairpin",
+        ),
+        _ssh_unused,
+    ),
     Rule(("connection", "ssh_host", "tailscale_url", "tailscale_auth"), _tailnet_unused),
     Rule(("ssh_known_hosts", "ssh_host_key_fingerprint"), _both_pins),
     Rule(("connection", "hostname"), _no_hostname),

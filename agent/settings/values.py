@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from agent.core.config import Connection, K3sMode
+from agent.core.config import Connection, K3sMode, ReverseMode
 
 __all__ = [
     "Connection",
@@ -16,6 +16,7 @@ __all__ = [
     "JumpHost",
     "K3sMode",
     "LifecycleHook",
+    "ReverseMode",
     "SecretRef",
     "bracketed",
 ]

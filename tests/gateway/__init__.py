@@ -1,0 +1,1 @@
+"""Any port of a worker over SSH: hairpins, relays and gateways in network namespaces. They need root."""

@@ -153,6 +153,8 @@ class Lab:
             "BETA9_SSH_KEY_FILE": str(self.sshd.key_path),
             "BETA9_SSH_KNOWN_HOSTS_FILE": str(self.sshd.known_hosts_path),
             "BETA9_SSH_TARGET": self.target,
+            # Any port needs a relay beside the gateway: tests/gateway.
+            "BETA9_REVERSE": "k3s",
             "BETA9_K3S_TOKEN_FILE": str(self.k3s_token_file),
             "BETA9_K3S_API": self.k3s_api,
             "BETA9_STATE_DIR": str(home / "state"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agent.core.config import Config
 from agent.core.effects import CallGateway
 from agent.core.events import CallEnded, Event
+from agent.core.hairpin.model import HairpinFaultKind
 from agent.core.machine_api.model import CallKind
 from agent.core.machine_api.wire import Outcome, OutcomeKind
 from agent.core.state import AgentState
@@ -36,6 +37,16 @@ class Faults:
     """"", `refuse`, `hang`, `500`, `401`."""
     k3s: str = ""
     """"", `refuse`, `hang`."""
+    hairpin: HairpinFaultKind | None = None
+    """What keeps the machine from having a hairpin."""
+    k3s_on_loopback: bool = False
+    """k3s answers on this machine, and not by way of the hairpin."""
+    relay: str = ""
+    """"", `gone`, `frozen` (its path to this machine)."""
+    no_1080: bool = False
+    """sshd lets the key listen on 6443 alone."""
+    wildcard: bool = False
+    """The gateway's host has a k3s of its own, on port 6443 of all addresses."""
     reverse: bool = False
     """The reverse session is stopped on the gateway's side: its address is held and silent."""
 
@@ -59,6 +70,7 @@ class Session:
     dead_since_s: float | None = None
     stopped: bool = False
     prohibited: bool = False
+    any_port: bool = False
 
 
 class GatewaySide:
@@ -73,6 +85,8 @@ class GatewaySide:
     lingering: list[Session]
     open_calls: dict[int, CallKind]
     registrations: int
+    lets_in: bool
+    """Whether the hairpin lets connections to k3s through."""
 
     def later(self, seconds: float, event: Callable[[], Event | None]) -> None:
         """Queue an event."""
@@ -149,4 +163,5 @@ class GatewaySide:
     def dial_hangs(self) -> bool:
         """Whether a dial at any of our addresses would hang and so stop the pool."""
         session = self.sessions.get(Purpose.REVERSE)
-        return session is not None and self.faults.k3s == "hang"
+        is_open = session is not None and (self.lets_in or not session.any_port)
+        return is_open and self.faults.k3s == "hang"

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from agent.core.config import Config, Connection
 from agent.core.effects import (
     CallGateway,
+    CheckHairpin,
     ClearJobs,
     CordonNode,
     Effect,
@@ -41,7 +42,6 @@ from agent.core.events import (
     LinkEnded,
     LinkLoggedIn,
     Probe,
-    ReverseProbed,
     StopWritten,
     Tick,
 )
@@ -55,10 +55,11 @@ from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Purpose
 from tests.unit.simulated import SSH_NOTICES_S, SYN_AGAIN_S, Entry, Faults, GatewaySide, Session
 from tests.unit.simulated_node import NodeSide
+from tests.unit.simulated_path import ReversePath
 
 
 @dataclass
-class World(GatewaySide, NodeSide):
+class World(GatewaySide, NodeSide, ReversePath):
     """Runs one worker against the simulated rest. `run_for` lets time pass."""
 
     seed: int
@@ -87,6 +88,7 @@ class World(GatewaySide, NodeSide):
         self.open_calls: dict[int, CallKind] = {}
         self.finish: Exit | None = None
         self.registrations = 0
+        self.lets_in = False
         self.logins: list[tuple[float, Purpose]] = []
         """Every time that sshd was asked to let somebody in."""
         self.seen: list[DisplayedState] = []
@@ -152,6 +154,8 @@ class World(GatewaySide, NodeSide):
                 self._probe_api(effect)
             case ProbeReverse():
                 self._probe_reverse(effect)
+            case CheckHairpin():
+                self.later(0.1, lambda: self._check_hairpin(effect))
             case ProbeKube():
                 is_let_in = Answer.ANSWERED if self.kube_logins.has_token else Answer.DENIED
                 answer = {"": is_let_in, "refuse": Answer.NOT_LISTENING, "hang": Answer.SILENT}[
@@ -202,11 +206,16 @@ class World(GatewaySide, NodeSide):
         elif self.faults.auth:
             self.logins.append((self.now_s, purpose))
             self.later(0.2, end(FaultKind.AUTH))
-        elif effect.address is not None and self._is_held(effect.address):
+        elif (effect.address is not None and self._is_held(effect.address)) or (
+            effect.any_port and self.faults.no_1080
+        ):
             self.later(0.2, end(FaultKind.BIND))
         else:
             self.logins.append((self.now_s, purpose))
-            self.sessions[purpose] = Session(generation, effect.address, prohibited=self.faults.permit_open)
+            prohibited, any_port = self.faults.permit_open, effect.any_port
+            self.sessions[purpose] = Session(
+                generation, effect.address, prohibited=prohibited, any_port=any_port
+            )
             self.later(0.2, lambda: LinkLoggedIn(purpose, generation))
 
     def _is_held(self, address: str) -> bool:
@@ -240,19 +249,6 @@ class World(GatewaySide, NodeSide):
                 "500": Probe(Answer.UNWELL, 0.01),
             }[self.faults.gateway]
         self.later(probe.took_s or 0.001, lambda: ApiProbed(effect.generation, probe))
-
-    def _probe_reverse(self, effect: ProbeReverse) -> None:
-        session = self.sessions.get(Purpose.REVERSE)
-        address = self.config.addresses[effect.candidate % len(self.config.addresses)]
-        held = any(s.address == address for s in self.lingering)
-        silent = held or (session is not None and (session.stopped or self.faults.k3s == "hang"))
-        if silent or not self._through(Purpose.API):
-            probe = Probe(Answer.SILENT, effect.timeout_s)
-        elif session is None or session.address != address or self.faults.k3s:
-            probe = Probe(Answer.CLOSED, 0.01)
-        else:
-            probe = Probe(Answer.ANSWERED, 0.01)
-        self.later(probe.took_s, lambda: ReverseProbed(effect.generation, probe))
 
     # --- Faults that end sessions --------------------------------------------------------------------------
 

@@ -262,6 +262,7 @@ TRIED_BY = {
     "status_schema": "test_status",
     "step": "test_any_events",
     "transition_table": "test_tables",
+    "hairpin/model": "hairpin/test_upkeep",
     "host/facts": "host/test_gpu_health",
     "kubernetes/model": "kubernetes/test_health",
     "kubernetes/status": "test_status",

@@ -25,6 +25,7 @@ NOT_READ = (
     "settings/flags.py",
     "settings/page.py",
     "core/waiting.py",  # what it waits for, which each text explains by itself
+    "core/hairpin/layout.py",  # commands and packet filter rules
     "core/tunnel/addresses.py",  # a programming error
     "core/lifecycle/displayed_state.py",  # labels of the diagram
     "core/tunnel/host_key_pins.py",  # a script that ssh runs, and ssh's own words
@@ -71,6 +72,8 @@ NOT_FOR_PEOPLE = (
     "both were looked at",  # what ends a wait
     "default: BETA9_SSH_HOST is",  # where a value comes from
     "allow_public_ssh_keys ansible",  # cloud-init's own keys
+    "operation not permitted|",  # a regular expression
+    "delete table ip",  # a packet filter rule
     "umask 077",  # a script that runs on another machine
     'if [ "$(id -u)"',
 )

@@ -31,7 +31,7 @@ EVENT_NAME = re.compile("[a-z][a-z0-9_]{2,}")
 
 VALUES: dict[type[Enum], str] = {
     DisplayedState: "STARTING PREPARING CONNECTING REGISTERING READY BACKOFF DRAINING STOPPED FAILED",
-    FaultKind: "refused unreachable dns host_key auth key_file bind address gateway_ports local_port permit_open "
+    FaultKind: "refused unreachable dns host_key auth key_file bind address gateway_ports relay local_port permit_open "
     "target session lost silent secret no_ssh exited tailscaled tailnet_login tailnet_key",
     OutcomeKind: "ok machine_not_found unauthorized forbidden no_route bad_pool bad_request slow_down gateway_error "
     "bad_reply no_answer secret unusable",
@@ -95,9 +95,9 @@ RELAY_METRICS = (
 OWN_EVENTS = (
     "bootstrap bug cordon drain drain_trouble ended gateway_setting gpu_failed gpu_recovered gpus_unread group_told "
     "group_trouble interrupted jobs_cleared k3s_token kubernetes_absent kubernetes_down kubernetes_up library_message "
-    "log_line_failed log_lines_dropped machine_id not_started notice offering registered rejoins setting starting "
-    "state state_dir status_page_failed status_server stays_away stop_marker stopped tailnet_login tailnet_peer "
-    "tailnet_up thread_crashed uncaught_exception unforeseen unraisable_exception"
+    "log_line_failed log_lines_dropped machine_id not_started notice offering registered rejoins reverse_form setting "
+    "starting state state_dir status_page_failed status_server stays_away stop_marker stopped tailnet_login "
+    "tailnet_peer tailnet_up thread_crashed uncaught_exception unforeseen unraisable_exception"
 )
 CALL_EVENTS = (
     "check_failed check_ok check_recovered farewell_failed farewell_ok farewell_recovered keepalive_failed "

@@ -117,6 +117,7 @@ class Tunnel:
                 self._forwards,
                 self._policy,
                 address=effect.address,
+                any_port=effect.any_port,
                 session=effect.session,
                 hurry=effect.hurry,
                 refused=refused,

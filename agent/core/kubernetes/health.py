@@ -107,6 +107,7 @@ def _well(state: AgentState, kube: Kube, event: KubeProbed, ctx: Context) -> Kub
         expected=True,
         answering=True,
         failures=0,
+        answered_at_s=ctx.now_s,
         probe_s=event.probe.took_s,
         since_s=kube.since_s if kube.answering else ctx.now_s,
         reason=None,

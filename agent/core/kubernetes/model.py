@@ -29,6 +29,7 @@ class Kube:
     """Probes in a row that failed."""
     probing: bool = False
     probe_at_s: float = 0.0
+    answered_at_s: float | None = None
     probe_s: float | None = None
     """How long the last answer took."""
     since_s: float | None = None

@@ -11,6 +11,7 @@ from agent.core.machine_api.capacity import capacity, shortage
 from agent.core.machine_api.model import Advertisement, Capacity, Offer
 from agent.core.state import AgentState
 from agent.core.tailnet import login
+from agent.core.tunnel import reverse_form
 from agent.core.tunnel.model import LinkPhase
 
 _NO_TOKEN = "BETA9_K3S=none and no BETA9_K3S_TOKEN: nothing can start here"  # noqa: S105 - a text
@@ -110,6 +111,8 @@ def _path(state: AgentState, ctx: Context) -> str | None:
     undialable = _undialable(state)
     if undialable is not None:
         return undialable
+    if reverse_form.uses_any_port(state) and state.hairpin.fault is not None:
+        return state.hairpin.fault.message
     if config.connection is Connection.DIRECT or config.k3s is K3sMode.NONE or link.phase is LinkPhase.UP:
         return None
     # A child that is being replaced takes a second; withdrawing for that would register twice for nothing. And

@@ -5,10 +5,11 @@ from __future__ import annotations
 from agent.core.config import Connection
 from agent.core.machine_api import offer
 from agent.core.state import AgentState
+from agent.core.tunnel import reverse_form
 
 _ONLY_6443 = (
     "the tunnel brings the gateway to this machine's k3s (port 6443) alone; for logs, results and web endpoints it "
-    "also dials ports of the workers here, and those dials are refused (docs/ssh-tunnel.md, 'What does not work yet')"
+    "also dials ports of the workers here, and those dials are refused (docs/ssh-tunnel.md, 'The two forms'): "
 )
 
 
@@ -30,6 +31,9 @@ def functions_fail(state: AgentState) -> str | None:
     "What a real worker needs"). With BETA9_HOSTNAME a person has seen to an address where it reaches all of them.
     """
     reason = unplaceable(state)
-    if reason is None and state.config.connection is Connection.SSH and not state.config.hostname:
-        return _ONLY_6443
-    return reason
+    if reason is not None or state.config.connection is not Connection.SSH:
+        return reason
+    plain = reverse_form.plain_reason(state)
+    if plain is None:
+        return state.hairpin.containers
+    return None if state.config.hostname else _ONLY_6443 + plain

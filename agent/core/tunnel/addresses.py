@@ -33,6 +33,13 @@ def candidate(machine_id: str, n: int) -> str:
     return f"127.{FIRST_BLOCK + h[0] % BLOCKS}.{h[1]}.{1 + h[2] % 254}"
 
 
+def is_machine_address(text: str) -> bool:
+    """Return whether an address belongs to 127.64.0.0/10, where the relay on the gateway's host takes connections."""
+    parts = text.split(".")
+    is_ipv4 = len(parts) == 4 and all(part.isdecimal() for part in parts)
+    return is_ipv4 and parts[0] == "127" and FIRST_BLOCK <= int(parts[1]) < FIRST_BLOCK + BLOCKS
+
+
 def candidates(machine_id: str) -> tuple[str, ...]:
     """Return all addresses of a machine, in the order in which it tries them."""
     return tuple(candidate(machine_id, n) for n in range(COUNT))

@@ -19,6 +19,8 @@ class FaultKind(str, Enum):
     ADDRESS = "address"
     """The reverse address reaches another machine's Kubernetes."""
     GATEWAY_PORTS = "gateway_ports"
+    RELAY = "relay"
+    """No relay on the gateway's host answers for this machine."""
     LOCAL_PORT = "local_port"
     PERMIT_OPEN = "permit_open"
     TARGET = "target"

@@ -49,6 +49,22 @@ class Contest:
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """Why the reverse path leads to k3s alone instead of to any port (reverse_form.py)."""
+
+    reason: str | None = None
+    """What sshd or the relay lack; None: nothing, as far as is known."""
+    trial_at_s: float = 0.0
+    """When any port is tried again."""
+    trials: int = 0
+    """How often in a row any port did not work."""
+    refusals: int = 0
+    """Binds in a row that sshd refused."""
+    verified: bool = False
+    """The relay has answered at least once."""
+
+
+@dataclass(frozen=True)
 class Link:
     """One ssh child (or, without ssh, just the way to the gateway), and its condition."""
 
@@ -76,6 +92,10 @@ class Link:
     """Probes in a row without any answer."""
     refusals: int = 0
     """Probes in a row that the far side closed."""
+    missed_at_s: float | None = None
+    """When the first of these was missed; None: the last one was answered."""
+    any_port: bool = False
+    """Whether the reverse child was started for any port of this machine, not for its k3s alone."""
     hurry: bool = False
     """Whether the next attempt gives each address only a moment: the last one was overdue before it had tried all."""
     session: bool = True

@@ -14,6 +14,7 @@ from agent.core.context import Context
 from agent.core.events import REACHED, Answer, ApiProbed, Probe, ReverseProbed
 from agent.core.state import AgentState
 from agent.core.tailnet import login
+from agent.core.tunnel import reverse_form
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
 from agent.core.tunnel.transitions import answered, fail, with_link
@@ -100,7 +101,10 @@ def on_reverse_probed(state: AgentState, event: ReverseProbed, ctx: Context) -> 
             # Not by our forward: an earlier session, or another machine, still holds the address.
             return replace(state, reverse=replace(link, probe_at_s=ctx.now_s + ctx.policy.start_probe_s))
         link = answered(link, event.probe.took_s, ctx, ctx.policy.reverse_interval_s)
-        return replace(state, path_verified=True, reverse=link)
+        return reverse_form.on_verified(replace(state, path_verified=True, reverse=link))
+    if answer is Answer.DENIED and link.any_port:
+        # Something of the gateway's host listens on 6443 of all its addresses, and no relay stands before it.
+        return _reverse_missed(state, link, event.probe, ctx)
     if answer is Answer.DENIED:
         message = f"{state.address} answers, and not as this machine's k3s: {event.probe.text}"
         state = with_link(state, Purpose.REVERSE, link)
@@ -113,7 +117,45 @@ def _reverse_unanswered(state: AgentState, link: Link, probe: Probe, ctx: Contex
         return _own_address_unanswered(state, link, probe, ctx)
     if link.logged_in_at_s is None:
         return replace(state, reverse=replace(link, probe_at_s=ctx.now_s + ctx.policy.start_probe_s))
+    if link.any_port:
+        return _reverse_missed(state, link, probe, ctx)
     return (_reverse_silent if probe.answer is Answer.SILENT else _reverse_closed)(state, link, ctx)
+
+
+def _reverse_missed(state: AgentState, link: Link, probe: Probe, ctx: Context) -> AgentState:
+    """Any port: the probe came through a relay and the hairpin, and one of them, or k3s, may be what is wrong.
+
+    k3s and the hairpin are looked at first; a child that carries connections to other ports is not ended for them.
+    """
+    policy = ctx.policy
+    missed_at_s = ctx.now_s if link.missed_at_s is None else link.missed_at_s
+    link = replace(
+        link, missed_at_s=missed_at_s, silent=link.silent + 1, probe_at_s=ctx.now_s + policy.probe_retry_s
+    )
+    kube = state.kube if state.kube.probing else replace(state.kube, probe_at_s=ctx.now_s)
+    hairpin = state.hairpin if state.hairpin.checking else replace(state.hairpin, check_at_s=ctx.now_s)
+    was = state
+    state = replace(state, reverse=link, kube=kube, hairpin=hairpin)
+    is_local_well = min(was.kube.answered_at_s or 0.0, was.hairpin.checked_at_s or 0.0) > missed_at_s
+    if probe.answer is Answer.SILENT and not _is_api_well(state, ctx):
+        # The whole network may be down.
+        return replace(state, reverse=replace(link, silent=0))
+    if not is_local_well or was.hairpin.k3s_misses or link.silent < policy.probe_failures:
+        return state
+    if link.phase is LinkPhase.UP or probe.answer is Answer.SILENT:
+        return fail(state, Purpose.REVERSE, _SILENT, ctx)
+    return _unrelayed(state, link, ctx)
+
+
+def _unrelayed(state: AgentState, link: Link, ctx: Context) -> AgentState:
+    """The child is let in and what it leads to is well; nothing on the gateway's side passes connections on to it."""
+    if ctx.now_s - (link.logged_in_at_s or 0.0) < reverse_form.relay_patience_s(state, ctx):
+        return state
+    complaint = state.api.last_complaint
+    if complaint is not None and complaint.kind is FaultKind.PERMIT_OPEN:
+        return fail(state, Purpose.REVERSE, _not_permitted(state, complaint), ctx)
+    fault = Fault(FaultKind.RELAY, reverse_form.no_relay(state.address))
+    return fail(reverse_form.on_no_relay(state, ctx), Purpose.REVERSE, fault, ctx)
 
 
 def _own_address_unanswered(state: AgentState, link: Link, probe: Probe, ctx: Context) -> AgentState:
@@ -134,12 +176,14 @@ def _reverse_silent(state: AgentState, link: Link, ctx: Context) -> AgentState:
     Otherwise the whole network is down, which the children notice themselves; another address would cost a
     registration for nothing.
     """
-    policy = ctx.policy
-    recent_s = policy.probe_interval_s + policy.probe_timeout_s
-    is_api_well = state.api.silent == 0 and ctx.now_s - (state.api.answered_at_s or 0.0) < recent_s
-    if is_api_well:
+    if _is_api_well(state, ctx):
         return _count_missed_probe(state, Purpose.REVERSE, link, ctx)
-    return replace(state, reverse=replace(link, probe_at_s=ctx.now_s + policy.probe_retry_s))
+    return replace(state, reverse=replace(link, probe_at_s=ctx.now_s + ctx.policy.probe_retry_s))
+
+
+def _is_api_well(state: AgentState, ctx: Context) -> bool:
+    recent_s = ctx.policy.probe_interval_s + ctx.policy.probe_timeout_s
+    return state.api.silent == 0 and ctx.now_s - (state.api.answered_at_s or 0.0) < recent_s
 
 
 def _reverse_closed(state: AgentState, link: Link, ctx: Context) -> AgentState:
@@ -152,13 +196,17 @@ def _reverse_closed(state: AgentState, link: Link, ctx: Context) -> AgentState:
         return replace(state, reverse=replace(link, probe_at_s=ctx.now_s + pause, refusals=link.refusals + 1))
     complaint = state.api.last_complaint
     if complaint is not None and complaint.kind is FaultKind.PERMIT_OPEN:
-        message = f"the gateway's sshd does not let this key open {state.address}:6443: {complaint.message}"
-        return fail(state, Purpose.REVERSE, Fault(FaultKind.PERMIT_OPEN, message), ctx)
+        return fail(state, Purpose.REVERSE, _not_permitted(state, complaint), ctx)
     message = (
         f"sshd accepted the reverse forward, but {state.address} does not answer there: it bound another address. "
         "Set 'GatewayPorts clientspecified' in the gateway's sshd_config and reload sshd"
     )
     return fail(state, Purpose.REVERSE, Fault(FaultKind.GATEWAY_PORTS, message), ctx)
+
+
+def _not_permitted(state: AgentState, complaint: Fault) -> Fault:
+    message = f"the gateway's sshd does not let this key open {state.address}:6443: {complaint.message}"
+    return Fault(FaultKind.PERMIT_OPEN, message)
 
 
 def _count_missed_probe(state: AgentState, purpose: Purpose, link: Link, ctx: Context) -> AgentState:

@@ -7,14 +7,18 @@ from dataclasses import replace
 from agent.core.config import Connection
 from agent.core.context import Context
 from agent.core.effects import Effect, ProbeApi, ProbeReverse, StartLink, StopLink
+from agent.core.hairpin import upkeep
 from agent.core.state import AgentState
 from agent.core.tailnet import login
+from agent.core.tunnel import reverse_form
 from agent.core.tunnel.faults import Fault, FaultKind
 from agent.core.tunnel.model import Link, LinkPhase, Purpose
 from agent.core.tunnel.transitions import (
     ATTEMPT,
+    SHUT,
     UNWANTED,
     fail,
+    has_other_form,
     is_probed,
     is_wanted,
     next_phase,
@@ -32,6 +36,8 @@ def manage(state: AgentState, ctx: Context) -> tuple[AgentState, list[Effect]]:
 
 
 def _manage_one(state: AgentState, purpose: Purpose, ctx: Context, effects: list[Effect]) -> AgentState:
+    if purpose is Purpose.REVERSE:
+        state = _follow_form(state, ctx)
     link = state.link(purpose)
     # Without a tailnet its address cannot be probed; the api link says what is wrong.
     wanted = is_wanted(state, purpose) and (purpose is Purpose.API or login.is_up(state))
@@ -53,6 +59,24 @@ def _manage_one(state: AgentState, purpose: Purpose, ctx: Context, effects: list
     if wanted and is_due and _may_attempt(state, purpose):
         return _start(state, purpose, link, ctx, effects)
     return state
+
+
+def _follow_form(state: AgentState, ctx: Context) -> AgentState:
+    """Replace a reverse child of the other form, and take in that k3s stopped answering behind one for any port."""
+    state = reverse_form.try_again(state, ctx)
+    link = state.reverse
+    if link.phase is LinkPhase.DOWN:
+        return state
+    if has_other_form(state, Purpose.REVERSE, link):
+        # An offer outlives the change by its grace.
+        return replace(state, reverse=replace(_reset(link), down_since_s=ctx.now_s))
+    is_shut = link.any_port and link.phase is LinkPhase.UP and not upkeep.wants_in(state)
+    if not is_shut:
+        return state
+    link = replace(
+        link, phase=next_phase(link, SHUT), up_since_s=None, silent=0, missed_at_s=None, refusals=0
+    )
+    return replace(state, reverse=link)
 
 
 def _may_attempt(state: AgentState, purpose: Purpose) -> bool:
@@ -80,6 +104,7 @@ def _reset(link: Link) -> Link:
         down_since_s=None,
         probing=False,
         silent=0,
+        missed_at_s=None,
         refusals=0,
         fault=None,
         last_complaint=None,
@@ -108,7 +133,9 @@ def _start(
         link = replace(link, child=True)
         address = state.address if purpose is Purpose.REVERSE else None
         hurry = link.hurry or state.api.hurry
-        effects.append(StartLink(purpose, link.generation, address, link.session, hurry))
+        any_port = purpose is Purpose.REVERSE and reverse_form.uses_any_port(state)
+        link = replace(link, any_port=any_port)
+        effects.append(StartLink(purpose, link.generation, address, link.session, hurry, any_port))
     else:
         # No child has to be let in first.
         link = replace(link, probe_at_s=ctx.now_s, logged_in_at_s=ctx.now_s)
@@ -134,8 +161,9 @@ def _spare_address(state: AgentState) -> int | None:
 def _probe_reverse(state: AgentState, ctx: Context, effects: list[Effect]) -> AgentState:
     link = state.reverse
     is_idle = link.phase is LinkPhase.DOWN or link.probing or ctx.now_s < link.probe_at_s
-    # The probe goes out through the api child and back through the reverse child.
+    # The probe goes out through the api child and back through the reverse child, and the hairpin if there is one.
     is_closed = state.config.connection is Connection.SSH and state.api.logged_in_at_s is None
+    is_closed |= link.any_port and not state.hairpin.lets_in
     if is_idle or is_closed or state.exit_decision or not is_probed(state, Purpose.REVERSE):
         return state
     effects.append(ProbeReverse(link.generation, state.candidate, ctx.policy.probe_timeout_s, state.address))

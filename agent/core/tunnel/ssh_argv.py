@@ -17,6 +17,10 @@ from agent.core.tunnel.model import Purpose
 
 K3S_PORT = 6443
 """The port that the gateway dials on every machine (its contract)."""
+SOCKS_PORT = 1080
+"""Where the relay on the gateway's host asks a machine for any port."""
+PERMIT_REMOTE_OPEN = "PermitRemoteOpen"
+"""The option that limits what the SOCKS of a reverse forward may connect to (ssh_config(5), since OpenSSH 8.5)."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ class Forwards:
     """One unix socket per reverse address candidate, for the end-to-end probe; same order."""
     addresses: tuple[str, ...] = ()
     kubernetes: str = f"127.0.0.1:{K3S_PORT}"
-    """Where the reverse forward points on this machine."""
+    """Where the reverse forward points on this machine, in the plain form."""
+    hairpin: str = ""
+    """The only address to which the reverse forward for any port may lead."""
 
 
 def argv(
@@ -74,6 +80,7 @@ def argv(
     policy: Policy,
     *,
     address: str | None = None,
+    any_port: bool = False,
     session: bool = True,
     hurry: bool = False,
     refused: Sequence[ShownKey] = (),
@@ -82,6 +89,8 @@ def argv(
     """Return the command line of one child.
 
     Args:
+        address: where the reverse forward listens on the gateway's side.
+        any_port: the reverse forward leads to any port of this machine, by way of the hairpin.
         session: open an (idle) sftp channel, else `-N`.
         hurry: give each address of the server's name only a moment.
         refused: host keys that the servers have shown and that are not pinned; another type is asked for.
@@ -90,7 +99,8 @@ def argv(
     channel = ("-T", "-s") if session else ("-N", "-T")
     last = ("--", endpoint.host, "sftp") if session else ("--", endpoint.host)
     login = _login(endpoint, len(endpoint.jumps), _options(policy, hurry), refused, wrapper)
-    return ("ssh", "-F", "none", *channel, *login, *_forwards(purpose, forwards, address), *last)
+    specs = _any_port(forwards, address) if any_port else _forwards(purpose, forwards, address)
+    return ("ssh", "-F", "none", *channel, *login, *specs, *last)
 
 
 def _login(
@@ -151,6 +161,11 @@ def _host_keys(endpoint: Endpoint, server: Server, refused: Sequence[ShownKey]) 
     return host_key_pins.options(
         endpoint.fingerprints, [key for key in refused if key.host == server.known_as]
     )
+
+
+def _any_port(forwards: Forwards, address: str | None) -> Sequence[str]:
+    """Without a target, ssh speaks SOCKS to whoever connects, and would connect to anything."""
+    return ["-o", f"{PERMIT_REMOTE_OPEN}={forwards.hairpin}:*", "-R", f"{address}:{SOCKS_PORT}"]
 
 
 def _forwards(purpose: Purpose, forwards: Forwards, address: str | None) -> Sequence[str]:

@@ -12,6 +12,7 @@ from agent.core.config import Connection, K3sMode
 from agent.core.context import Context
 from agent.core.state import AgentState
 from agent.core.transition_table import Row
+from agent.core.tunnel import reverse_form
 from agent.core.tunnel.faults import DENIED, Fault, FaultKind
 from agent.core.tunnel.model import Contest, Link, LinkPhase, Purpose
 
@@ -19,6 +20,7 @@ ATTEMPT = "an attempt is due"
 ANSWER = "an answer comes through"
 FAILURE = "it fails"
 UNWANTED = "it is no longer wanted"
+SHUT = "k3s stops answering behind any port"
 
 TABLE: tuple[Row[LinkPhase], ...] = (
     Row(LinkPhase.DOWN, ATTEMPT, LinkPhase.STARTING),
@@ -26,6 +28,7 @@ TABLE: tuple[Row[LinkPhase], ...] = (
     Row(LinkPhase.STARTING, FAILURE, LinkPhase.DOWN),
     Row(LinkPhase.STARTING, UNWANTED, LinkPhase.DOWN),
     Row(LinkPhase.UP, ANSWER, LinkPhase.UP),
+    Row(LinkPhase.UP, SHUT, LinkPhase.STARTING),
     Row(LinkPhase.UP, FAILURE, LinkPhase.DOWN),
     Row(LinkPhase.UP, UNWANTED, LinkPhase.DOWN),
     # A fault of another kind while it is down (the tailnet says something new) is only noted.
@@ -35,8 +38,8 @@ TABLE: tuple[Row[LinkPhase], ...] = (
 
 _NEXT = {(row.source, row.when): row.target for row in TABLE}
 
-_MISCONFIGURED = frozenset({FaultKind.GATEWAY_PORTS, FaultKind.PERMIT_OPEN})
-"""What only a person at the gateway's sshd can fix: retrying quickly would only fill its log."""
+_MISCONFIGURED = frozenset({FaultKind.GATEWAY_PORTS, FaultKind.PERMIT_OPEN, FaultKind.RELAY})
+"""What only a person at the gateway's host can fix: retrying quickly would only fill its log."""
 
 
 def next_phase(link: Link, when: str) -> LinkPhase:
@@ -56,8 +59,9 @@ def with_link(state: AgentState, purpose: Purpose, link: Link) -> AgentState:
 def is_wanted(state: AgentState, purpose: Purpose) -> bool:
     """Return whether this link should be up at all.
 
-    The reverse path is open only while k3s answers locally: a dial that hangs at a sick k3s stops the gateway's whole
-    pool, one that is refused harms nobody.
+    In the plain form the reverse path is open only while k3s answers locally: a dial that hangs at a sick k3s stops the
+    gateway's whole pool, one that is refused harms nobody. In the form of any port the hairpin rejects these dials, and
+    the others go on.
     """
     if state.exit_decision is not None:
         return False
@@ -69,8 +73,10 @@ def is_wanted(state: AgentState, purpose: Purpose) -> bool:
     if not is_ssh and state.config.connection is not Connection.TAILSCALE:
         return False
     if state.config.k3s is K3sMode.NONE:
-        return is_ssh and state.kube.logins.has_token
-    return state.kube.expected and state.kube.answering
+        has_k3s = is_ssh and state.kube.logins.has_token
+    else:
+        has_k3s = state.kube.expected and (state.kube.answering or reverse_form.uses_any_port(state))
+    return has_k3s and (state.hairpin.works or not reverse_form.uses_any_port(state))
 
 
 def is_probed(state: AgentState, purpose: Purpose) -> bool:
@@ -101,6 +107,7 @@ def fail(state: AgentState, purpose: Purpose, fault: Fault, ctx: Context) -> Age
     if purpose is Purpose.REVERSE and fault.kind is FaultKind.BIND and state.config.addresses:
         taken = state.candidate % len(state.config.addresses)
         state = replace(state, contest=Contest(taken, probe_at_s=ctx.now_s))
+        state = reverse_form.on_refused(state, state.address, ctx)
     if purpose is Purpose.REVERSE and takes_next_address(state, fault.kind):
         state, pause = _next_address(state, link, fault, pause)
     if fault.kind in DENIED:
@@ -110,13 +117,18 @@ def fail(state: AgentState, purpose: Purpose, fault: Fault, ctx: Context) -> Age
         link,
         phase=next_phase(link, FAILURE),
         attempt=link.attempt + 1,
-        retry_at_s=max(ctx.now_s + pause, _earliest_login_s(state, ctx)),
+        # What was learned of one form does not hold for the other.
+        retry_at_s=max(
+            ctx.now_s + (0.0 if has_other_form(state, purpose, link) else pause),
+            _earliest_login_s(state, ctx),
+        ),
         down_since_s=ctx.now_s if link.down_since_s is None else link.down_since_s,
         conflict_since_s=(link.conflict_since_s or ctx.now_s) if is_conflict else None,
         up_since_s=None,
         logged_in_at_s=None,
         probing=False,
         silent=0,
+        missed_at_s=None,
         refusals=0,
         hurry=link.hurry and link.logged_in_at_s is not None,
         session=link.session and fault.kind is not FaultKind.SESSION,
@@ -125,6 +137,12 @@ def fail(state: AgentState, purpose: Purpose, fault: Fault, ctx: Context) -> Age
         restarts=_count(link.restarts, fault.kind.value),
     )
     return with_link(state, purpose, link)
+
+
+def has_other_form(state: AgentState, purpose: Purpose, link: Link) -> bool:
+    """Return whether the reverse link was started for another form than is to be used now."""
+    is_reverse = purpose is Purpose.REVERSE and state.config.connection is Connection.SSH
+    return is_reverse and link.any_port != reverse_form.uses_any_port(state)
 
 
 def _earliest_login_s(state: AgentState, ctx: Context) -> float:
@@ -164,6 +182,7 @@ def answered(link: Link, took_s: float | None, ctx: Context, again_s: float | No
         answered_at_s=ctx.now_s,
         probe_s=took_s,
         silent=0,
+        missed_at_s=None,
         refusals=0,
         fault=None,
         probe_at_s=ctx.now_s + (again_s or ctx.policy.probe_interval_s),

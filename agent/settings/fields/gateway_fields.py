@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from agent.core.hairpin.layout import DEFAULT_RANGE, parse_range
 from agent.settings import parsers
 from agent.settings.fields.field import Field
-from agent.settings.values import Connection
+from agent.settings.values import Connection, ReverseMode
 
 GATEWAY_FIELDS: tuple[Field, ...] = (
     Field(
@@ -118,6 +119,20 @@ GATEWAY_FIELDS: tuple[Field, ...] = (
         "address on the SSH host through which the gateway reaches this machine's k3s",
         parsers.bind_address,
         default="auto",
+    ),
+    Field(
+        "reverse",
+        "BETA9_REVERSE",
+        "what the gateway reaches here through ssh: any-port, k3s (its port 6443 alone), or auto: any-port if it works",
+        parsers.choice(ReverseMode),
+        default="auto",
+    ),
+    Field(
+        "hairpin",
+        "BETA9_HAIRPIN",
+        "for any-port: a /30 that is free on this machine; with another than the default, tell the gateway's relay",
+        parse_range,
+        default=DEFAULT_RANGE,
     ),
     Field(
         "hostname",

@@ -12,9 +12,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from agent.core.config import Config, Connection, K3sMode
+from agent.core.config import Config, Connection, K3sMode, ReverseMode
 from agent.core.effects import (
     CallGateway,
+    CheckHairpin,
     ClearJobs,
     CordonNode,
     Effect,
@@ -38,6 +39,7 @@ from agent.core.events import (
     ContestProbed,
     Event,
     FactsRead,
+    HairpinChecked,
     JobsCleared,
     KubeLoginsRead,
     KubeProbed,
@@ -56,6 +58,7 @@ from agent.core.events import (
     Tick,
     WorkersListed,
 )
+from agent.core.hairpin.model import HairpinFault, HairpinFaultKind
 from agent.core.host.facts import (
     DaemonState,
     Gpu,
@@ -134,6 +137,14 @@ notices = st.builds(
     st.none() | st.floats(-100, 5000),
     st.booleans(),
 )
+hairpins = st.builds(
+    HairpinChecked,
+    st.booleans(),
+    st.none() | st.builds(HairpinFault, st.sampled_from(HairpinFaultKind), st.just("no hairpin")),
+    st.none() | st.just("192.168.1.0/24"),
+    st.none() | st.just("k3s listens on loopback only"),
+    st.booleans(),
+)
 errors = st.none() | st.just("no answer")
 events: st.SearchStrategy[Event] = st.one_of(
     st.just(Tick()),
@@ -144,6 +155,7 @@ events: st.SearchStrategy[Event] = st.one_of(
     st.builds(ApiProbed, generations, probes),
     st.builds(ReverseProbed, generations, probes),
     st.builds(ContestProbed, st.integers(0, 3), st.sampled_from(Holder)),
+    hairpins,
     st.builds(KubeProbed, probes, nodes, st.integers(0, 3), errors, st.none() | logins),
     st.builds(KubeLoginsRead, logins, st.integers(0, 3), errors),
     st.builds(CallEnded, st.integers(-1, 12), outcomes),
@@ -197,6 +209,7 @@ configs = st.builds(
     connection=st.sampled_from(Connection),
     k3s=st.sampled_from(K3sMode),
     hostname=st.none() | st.just("worker.example"),
+    reverse=st.sampled_from(ReverseMode),
     addresses=st.sampled_from([ADDRESSES, ADDRESSES[:1]]),
     joins_tailnet=st.booleans(),
     data=st.booleans(),
@@ -229,6 +242,9 @@ def answer(effect: Effect, move: GoodReply | BadReply) -> Event:
         ProbeContest: lambda c: ContestProbed(c.candidate, Holder.NOBODY if reply is GOOD else Holder.TWIN),
         ProbeKube: lambda _: (
             KubeProbed(reply.probe, NODE, logins=LOGINS) if reply is GOOD else KubeProbed(reply.probe)
+        ),
+        CheckHairpin: lambda c: HairpinChecked(
+            c.lets_in, None if reply is GOOD else HairpinFault(HairpinFaultKind.BROKEN, "")
         ),
         ReadKubeLogins: lambda _: (
             KubeLoginsRead(LOGINS, 1) if reply is GOOD else KubeLoginsRead(KubeLogins(), error="not there")

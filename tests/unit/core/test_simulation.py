@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.config import ReverseMode
 from agent.core.events import CallEnded, Event, ShutdownRequested
+from agent.core.hairpin.model import HairpinFaultKind
 from agent.core.host.facts import KubeLogins
 from agent.core.lifecycle.model import DisplayedState, ShutdownKind
 from agent.core.machine_api.model import CallKind
@@ -21,8 +24,10 @@ from tests.unit.simulation import World
 Change = Callable[[World], None]
 
 
-def started(seed: int = 1) -> World:
+def started(seed: int = 1, reverse: ReverseMode = ReverseMode.K3S) -> World:
     world = World(seed)
+    world.config = replace(world.config, reverse=reverse)
+    world.state = replace(world.state, config=world.config)
     world.watch = invariants
     world.run_for(5)
     assert world.state.displayed is DisplayedState.READY
@@ -80,6 +85,14 @@ FAULTS: dict[str, tuple[Change, Change]] = {
     "api killed": (lambda world: world.kill(Purpose.API), _nothing),
     "reverse killed": (lambda world: world.kill(Purpose.REVERSE), _nothing),
     "reverse session stopped": (World.stop_reverse_session, _nothing),
+    "relay gone": (
+        lambda world: setattr(world.faults, "relay", "gone"),
+        lambda world: setattr(world.faults, "relay", ""),
+    ),
+    "hairpin broken": (
+        lambda world: setattr(world.faults, "hairpin", HairpinFaultKind.BROKEN),
+        lambda world: setattr(world.faults, "hairpin", None),
+    ),
 }
 
 # Mostly short, so that faults meet the agent half-way; 400 s is longer than the lease.
@@ -90,11 +103,11 @@ sequences = st.lists(
 
 
 @pytest.mark.timeout(2400)  # a hundred lives of many minutes each; a busy machine is no failure
-@given(sequences, st.integers(0, 2**32))
+@given(sequences, st.integers(0, 2**32), st.sampled_from(ReverseMode))
 def test_the_machine_is_ready_again_after_the_last_fault_heals(
-    faults: list[tuple[str, float, float]], seed: int
+    faults: list[tuple[str, float, float]], seed: int, reverse: ReverseMode
 ) -> None:
-    world = started(seed)
+    world = started(seed, reverse)
     for name, lasts_s, then_s in faults:
         begin, heal = FAULTS[name]
         begin(world)

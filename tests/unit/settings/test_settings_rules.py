@@ -90,6 +90,12 @@ def test_a_tailnet_that_is_used_is_no_warning() -> None:
             "BETA9_SSH_FORWARDS: localhost:1:b:2 listens on the same port",
         ),
         ({"BETA9_CONNECTION": "tailscale", "BETA9_SSH_HOST": ""}, "BETA9_GATEWAY_HOST: not set"),
+        (
+            {"BETA9_REVERSE": "any-port", "BETA9_REVERSE_BIND": "10.0.0.7"},
+            "BETA9_REVERSE_BIND: '10.0.0.7' is outside 127.64.0.0/10",
+        ),
+        ({"BETA9_REVERSE": "any"}, "BETA9_REVERSE: 'any' is not one of auto, any-port, k3s"),
+        ({"BETA9_HAIRPIN": "198.18.0.0/24"}, "BETA9_HAIRPIN: '198.18.0.0/24' is not a network of four"),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_refused(
@@ -117,6 +123,7 @@ def test_a_broken_setting_is_not_complained_of_twice(tmp_path: Path) -> None:
         (with_(BETA9_DRAIN_TIMEOUT="300"), "stops the agent after 110 s"),
         (with_(BETA9_SSH_FORWARDS="0.0.0.0:1:a:1"), "can be reached from outside"),
         (with_(BETA9_SSH_FORWARDS="1:a:1"), "BETA9_SSH_FORWARDS has no effect"),
+        (with_(BETA9_REVERSE="any-port"), "BETA9_REVERSE has no effect"),
     ],
 )
 def test_what_is_only_odd_is_a_warning(environ: dict[str, str], text: str) -> None:

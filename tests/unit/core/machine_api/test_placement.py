@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from agent.core.config import Connection
+from agent.core.config import Connection, ReverseMode
+from agent.core.hairpin.model import Hairpin
 from agent.core.machine_api.model import Lease, Offer
 from agent.core.machine_api.placement import functions_fail, unplaceable
 from agent.core.state import AgentState
@@ -36,6 +37,14 @@ def test_over_ssh_alone_work_is_placed_and_functions_do_not_return() -> None:
     reason = functions_fail(listed())
     assert reason is not None
     assert "port 6443" in reason
+
+
+def test_by_way_of_the_hairpin_functions_return_unless_the_containers_are_out_of_reach() -> None:
+    any_port = replace(listed(reverse=ReverseMode.AUTO), hairpin=Hairpin(checked_at_s=NOW_S))
+    assert functions_fail(any_port) is None
+    unreachable = replace(any_port, hairpin=Hairpin(checked_at_s=NOW_S, containers="192.168.1.0/24"))
+    assert functions_fail(unreachable) == "192.168.1.0/24"
+    assert unplaceable(unreachable) is None
 
 
 def test_an_address_that_a_person_gave_may_carry_every_port() -> None:

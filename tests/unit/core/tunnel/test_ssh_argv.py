@@ -194,3 +194,11 @@ def test_the_key_travels_as_a_file_and_never_as_text() -> None:
     line = words()
     assert line[line.index("-i") + 1] == ENDPOINT.key_path
     assert not [word for word in line if "PRIVATE KEY" in word or "\n" in word]
+
+
+def test_any_port_is_held_to_the_hairpin_and_opens_nothing_else() -> None:
+    hairpin = replace(FORWARDS, hairpin="198.18.0.2")
+    line = argv(Purpose.REVERSE, ENDPOINT, hairpin, Policy(), address=ADDRESSES[1], any_port=True)
+    assert options(line)["PermitRemoteOpen"] == "198.18.0.2:*"
+    assert forwards(line, "-R") == [f"{ADDRESSES[1]}:1080"]
+    assert forwards(line, "-L") == []

@@ -1,0 +1,1 @@
+"""Makes the hairpin on this machine, checks and repairs it."""
