@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from enum import Enum
 
+from agent.core.hairpin.layout import RANGE, parse_range
 from agent.provisioning.bootstrap_settings import ADDRESSES, NETWORK, PROXY
 from agent.settings import amounts, parsers
 from agent.settings.fields import BOOTSTRAP_VARIABLES, FIELDS
@@ -44,6 +45,7 @@ _BY_PARSER: dict[Callable[[str], object], str] = {
     amounts.count: amounts.COUNT,
     amounts.cpu_millicores: r"[0-9]{1,9}m|[0-9]{1,6}(\.[0-9]{1,3})?",
     amounts.memory_mib: "[0-9]{1,12}(Ki|Mi|Gi|Ti)|0",
+    parse_range: RANGE,
     parsers.url: r"https?://[^\s/?#@]+(/[^\s?#]*)?",
 }
 

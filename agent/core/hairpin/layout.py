@@ -21,7 +21,7 @@ DEFAULT_RANGE = "198.18.0.0/30"
 LAST_METRIC = 4294967295
 """Of the route that rejects: the veth pair's own route wins while it is there."""
 
-_RANGE = r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})/30"
+RANGE = r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})/30"
 
 ACCEPTS: tuple[tuple[str, str], ...] = (
     ("INPUT", f"-i {INTERFACE} -j ACCEPT"),
@@ -33,7 +33,7 @@ ACCEPTS: tuple[tuple[str, str], ...] = (
 
 def parse_range(text: str) -> str:
     """Check the range of a hairpin. Raises: ValueError that says what to give instead."""
-    match = re.fullmatch(_RANGE, text)
+    match = re.fullmatch(RANGE, text)
     parts = [int(part) for part in match.groups()] if match else [0]
     is_usable = max(parts) <= 255 and 0 < parts[0] < 224 and parts[0] != 127 and parts[-1] % 4 == 0
     if not is_usable:

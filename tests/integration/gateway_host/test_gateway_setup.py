@@ -112,20 +112,6 @@ def test_the_check_that_it_ends_with_is_followed_literally(
 
 
 @as_root
-def test_lines_from_before_the_relay_get_its_port_by_one_command(site: Site, worker: Path) -> None:
-    """Keys that were installed when workers listened on 6443 alone; nothing else of their lines changes."""
-    line = key_line(Path(f"{worker}.pub").read_text(), Grant((MACHINE_ID,)))
-    old = re.sub(r',permitlisten="[^"]*:1080"', "", line)
-    assert site.setup("--key-line", old).returncode == 0
-    keys = site.directory / f"{site.user}.keys"
-    assert keys.read_text() == f"{old}\n"
-    assert "would write" in site.setup("--any-port", "--dry-run").stdout
-    for _ in range(2):
-        assert site.setup("--any-port").returncode == 0
-        assert keys.read_text() == f"{line}\n"
-
-
-@as_root
 def test_a_relative_path_means_the_same_file_everywhere(site: Site) -> None:
     command = [str(GATEWAY / "setup.sh"), "--sshd-config", "sshd_config", "--user", site.user]
     done = subprocess.run(command, cwd=site.directory, capture_output=True, text=True, check=False)
