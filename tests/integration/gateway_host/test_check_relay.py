@@ -13,6 +13,7 @@ import pytest
 from agent.core.provisioning.authorized_keys import Grant, key_line
 from agent.core.tunnel.addresses import POOL_PATTERNS
 from tests.integration.gateway_host.check_program import MACHINE_ID, Host, check, verdict
+from tests.integration.gateway_host.setup_site import Site
 from tests.integration.ssh_client import as_root
 
 pytestmark = as_root
@@ -72,3 +73,17 @@ def test_a_relay_that_was_installed_and_does_not_run_is_named(host: Host, relay:
     code, findings = check(*host.configure({}), "--relay-user", relay)
     assert (code, verdict(findings, "relay"), verdict(findings, "relay-rules")) == (1, "failed", "failed")
     assert verdict(findings, "names") == "warning"
+
+
+@as_root
+def test_lines_from_before_the_relay_get_its_port_by_one_command(site: Site, worker: Path) -> None:
+    """Keys that were installed when workers listened on 6443 alone; nothing else of their lines changes."""
+    line = key_line(Path(f"{worker}.pub").read_text(), Grant((MACHINE_ID,)))
+    old = re.sub(r',permitlisten="[^"]*:1080"', "", line)
+    assert site.setup("--key-line", old).returncode == 0
+    keys = site.directory / f"{site.user}.keys"
+    assert keys.read_text() == f"{old}\n"
+    assert "would write" in site.setup("--any-port", "--dry-run").stdout
+    for _ in range(2):
+        assert site.setup("--any-port").returncode == 0
+        assert keys.read_text() == f"{line}\n"
