@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.gateway.machine import PUBLISHED, container, dial, greeter
+from tests.gateway.machine import PUBLISHED, container, dial, greeter, traces
 from tests.gateway.relay_lab import RelayProcess, missing
 from tests.gateway.test_any_port_agent import is_any_port, lab_of, machine
 from tests.integration.lab import Lab
@@ -63,3 +64,32 @@ def test_a_relay_that_is_set_up_later_is_taken_up_without_a_restart(site: Lab) -
         agent.wait_back()
         assert agent.status()["registration"]["times"] == registered
         assert agent.status()["degraded"] == []
+
+
+def test_doctor_tells_whether_any_port_works(site: Lab) -> None:
+    def finding() -> tuple[str, str]:
+        checks = json.loads(agent.command("doctor", "--json").stdout)["checks"]
+        (found,) = (each for each in checks if each["name"] == "any port")
+        return found["verdict"], found["seen"]
+
+    agent = machine(site)
+    verdict, seen = finding()
+    assert verdict == "ok"
+    assert "tried out, and removed again" in seen
+    assert traces(site.near) == ""
+    with relay(site):
+        agent.start()
+        agent.wait_back()
+        assert finding() == (
+            "ok",
+            "the gateway reaches any port of this machine, by way of the running agent",
+        )
+        agent.stop()
+    site.near.run("ip", "address", "add", "192.168.1.77/24", "dev", "wire0")
+    verdict, seen = finding()
+    assert verdict == "fail"
+    assert "192.168.1.0/24" in seen
+    site.near.run("ip", "route", "add", "198.18.0.0/15", "via", site.far.address)
+    verdict, seen = finding()
+    assert verdict == "fail"
+    assert "198.18.0.0/15" in seen

@@ -193,24 +193,6 @@ def test_fault_75_sshd_grants_6443_and_not_1080(net: Wire, tmp_path: Path, repor
     report("the plain form stands in, and says what is missing", 0.0)
 
 
-def test_without_a_relay_the_plain_form_stands_in_until_there_is_one(lab: Lab, net: Wire) -> None:
-    agent = machine(lab).start()
-    agent.wait_back()
-    status = agent.status()
-    assert not status["tunnel"]["reverse_form"]["any_port"]
-    assert "setup.sh --relay" in status["functions"]["reason"]
-    registered = status["registration"]["times"]
-    address = status["tunnel"]["reverse"]["address"]
-    # The plain child holds 6443 of its address; a relay takes connections there without listening.
-    others = [each for each in ADDRESSES if each != address]
-    with ExitStack() as stack:
-        wait_for("a trial", lambda: agent.status()["tunnel"]["reverse_form"]["any_port"])
-        stack.enter_context(tiny_relay(net.far, [*others, address]))
-        wait_for("any port", lambda: is_any_port(agent))
-        agent.wait_back()
-        assert agent.status()["registration"]["times"] - registered <= 2
-
-
 def test_a_relay_that_is_gone_for_long_costs_the_form(lab: Lab, net: Wire) -> None:
     with tiny_relay(net.far, ADDRESSES):
         agent = machine(lab).start()

@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from agent.adapters.hairpin import commands
 from agent.adapters.hairpin.namespace import Namespace
@@ -20,11 +21,13 @@ from agent.core.events import HairpinChecked
 from agent.core.hairpin.clashes import Route, containers_unreachable, in_the_way, range_taken, routes
 from agent.core.hairpin.layout import INTERFACE, TABLE, Layout
 from agent.core.hairpin.model import HairpinFault, HairpinFaultKind
-from agent.core.tunnel.ssh_argv import K3S_PORT, PERMIT_REMOTE_OPEN
+from agent.core.tunnel.ssh_argv import K3S_PORT, permit_remote_open
 from agent.errors import AgentError
 
 _LOCK = f"\0{INTERFACE}"
 """A socket's name, of which there is one in each network namespace; it is free again when its holder ends."""
+_ROUTES = (Path("/proc/net/route"), Path("/proc/net/fib_trie"))
+"""The kernel's own list of routes and addresses; it lacks the tables that rules select."""
 _UNABLE = re.compile(
     r"operation not permitted|permission denied|not supported|unknown device type|read-only file system|"
     r"no such file or directory|not found on path",
@@ -46,6 +49,9 @@ class HairpinKeeper:
         self._lets_in: bool | None = None
         """What the namespace's rules do just now; None: there are none yet."""
         self._lock_socket: socket.socket | None = None
+        self._routes: tuple[Route, ...] = ()
+        self._routes_seen = ""
+        """What the kernel's own files showed when these were read."""
         self._busy = threading.Lock()
 
     def check(self, effect: CheckHairpin) -> HairpinChecked:
@@ -54,17 +60,18 @@ class HairpinKeeper:
             is_known = self._namespace is not None and effect.lets_in is self._lets_in
             if is_known and not effect.inspects and self._try_out(effect.timeout_s) is None:
                 return self._result(effect, None, None, inspected=False)
-            found: tuple[Route, ...] = ()
+            fault = _fault_of(lambda: self._inspect(effect))
+            return self._result(effect, fault, containers_unreachable(self._routes), inspected=True)
 
-            def look() -> HairpinFault | None:
-                nonlocal found
-                self._take_lock()
-                _need_permit_remote_open(self._layout.inner)
-                found = routes(commands.ip("-4", "-json", "route", "show", "table", "all"))
-                return self._repair(found, lets_in=effect.lets_in, timeout_s=effect.timeout_s)
-
-            fault = _fault_of(look)
-            return self._result(effect, fault, containers_unreachable(found), inspected=True)
+    def _inspect(self, effect: CheckHairpin) -> HairpinFault | None:
+        self._take_lock()
+        _need_permit_remote_open(self._layout.inner)
+        # A command costs milliseconds, and routes seldom change.
+        seen = "".join(path.read_text(encoding="ascii") for path in _ROUTES if path.exists())
+        if seen != self._routes_seen or self._namespace is None:
+            self._routes = routes(commands.ip("-4", "-json", "route", "show", "table", "all"))
+            self._routes_seen = seen
+        return self._repair(self._routes, lets_in=effect.lets_in, timeout_s=effect.timeout_s)
 
     def _result(
         self, effect: CheckHairpin, fault: HairpinFault | None, containers: str | None, *, inspected: bool
@@ -242,7 +249,7 @@ _knows_option: list[bool] = []
 def _need_permit_remote_open(address: str) -> None:
     """Try whether ssh knows the option; without it, the gateway's side could connect to anything from here."""
     if not _knows_option:
-        argv = ["ssh", "-F", "none", "-G", "-o", f"{PERMIT_REMOTE_OPEN}={address}:*", "localhost"]
+        argv = ["ssh", "-F", "none", "-G", "-o", permit_remote_open(address), "localhost"]
         _knows_option.append(run(argv, commands.COMMAND_S, ok_codes=(0, 255)).code == 0)
     if not _knows_option[0]:
         raise _OldSshError(

@@ -128,6 +128,9 @@ def _reverse_missed(state: AgentState, link: Link, probe: Probe, ctx: Context) -
     k3s and the hairpin are looked at first; a child that carries connections to other ports is not ended for them.
     """
     policy = ctx.policy
+    since_s = ctx.now_s - (link.logged_in_at_s or 0.0)
+    if link.phase is LinkPhase.STARTING and since_s < policy.reverse_settle_s / 3:
+        return _probe_soon(state, link, ctx)
     missed_at_s = ctx.now_s if link.missed_at_s is None else link.missed_at_s
     link = replace(
         link, missed_at_s=missed_at_s, silent=link.silent + 1, probe_at_s=ctx.now_s + policy.probe_retry_s
@@ -186,14 +189,18 @@ def _is_api_well(state: AgentState, ctx: Context) -> bool:
     return state.api.silent == 0 and ctx.now_s - (state.api.answered_at_s or 0.0) < recent_s
 
 
+def _probe_soon(state: AgentState, link: Link, ctx: Context) -> AgentState:
+    """Right after the login the forward may still be a round trip away."""
+    pause = ctx.policy.start_probe_s * (1 + link.refusals)
+    return replace(state, reverse=replace(link, probe_at_s=ctx.now_s + pause, refusals=link.refusals + 1))
+
+
 def _reverse_closed(state: AgentState, link: Link, ctx: Context) -> AgentState:
     policy = ctx.policy
     if link.phase is LinkPhase.UP:
         return _count_missed_probe(state, Purpose.REVERSE, link, ctx)
     if ctx.now_s - (link.logged_in_at_s or 0.0) < policy.reverse_settle_s:
-        # Right after the login the forward may still be a round trip away.
-        pause = policy.start_probe_s * (1 + link.refusals)
-        return replace(state, reverse=replace(link, probe_at_s=ctx.now_s + pause, refusals=link.refusals + 1))
+        return _probe_soon(state, link, ctx)
     complaint = state.api.last_complaint
     if complaint is not None and complaint.kind is FaultKind.PERMIT_OPEN:
         return fail(state, Purpose.REVERSE, _not_permitted(state, complaint), ctx)

@@ -19,8 +19,6 @@ K3S_PORT = 6443
 """The port that the gateway dials on every machine (its contract)."""
 SOCKS_PORT = 1080
 """Where the relay on the gateway's host asks a machine for any port."""
-PERMIT_REMOTE_OPEN = "PermitRemoteOpen"
-"""The option that limits what the SOCKS of a reverse forward may connect to (ssh_config(5), since OpenSSH 8.5)."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,15 @@ def _host_keys(endpoint: Endpoint, server: Server, refused: Sequence[ShownKey]) 
 
 def _any_port(forwards: Forwards, address: str | None) -> Sequence[str]:
     """Without a target, ssh speaks SOCKS to whoever connects, and would connect to anything."""
-    return ["-o", f"{PERMIT_REMOTE_OPEN}={forwards.hairpin}:*", "-R", f"{address}:{SOCKS_PORT}"]
+    return ["-o", permit_remote_open(forwards.hairpin), "-R", f"{address}:{SOCKS_PORT}"]
+
+
+def permit_remote_open(address: str) -> str:
+    """Return the option that limits what the SOCKS of a reverse forward may connect to (since OpenSSH 8.5).
+
+    The place is named twice: OpenSSH 8.8 to 9.1 ignore the first, and permit everything if there is no other.
+    """
+    return f"PermitRemoteOpen={address}:* {address}:*"
 
 
 def _forwards(purpose: Purpose, forwards: Forwards, address: str | None) -> Sequence[str]:

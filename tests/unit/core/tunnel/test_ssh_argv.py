@@ -199,6 +199,6 @@ def test_the_key_travels_as_a_file_and_never_as_text() -> None:
 def test_any_port_is_held_to_the_hairpin_and_opens_nothing_else() -> None:
     hairpin = replace(FORWARDS, hairpin="198.18.0.2")
     line = argv(Purpose.REVERSE, ENDPOINT, hairpin, Policy(), address=ADDRESSES[1], any_port=True)
-    assert options(line)["PermitRemoteOpen"] == "198.18.0.2:*"
+    assert options(line)["PermitRemoteOpen"] == "198.18.0.2:* 198.18.0.2:*"
     assert forwards(line, "-R") == [f"{ADDRESSES[1]}:1080"]
     assert forwards(line, "-L") == []
