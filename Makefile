@@ -40,9 +40,6 @@ faults: .venv/all ## Run the fault table in parallel and print it (SERIAL=1: one
 test-kubernetes: .venv/all .build/kubernetes-server ## Test the Kubernetes adapter and the gateway's token against a real API server
 	@$(REQUIRED) -m kubernetes tests/kubernetes
 
-test-gateway: .venv/all ## Test any port over SSH in network namespaces (root)
-	@$(REQUIRED) -m gateway tests/gateway
-
 test-schema: .venv/all .build/cloud-init ## Validate the user data with cloud-init's own schema check
 	@$(REQUIRED) -m cloud_init tests/integration
 
