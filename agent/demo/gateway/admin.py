@@ -6,13 +6,16 @@ The client controls a gateway in another process (or in this one) through its se
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from agent.demo.dial import DialError, Dialler
 from agent.demo.gateway.faults import Fault
+from agent.demo.gateway.placement import JOBS_PATH
 from agent.demo.gateway.tokens import TokenKind
 from agent.demo.remote import CallClient, CallServer
+from agent.demo.serving.dials import dial
 
 if TYPE_CHECKING:
     from agent.demo.gateway.embedded import EmbeddedGateway
@@ -78,6 +81,17 @@ def _redis_down(gateway: EmbeddedGateway, error: str | None) -> None:
     gateway.state.redis_error = error
 
 
+def _jobs(gateway: EmbeddedGateway, host: str, machine_id: str) -> list[str]:
+    """Return the names of the Jobs of the k3s that answers at this host, by the token that the machine registered."""
+    machine = gateway.machine(machine_id)
+    token = machine.token if machine else ""
+    try:
+        listed = Dialler(gateway.settings.k3s_port).call(host, token, "GET", JOBS_PATH)
+    except DialError as error:
+        raise ConnectionError(str(error)) from error
+    return [job["metadata"]["name"] for job in listed["items"]]
+
+
 _CALLS: Mapping[str, Callable[..., Any]] = {
     "create_machine": _create_machine,
     "delete_machine": lambda gateway, machine_id: gateway.delete_machine(machine_id),
@@ -98,6 +112,13 @@ _CALLS: Mapping[str, Callable[..., Any]] = {
     "deactivate_token": _deactivate_token,
     "secrets": _secrets,
     "redis_down": _redis_down,
+    "run": lambda gateway, **container: gateway.workloads.run(**container),
+    "container": lambda gateway, container_id: gateway.workloads.container(container_id),
+    "cancel": lambda gateway, container_id: gateway.workloads.cancel(container_id),
+    "exec": lambda gateway, container_id, command: gateway.workloads.execute(container_id, command),
+    "worker_ports": lambda gateway: gateway.workloads.ports(),
+    "dial": lambda _, host, port, text="": dial(host, port, text),
+    "jobs": _jobs,
     "stop_api": lambda gateway: gateway.stop(),
     "start_api": lambda gateway: gateway.start(),
 }
@@ -198,6 +219,42 @@ class GatewayAdmin(CallClient):
     def redis_down(self, error: str | None = "dial tcp 127.0.0.1:6379: connect: connection refused") -> None:
         """Take Redis down with `error`, or bring it up again with None."""
         self.call("redis_down", error=error)
+
+    def run(
+        self, kind: str, command: Sequence[str], port: int | None = None, machine_id: str | None = None
+    ) -> str:
+        """Have a worker run a `function`, `endpoint` or `pod` (on that machine); return the container's id."""
+        arguments = {"kind": kind, "command": list(command), "port": port, "machine_id": machine_id}
+        return str(self.call("run", **arguments))
+
+    def container(self, container_id: str) -> dict[str, Any]:
+        """Return the fields of `agent.demo.serving.containers.Container`."""
+        container: dict[str, Any] = self.call("container", container_id=container_id)
+        return container
+
+    def cancel(self, container_id: str) -> None:
+        """End a container through its worker's port."""
+        self.call("cancel", container_id=container_id)
+
+    def execute(self, container_id: str, *command: str) -> dict[str, Any]:
+        """Run a command in a container through its worker's port; return `exit_code` and `output`."""
+        done: dict[str, Any] = self.call("exec", container_id=container_id, command=command)
+        return done
+
+    def worker_ports(self) -> dict[str, str]:
+        """Return where each worker says it listens, by its id."""
+        ports: dict[str, str] = self.call("worker_ports")
+        return ports
+
+    def dial(self, host: str, port: int, text: str = "") -> dict[str, Any]:
+        """Connect as the gateway does; return the `answer` to `text`, or the `error`, and the seconds to connect."""
+        result: dict[str, Any] = self.call("dial", host=host, port=port, text=text)
+        return result
+
+    def jobs(self, host: str, machine_id: str) -> list[str]:
+        """Return the names of the Jobs on the k3s that answers at `host`, asked as this machine's."""
+        jobs: list[str] = self.call("jobs", host=host, machine_id=machine_id)
+        return jobs
 
     def stop_api(self) -> None:
         """Stop the machine API, so that connections are refused; the admin interface stays up."""

@@ -26,13 +26,15 @@ class ClusterConfig:
     value: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def generate(cls, direct_redis_host: str, pool_names: Iterator[str]) -> ClusterConfig:
+    def generate(
+        cls, direct_redis_host: str, pool_names: Iterator[str], redis_port: int = 6379
+    ) -> ClusterConfig:
         """Return a configuration with new random secrets."""
         host = direct_redis_host
         value: dict[str, Any] = {
             "clusterName": "beta9-demo",
             "database": {
-                "redis": {"mode": "single", "addrs": [f"{host}:6379"], "password": _secret()},
+                "redis": {"mode": "single", "addrs": [f"{host}:{redis_port}"], "password": _secret()},
                 "postgres": {"host": host, "port": 5432, "username": "postgres", "password": _secret()},
             },
             "storage": {

@@ -10,6 +10,7 @@ from agent.demo.gateway.faults import Fault, Hit
 from agent.demo.gateway.routes import answer, message, route_name
 from agent.demo.httpd import JsonHandler
 from agent.demo.messages import Reply, Request
+from agent.demo.serving.workloads import ROUTES
 
 if TYPE_CHECKING:
     from agent.demo.gateway.embedded import EmbeddedGateway
@@ -23,6 +24,9 @@ class GatewayConnection(JsonHandler):
         super().__init__(*args)
 
     def respond(self, request: Request) -> None:
+        if self.gateway.settings.redis_port is not None and request.path.startswith(ROUTES):
+            self.send(self.gateway.workloads.serve(request))
+            return
         hit = self.gateway.faults.take(route_name(request), self.gateway.now_s())
         if hit is None:
             reply = answer(self.gateway.state, request)

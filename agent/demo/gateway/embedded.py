@@ -2,37 +2,36 @@
 
 Models the real gateway, which needs PostgreSQL, Redis and a cluster. routes.py decides its answers and placement.py
 what it does with machines; this file serves it on a socket. `python -m agent.demo.gateway` runs it as a separate
-process, controlled through the admin interface of admin.py.
+process, controlled through the admin interface of admin.py. With a port for Redis it also runs functions, endpoints and
+pods on its workers (agent/demo/serving); by default its workers get no work.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import logging
 import secrets
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from agent.demo.gateway.admin import admin_server
 from agent.demo.gateway.cluster_config import ClusterConfig
 from agent.demo.gateway.connection import GatewayConnection
 from agent.demo.gateway.faults import Fault, FaultBook
 from agent.demo.gateway.machines import Machine, MachineRegistry
-from agent.demo.gateway.options import GatewaySettings, Log, parse_pool
+from agent.demo.gateway.options import GatewaySettings, Log
 from agent.demo.gateway.placement import Placement
 from agent.demo.gateway.pool_health import HealthMonitor
 from agent.demo.gateway.routes import GatewayState, route_name
 from agent.demo.gateway.tokens import TokenKind, TokenTable, new_token
 from agent.demo.httpd import HttpService
 from agent.demo.messages import Request
-from agent.demo.process import wait_for_signal, write_ready_file
+from agent.demo.remote import CallServer
+from agent.demo.serving.workloads import Workloads
 
 LOG_LENGTH = 20_000
 
@@ -84,6 +83,8 @@ class EmbeddedGateway:
         )
         self.placement = Placement(self.state, self.settings, log)
         self.health = HealthMonitor(self.state, self.placement, self.settings.health_interval_s, log)
+        self.workloads = Workloads(self.placement.worker_of)
+        self._redis = _redis(self.workloads, self.settings.redis_port)
 
     @property
     def port(self) -> int:
@@ -100,6 +101,8 @@ class EmbeddedGateway:
         self._http.start()
         self.placement.start()
         self.health.start()
+        if self._redis is not None:
+            self._redis.start()
 
     def stop(self) -> None:
         """Close all connections and refuse new ones; machines, tokens and the request log are kept."""
@@ -107,6 +110,8 @@ class EmbeddedGateway:
         self._http.stop()
         self.placement.stop()
         self.health.stop()
+        if self._redis is not None:
+            self._redis.stop()
 
     def __enter__(self) -> EmbeddedGateway:
         self.start()
@@ -198,10 +203,17 @@ class EmbeddedGateway:
         )
 
 
+def _redis(workloads: Workloads, port: int | None) -> CallServer | None:
+    """Return what stands in for Redis, by which workers get their containers and say where they run."""
+    calls = (workloads.worker_started, workloads.next_container, workloads.container_started)
+    return None if port is None else CallServer({each.__name__: each for each in calls}, port)
+
+
 def _new_state(settings: GatewaySettings, clocks: _Clocks) -> GatewayState:
     suffix, config = "", None
     if settings.direct_redis_host:
-        config = ClusterConfig.generate(settings.direct_redis_host, (pool.name for pool in settings.pools))
+        names = (pool.name for pool in settings.pools)
+        config = ClusterConfig.generate(settings.direct_redis_host, names, settings.redis_port or 6379)
     else:
         parts = (settings.tailscale_user, settings.tailscale_host_name)
         suffix = "".join(f".{part}" for part in parts if part)
@@ -231,69 +243,3 @@ def _loggable(body: bytes) -> Any:
     if isinstance(value, dict) and isinstance(value.get("token"), str):
         return {**value, "token": _digest(value["token"])}
     return value
-
-
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m agent.demo.gateway", description="Run an embedded gateway."
-    )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=1994, help="port of the machine API; 0: any free port")
-    parser.add_argument(
-        "--admin-port", type=int, default=0, help="port of the admin interface; 0: any free port"
-    )
-    parser.add_argument(
-        "--pool", action="append", help="NAME[:GPU_TYPE[:PROVIDER[:RUNTIME]]]; may be repeated"
-    )
-    parser.add_argument("--ttl", type=float, default=300, metavar="SECONDS")
-    parser.add_argument("--pending-ttl", type=float, default=3600, metavar="SECONDS")
-    parser.add_argument(
-        "--direct-redis-host", default="127.0.0.1", help="if empty, register replies have no config"
-    )
-    parser.add_argument("--register-pause", type=float, default=0, metavar="SECONDS")
-    parser.add_argument(
-        "--no-keepalive-route", action="store_true", help="behave like an unmodified upstream gateway"
-    )
-    parser.add_argument("--k3s-port", type=int, default=6443)
-    parser.add_argument("--demand", type=int, default=0, help="number of workers that each pool wants")
-    parser.add_argument("--placement-interval", type=float, default=1, metavar="SECONDS")
-    parser.add_argument("--cleanup-interval", type=float, default=60, metavar="SECONDS")
-    parser.add_argument("--health-interval", type=float, default=10, metavar="SECONDS")
-    parser.add_argument(
-        "--ready-file", type=Path, help="written with url and admin_url once the gateway listens"
-    )
-    return parser.parse_args(argv)
-
-
-def _settings(args: argparse.Namespace) -> GatewaySettings:
-    return GatewaySettings(
-        pools=tuple(parse_pool(text) for text in args.pool or ["gpu"]),
-        host=args.host,
-        port=args.port,
-        ttl_s=args.ttl,
-        pending_ttl_s=args.pending_ttl,
-        direct_redis_host=args.direct_redis_host,
-        register_pause_s=args.register_pause,
-        keepalive_route=not args.no_keepalive_route,
-        k3s_port=args.k3s_port,
-        demand=args.demand,
-        placement_interval_s=args.placement_interval,
-        cleanup_interval_s=args.cleanup_interval,
-        health_interval_s=args.health_interval,
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run a gateway until SIGTERM or SIGINT."""
-    args = _arguments(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    with EmbeddedGateway(_settings(args)) as gateway:
-        admin = admin_server(gateway, args.admin_port)
-        admin.start()
-        write_ready_file(args.ready_file, {"url": gateway.url, "admin_url": admin.url, "port": gateway.port})
-        wait_for_signal()
-        admin.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -31,6 +31,8 @@ class GatewaySettings:
     keepalive_route: bool = True
     """False: an unmodified upstream gateway."""
     k3s_port: int = 6443
+    redis_port: int | None = None
+    """Where workers get their containers; None: nothing is run on them."""
     demand: int = 0
     """Number of workers that each pool wants."""
     placement_interval_s: float = 1
@@ -40,6 +42,11 @@ class GatewaySettings:
     health_interval_s: float = 10
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
+
+    @property
+    def domain(self) -> str:
+        """The domain in which the gateway dials machines, as `machine-<id>.<domain>`."""
+        return f"{self.tailscale_user}.{self.tailscale_host_name}"
 
 
 def parse_pool(text: str) -> Pool:

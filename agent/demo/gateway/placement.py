@@ -90,6 +90,8 @@ class Placement:
     def __init__(self, state: GatewayState, settings: GatewaySettings, log: Log) -> None:
         self._state, self._settings, self._log = state, settings, log
         self._workers: dict[str, Worker] = {}
+        self._known: dict[str, Worker] = {}
+        """Those and the ones whose Job is being created, with their tokens."""
         self._alive_at_s: dict[str, float] = {}
         """When a pod of each worker was last seen running."""
         self._pools = {name: PoolCounters(settings.demand) for name in state.pools}
@@ -122,10 +124,19 @@ class Placement:
         with self._state.lock:
             return tuple(w for w in self._workers.values() if pool_name in {None, w.pool_name})
 
+    def worker_of(self, worker_id: str, token: str) -> Worker:
+        """Return a worker that shows its token. Raises: PermissionError."""
+        with self._state.lock:
+            worker = self._known.get(worker_id)
+        if worker is None or not secrets.compare_digest(worker.token, token):
+            raise PermissionError(f"no such worker: {worker_id}")
+        return worker
+
     def wipe(self) -> None:
         """Forget every worker."""
         with self._state.lock:
             self._workers.clear()
+            self._known.clear()
 
     def disable_pending(self, pool_name: str) -> None:
         """Disable the workers that have not started, as when a pool becomes degraded."""
@@ -191,9 +202,9 @@ class Placement:
             counters = self._pools[pool.name]
             of_machine = counters.of(machine.machine_id)
             self._state.tokens.add(token, TokenKind.WORKER)
-        worker = replace(worker, token=token)
+        self._known[worker.worker_id] = worker = replace(worker, token=token)
         config = self._state.config.value if self._state.config else {}
-        job = worker_job(worker, pool, self._settings.direct_redis_host, config)
+        job = worker_job(worker, pool, self._settings.direct_redis_host, self._settings.domain, config)
         counters.dialling, counters.dialling_since_s = machine.machine_id, self._state.clock()
         try:
             dialler.call(machine.hostname, machine.token, "POST", JOBS_PATH, job)
@@ -245,6 +256,7 @@ class Placement:
     def _forget(self, worker: Worker) -> None:
         with self._state.lock:
             self._workers.pop(worker.worker_id, None)
+            self._known.pop(worker.worker_id, None)
             self._alive_at_s.pop(worker.worker_id, None)
 
 

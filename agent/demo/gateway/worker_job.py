@@ -45,9 +45,12 @@ def job_selector(pool_name: str) -> str:
 
 
 def worker_job(
-    worker: Worker, pool: Pool, gateway_host: str, config: Mapping[str, object]
+    worker: Worker, pool: Pool, gateway_host: str, domain: str, config: Mapping[str, object]
 ) -> dict[str, object]:
-    """Return the Job. Its environment holds `config` with all its secrets, as on a real gateway."""
+    """Return the Job. Its environment holds `config` with all its secrets, as on a real gateway.
+
+    `domain`: where the gateway dials machines by name.
+    """
     labels = {
         "app": "worker",
         ROLE_LABEL: "worker",
@@ -60,7 +63,7 @@ def worker_job(
         "dnsPolicy": "ClusterFirstWithHostNet",
         "restartPolicy": "OnFailure",
         "enableServiceLinks": False,
-        "containers": [_container(worker, pool, gateway_host, config)],
+        "containers": [_container(worker, pool, gateway_host, domain, config)],
         "volumes": [
             {"name": "images", "hostPath": {"path": "/images", "type": "DirectoryOrCreate"}},
             {"name": "logs", "hostPath": {"path": "/var/log/worker", "type": "DirectoryOrCreate"}},
@@ -84,7 +87,7 @@ def worker_job(
 
 
 def _container(
-    worker: Worker, pool: Pool, gateway_host: str, config: Mapping[str, object]
+    worker: Worker, pool: Pool, gateway_host: str, domain: str, config: Mapping[str, object]
 ) -> dict[str, object]:
     environment = {
         "WORKER_ID": worker.worker_id,
@@ -95,7 +98,7 @@ def _container(
         "GPU_TYPE": pool.gpu_type,
         "GPU_COUNT": str(worker.gpu_count),
         "POD_NAMESPACE": NAMESPACE,
-        "POD_HOSTNAME": f"machine-{worker.machine_id}",
+        "POD_HOSTNAME": f"machine-{worker.machine_id}.{domain}",
         "NETWORK_PREFIX": worker.machine_id,
         "BETA9_GATEWAY_HOST": gateway_host,
         "BETA9_GATEWAY_PORT": "443",

@@ -25,6 +25,7 @@ from agent.demo.httpd import HttpService, JsonHandler
 from agent.demo.kubernetes.admin_calls import calls
 from agent.demo.kubernetes.api_routes import ApiState, answer, status_reply
 from agent.demo.kubernetes.cluster import Cluster
+from agent.demo.kubernetes.kubelet import Kubelet
 from agent.demo.messages import Reply, Request
 from agent.demo.process import wait_for_signal, write_ready_file
 from agent.demo.remote import CallClient, CallServer
@@ -243,6 +244,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--kubeconfig", type=Path, help="written with the administrator's token")
     parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument(
+        "--kubelet", action="store_true", help="run the pods of the gateway's Jobs as stand-in workers"
+    )
+    parser.add_argument(
         "--ready-file", type=Path, help="written with url, admin_url and port once the API listens"
     )
     args = parser.parse_args(argv)
@@ -252,8 +256,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         admin.start()
         if args.kubeconfig is not None:
             _write_private(args.kubeconfig, api.kubeconfig())
+        kubelet = Kubelet(api) if args.kubelet else None
+        if kubelet is not None:
+            kubelet.start()
         write_ready_file(args.ready_file, {"url": api.url, "admin_url": admin.url, "port": api.port})
         wait_for_signal()
+        if kubelet is not None:
+            kubelet.stop()
         admin.stop()
 
 

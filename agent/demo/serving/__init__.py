@@ -1,0 +1,1 @@
+"""What the gateway does with workers once they run: it hands them containers, dials and probes them, serves pods."""
