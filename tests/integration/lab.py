@@ -6,6 +6,7 @@ real programs. Timings too long for a test are shortened through BETA9_TUNING; e
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -109,6 +110,17 @@ class Lab:
         for path in (self.directory / "kubernetes.ready", self.k3s_token_file, self.kubeconfig):
             path.unlink()
         self._serve_kubernetes(int(self.k3s_api.rpartition(":")[2]))
+
+    def neighbour(self, name: str, near: Place) -> Lab:
+        """Return the lab as another machine sees it: same gateway and sshd, a k3s API of its own."""
+        other = copy.copy(self)
+        other.near, other.processes = near, {}
+        other.directory = self.directory / name
+        other.directory.mkdir()
+        other.k3s_token_file = other.directory / "k3s_token"
+        other.kubeconfig = other.directory / "kubeconfig"
+        other._serve_kubernetes(0)
+        return other
 
     def _serve(self, place: Place, name: str, module: str, *arguments: str) -> dict[str, Any]:
         ready = self.directory / f"{name}.ready"
