@@ -68,7 +68,7 @@ test-tailnet: .venv/tailnet .build/tailscaled .build/headscale ## Join a tailnet
 
 # The fault rows of this group are those of `make faults`.
 test-gateway: .venv/all ## Test any port of a machine: relay, hairpin and a whole site, with real sshd, ssh and packet filters in network namespaces
-	@$(REQUIRED) -m "gateway and not fault" tests/gateway
+	@$(REQUIRED) -p tests.isolation --isolate -n $(WORKERS) -m "gateway and not fault" tests/gateway
 
 programs: .build/kubernetes-server .build/tailscaled .build/headscale $(MACHINE) $(OFFLINE) ## Build in advance what test-all runs against
 	@true

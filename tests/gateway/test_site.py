@@ -24,7 +24,7 @@ from tests.integration.bounds import within
 from tests.integration.polling import wait_for
 from tests.integration.ssh_client import Ssh
 
-pytestmark = pytest.mark.gateway
+pytestmark = [pytest.mark.gateway, pytest.mark.xdist_group("site")]
 
 APP = (sys.executable, str(ROOT / "tests" / "gateway" / "site" / "app.py"))
 APP_PORT = 8001
@@ -37,26 +37,33 @@ NO_NAME = "Name or service not known"
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with whole_site(tmp_path_factory.mktemp("site")) as site:
-        for machine in site.machines[:2]:
-            machine.agent.start()
-        for machine in site.machines[:2]:
-            machine.agent.wait_back()
+        with site.host_k3s():
+            for machine in site.machines[:2]:
+                machine.agent.start()
+            for machine in site.machines[:2]:
+                machine.agent.wait_back()
         site.lab.gateway.set_demand("gpu", 2)
         yield site
 
 
 @pytest.fixture
-def site(ready: Site) -> Site:
-    for machine in ready.machines[:2]:
-        machine.agent.wait_back()
-        machine.worker_id()
-    return ready
+def site(ready: Site) -> Iterator[Site]:
+    with ready.host_k3s():
+        for machine in ready.machines[:2]:
+            machine.agent.wait_back()
+            machine.worker_id()
+        yield ready
 
 
 def app(site: Site, machine: Machine, kind: str = "pod", pause_s: float = 0) -> str:
     """Start an app in a container on a machine; return the container's id."""
     command = [*APP, f"app on {machine.id}", str(APP_PORT), str(pause_s)]
     return site.lab.gateway.run(kind, command, APP_PORT, machine.id)
+
+
+def reverse_reason(machine: Machine) -> str:
+    """Return why the machine's reverse path is not up."""
+    return str(machine.agent.status().get("tunnel", {}).get("reverse", {}).get("reason"))
 
 
 def is_ready(site: Site, container_id: str) -> bool:
@@ -239,22 +246,24 @@ def test_a_worker_that_does_not_reach_redis_gives_up(site: Site) -> None:
     assert REFUSED in done.stderr
 
 
-def test_a_plain_machine_lives_beside_them_where_the_host_has_no_k3s(site: Site) -> None:
+def test_a_plain_machine_lives_beside_them_where_the_host_has_no_k3s(ready: Site) -> None:
     """It holds port 6443 of its own address, which a k3s of the host's on all addresses keeps from it."""
-    gateway, plain = site.lab.gateway, site.machines[2]
-    plain.agent.start()
-    wait_for("it is named", lambda: "6443" in str(plain.agent.status().get("tunnel", {}).get("reverse")))
-    assert not gateway.would_place(plain.id)[0]
-    site.host_k3s.close()
+    gateway, plain = ready.lab.gateway, ready.machines[2]
+    with ready.host_k3s():
+        plain.agent.start()
+        wait_for("it is named", lambda: "forwarding failed for listen port 6443" in reverse_reason(plain))
+        assert not gateway.would_place(plain.id)[0]
     plain.agent.wait_back()
     gateway.set_demand("gpu", 3)
     plain.worker_id()
     for host in plain.hosts:
         assert gateway.jobs(host, plain.id)
-        refused(site, host, plain.worker_port())
-    done = ended(site, gateway.run("function", ["true"], None, plain.id))
+        refused(ready, host, plain.worker_port())
+    done = ended(ready, gateway.run("function", ["true"], None, plain.id))
     assert str(done["error"]).endswith(REFUSED)
-    for machine in site.machines[:2]:
+    for machine in ready.machines[:2]:
         assert machine.agent.is_back()
         assert gateway.jobs(machine.name, machine.id)
-        refused(site, machine.name, 4000)
+        refused(ready, machine.name, 4000)
+    plain.agent.signal(signal.SIGKILL)
+    wait_for("its port is free", lambda: gateway.dial(plain.name, 6443)["error"] == NO_NAME)

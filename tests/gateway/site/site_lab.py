@@ -55,7 +55,7 @@ class Machine:
     @property
     def address(self) -> str:
         """Where it is now."""
-        return str(self.agent.status()["tunnel"]["reverse"]["address"])
+        return str(self.agent.status().get("tunnel", {}).get("reverse", {}).get("address"))
 
     @property
     def hosts(self) -> tuple[str, str]:
@@ -89,8 +89,6 @@ class Site:
     """The gateway's host and its machines, of which the third is in the plain form."""
 
     lab: Lab
-    host_k3s: ExitStack
-    """Closing it stops the host's own k3s, which listens on port 6443 of all addresses."""
     machines: list[Machine] = field(default_factory=list)
 
     @property
@@ -111,6 +109,12 @@ class Site:
         ]
         lab.sshd.authorize(*lines)
         return machine
+
+    @contextmanager
+    def host_k3s(self) -> Iterator[None]:
+        """Run the host's own k3s, which listens on port 6443 of all addresses."""
+        with server(self.gateway, "0.0.0.0", 6443, saying(HOSTS_K3S)):
+            yield
 
     def get(self, path: str) -> bytes:
         """GET a page through the gateway, as a user does."""
@@ -144,9 +148,7 @@ def whole_site(directory: Path) -> Iterator[Site]:
                 sshd_options=shipped_drop_in(directory),
             )
         )
-        host_k3s = stack.enter_context(ExitStack())
-        host_k3s.enter_context(server(net.gateway, "0.0.0.0", 6443, saying(HOSTS_K3S)))
-        site = Site(first, host_k3s)
+        site = Site(first)
         for lab, reverse in (
             (first, "auto"),
             (first.neighbour("second", net.machines[1]), "auto"),
