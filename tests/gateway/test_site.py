@@ -20,6 +20,7 @@ from tests import ROOT
 from tests.gateway.machine import greeter
 from tests.gateway.relay_lab import saying, server
 from tests.gateway.site.site_lab import DOMAIN, HOSTS_K3S, Machine, Site, whole_site
+from tests.integration.agent_process import command_line
 from tests.integration.bounds import within
 from tests.integration.polling import wait_for
 from tests.integration.ssh_client import Ssh
@@ -117,6 +118,18 @@ def test_cold_functions_lose_nothing_of_their_log(site: Site) -> None:
         for started in runs:
             done = ended(site, started)
             assert (done["lines"], done["exit_code"], done["error"]) == (["one", "two"], 0, "")
+
+
+def test_a_worker_that_was_killed_is_started_again_and_reached(site: Site) -> None:
+    machine = site.machines[0]
+    port, worker_id = machine.worker_port(), machine.worker_id()
+    pids = [int(pid) for pid in machine.place.run("ip", "netns", "pids", machine.place.name).split()]
+    (worker,) = [pid for pid in pids if command_line(pid)[1:3] == ["-m", "agent.demo.worker"]]
+    os.kill(worker, signal.SIGKILL)
+    wait_for("it listens elsewhere", lambda: machine.worker_port() != port)
+    assert machine.worker_id() == worker_id
+    done = ended(site, site.lab.gateway.run("function", ["echo", "again"], None, machine.id))
+    assert (done["lines"], done["error"]) == (["again"], "")
 
 
 def test_log_stream_exec_and_cancel_go_through_the_worker_s_port(site: Site) -> None:

@@ -40,6 +40,8 @@ def fetch(address: str, request: Request) -> Reply:
         return Reply(reply.status, reply.read(), kept)
     except http.client.RemoteDisconnected:
         return Reply(200, b"")
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"no HTTP: {error!r}") from error
     finally:
         connection.close()
 

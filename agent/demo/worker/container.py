@@ -101,9 +101,10 @@ class Container:
             self._changed.notify_all()
 
     def _end(self, code: int) -> None:
-        if self._published is not None:
-            self._published.withdraw()
-            self._published = None
-        with self._changed:
-            self._exit_code = code
-            self._changed.notify_all()
+        try:
+            if self._published is not None:
+                self._published.withdraw()
+        finally:
+            with self._changed:
+                self._exit_code = code
+                self._changed.notify_all()

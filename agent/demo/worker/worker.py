@@ -114,4 +114,5 @@ def main() -> None:
     while thread.is_alive() and not stop.is_set():
         thread.join(0.2)
     worker.close()
-    raise SystemExit(codes[0] if codes else 0)
+    # Without a code the thread was stopped, or broke off with a traceback.
+    raise SystemExit(codes[0] if codes else int(not stop.is_set()))
