@@ -87,7 +87,7 @@ class Policy:
     """Logged in for this long and the address still refuses: sshd bound another one (GatewayPorts no)."""
     relay_lost_s: float = 30.0
     """A relay that has answered before may be away this long (restarted, upgraded) before the plain form stands in."""
-    any_port_retry_s: float = 60.0
+    any_port_retry_s: float = 300.0
     """In the plain form, for want of a relay or of a permission: first pause before any port is tried again."""
     any_port_retry_cap_s: float = 600.0
     hairpin_interval_s: float = 4.0

@@ -6,7 +6,7 @@ why plain                              | until
 -------------------------------------- | --------------------------------------------------------------
 BETA9_REVERSE=k3s, and what implies it | the agent ends
 the hairpin cannot be made here        | a check makes it
-sshd refused 1080 at every address     | the next trial: 60 s, doubling up to 600 s
+sshd refused 1080 at every address     | the next trial: after 300 s, then each 600 s
 no relay answered                      | the same; a relay that has answered before gets `relay_lost_s`
 
 The last two are in somebody else's hands, so any port is tried again from time to time. A trial costs the plain path
