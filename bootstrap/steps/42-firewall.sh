@@ -12,8 +12,12 @@ set -Eeuo pipefail
 
 UNIT=beta9-worker-firewall.service
 
+# The agent's hairpin has a rule in INPUT while it runs. iptables creates that chain, and leaves it behind, empty.
+FORGET_EMPTY_INPUT='nft list chain ip filter INPUT 2>/dev/null | { mapfile -t lines; ((${#lines[@]} != 5)) || nft delete chain ip filter INPUT; }'
+
 main() {
   local rules=$BETA9_ROOT/etc/beta9-worker/firewall.nft
+  nft list chain ip filter INPUT >/dev/null 2>&1 || record run "$FORGET_EMPTY_INPUT"
   put_dir "$(dirname "$rules")" 0700
   ruleset | put_file "$rules" 0644 firewall
   put_file "$BETA9_ROOT/etc/systemd/system/$UNIT" 0644 firewall <"$BETA9_BOOTSTRAP/systemd/$UNIT"
