@@ -13,6 +13,7 @@ set -Eeuo pipefail
 UNIT=beta9-worker-firewall.service
 
 # The agent's hairpin has a rule in INPUT while it runs. iptables creates that chain, and leaves it behind, empty.
+# shellcheck disable=SC2016 # uninstall.sh runs it
 FORGET_EMPTY_INPUT='nft list chain ip filter INPUT 2>/dev/null | { mapfile -t lines; ((${#lines[@]} != 5)) || nft delete chain ip filter INPUT; }'
 
 main() {
