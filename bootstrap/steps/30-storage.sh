@@ -61,7 +61,7 @@ format_disk() {
   if reason=$(in_use "$1"); then fail "$1 is no longer unused: $reason"; fi
   say "formatting $1, which is blank"
   # Find it by its label: device names can change between boots.
-  record run "device=\$(blkid -L $SCRATCH_LABEL) || exit 0; ! findmnt --source \"\$device\" >/dev/null && wipefs --all --quiet \"\$device\""
+  record run "device=\$(blkid -L $SCRATCH_LABEL) || exit 0; ! findmnt --source \"\$device\" >/dev/null && wipefs --all --quiet \"\$device\" && udevadm settle"
   mkfs.ext4 -q -m 0 -L "$SCRATCH_LABEL" "$1"
   udevadm settle
   changed "created a file system on $1"
