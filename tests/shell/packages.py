@@ -55,7 +55,11 @@ class Key:
         )
 
     def gpg(self, *arguments: str) -> str:
-        return run("gpg", "--homedir", str(self.home), "--batch", "--quiet", *arguments)
+        """Run gpg, and end the agent that it starts and would leave behind."""
+        try:
+            return run("gpg", "--homedir", str(self.home), "--batch", "--quiet", *arguments)
+        finally:
+            run("gpgconf", "--homedir", str(self.home), "--kill", "gpg-agent")
 
     @property
     def fingerprint(self) -> str:
