@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 
 from agent.adapters.process.run import run
 from agent.core.hairpin.layout import DEFAULT_RANGE, INTERFACE, Layout
+from tests.gateway.relay_lab import server
 from tests.integration.netns import Place
 
 CONTAINER_PORT = 8001
@@ -52,26 +52,8 @@ def dial(place: Place, port: int, address: str = Layout().inner, source_port: in
 @contextmanager
 def greeter(place: Place, address: str, port: int, greeting: bytes) -> Iterator[None]:
     """Listen there, and greet whoever connects."""
-    with place.inside():
-        listener = socket.create_server((address, port))
-
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                connection.sendall(greeting)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
+    with server(place, address, port, lambda connection: connection.sendall(greeting)):
         yield
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)
 
 
 @contextmanager
